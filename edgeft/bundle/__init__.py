@@ -1,0 +1,1 @@
+"""Pack, open and check bundles."""

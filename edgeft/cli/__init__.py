@@ -1,0 +1,1 @@
+"""Typer signatures, nothing else; one module per group of verbs."""

@@ -1,0 +1,1 @@
+"""Stage contract, artifact store, digests, events, seeds and the errors' base; stdlib only."""

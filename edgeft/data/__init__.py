@@ -1,0 +1,1 @@
+"""Image datasets: reading, splitting, auditing, augmenting."""

@@ -1,0 +1,1 @@
+"""One training loop; one module per method; losses as small composable objects."""

@@ -1,0 +1,1 @@
+"""ONNX graph export and passes, one per file."""

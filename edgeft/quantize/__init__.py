@@ -1,0 +1,1 @@
+"""Affine maths, observers, calibration, pair-safe weights, bias correction."""

@@ -1,0 +1,1 @@
+"""The edge: YAML in, frozen objects out, and a plan with reasons."""

@@ -1,0 +1,1 @@
+"""The device side: load a bundle, preprocess, predict, time (numpy, onnxruntime, pillow)."""

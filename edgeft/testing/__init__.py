@@ -1,0 +1,1 @@
+"""The exams that every method and exporter must pass, built-in or not."""

@@ -1,0 +1,1 @@
+"""Numerics, accuracy, latency statistics: pure functions that return numbers (numpy only)."""

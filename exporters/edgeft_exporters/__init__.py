@@ -1,0 +1,1 @@
+"""Exporters: each knows one target runtime."""
