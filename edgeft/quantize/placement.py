@@ -1,8 +1,9 @@
 """What a target runtime asks of a quantized graph, as data: which operators take integers and where Q/DQ stand.
 
 An exporter declares one `Placement`; `edgeft.quantize` inserts Q/DQ pairs by it and nothing else. A runtime fuses an
-operator into its integer kernel only where the contract holds: every listed input comes from a DequantizeLinear (DQ), and,
-where the output is `OutputRule.QUANTIZE`, its only consumer is exactly one QuantizeLinear (Q) and it is not a graph output.
+operator into its integer kernel only where the contract holds: every listed input comes from a DequantizeLinear (DQ),
+and, where the output is `OutputRule.QUANTIZE`, its only consumer is exactly one QuantizeLinear (Q) and it is no graph
+output.
 
     x_q = clip(round(x / scale) + zero_point, qmin, qmax)        symmetric: zero_point = 0 (signed)
 """
@@ -79,12 +80,12 @@ class Placement:
         weight: type of weights, per channel along `OpRule.channel_axis`.
         bias: type of biases.
         rules: one rule per operator type that takes integers; every other operator stays float.
-        absorbed: operators that vanish when they stand alone between an integer operator and its Q, because the Q's range
-            makes them redundant; the Q then goes after them (requires asymmetric activations).
+        absorbed: operators that vanish when they stand alone between an integer operator and its Q, because the Q's
+            range makes them redundant; the Q then goes after them (requires asymmetric activations).
         float_outputs: named tensors that never get a Q (the logits: the last Gemm dequantizes on its way out).
         float_reasons: operator type -> why it stays float, for the report.
-        saturating_pairs: True where a kernel of this target may add two neighbouring products in saturating int16, so that
-            weights must be pair-safe (Conv with group 1, MatMul, Gemm; depthwise kernels do not pair).
+        saturating_pairs: True where a kernel of this target may add two neighbouring products in saturating int16, so
+            that weights must be pair-safe (Conv, MatMul, Gemm; depthwise kernels do not pair).
     """
 
     target: str
