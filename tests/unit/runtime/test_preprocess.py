@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from edgeft.core.errors import DataError, UsageError
 from edgeft.runtime import preprocess as module
 from edgeft.runtime.preprocess import InputContract, decode, load_pixels, preprocess
-from PIL import Image
 
 CROP = InputContract(8, 8, "shorter_side", 10, "bicubic", (127.0,) * 3, (128.0,) * 3)
 SQUASH = replace(CROP, resize="squash", resize_to=None)

@@ -1,4 +1,5 @@
 import pytest
+
 from edgeft.core.errors import UsageError
 from edgeft.verify.power import certifiable_margin_pp, images_needed, largest_unseen_rate
 

@@ -1,0 +1,208 @@
+r"""Classification metrics from scores, in numpy alone; each is held against scikit-learn in tests/parity.
+
+A decision is `argmax` over the scores (the first of equal ones). With C the confusion matrix (rows truth, columns
+decisions), recall_k = C_kk / sum_j C_kj, precision_k = C_kk / sum_i C_ik, F1 their harmonic mean; 0/0 counts as 0.
+Balanced accuracy is the mean recall, macro F1 the mean F1. AUROC is the chance that a positive scores above a negative,
+ties counting half; with more than two classes it is the mean over classes of one against the rest.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeft.core.errors import DataError, UsageError
+from edgeft.verify.distributions import wilson
+
+Floats: TypeAlias = npt.NDArray[np.floating]
+Doubles: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int64]
+Metric: TypeAlias = Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc"]
+
+METRICS: tuple[str, ...] = get_args(Metric)
+RESAMPLES = 2000
+BINARY = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScores:
+    """How one class fares; 0/0 counts as 0."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+def decisions(scores: Floats) -> Ints:
+    """Return the decided class of each row of `scores` [N, K]: int64 [N]."""
+    return np.asarray(np.argmax(scores, axis=1), dtype=np.int64)
+
+
+def confusion(labels: Ints, decided: Ints, n_classes: int) -> Ints:
+    """Return the confusion matrix int64 [K, K]: rows are labels, columns decisions.
+
+    Raises:
+        DataError: a label or decision is outside 0..K-1, or the two differ in length.
+    """
+    if labels.shape != decided.shape:
+        raise DataError(f"{labels.shape[0]} labels but {decided.shape[0]} decisions")
+    both = np.concatenate([labels, decided])
+    if both.size and (both.min() < 0 or both.max() >= n_classes):
+        raise DataError(f"class indices {both.min()}..{both.max()}, expected 0..{n_classes - 1}")
+    cells = np.bincount(labels * n_classes + decided, minlength=n_classes * n_classes)
+    return cells.reshape(n_classes, n_classes).astype(np.int64)
+
+
+def per_class(matrix: Ints) -> tuple[ClassScores, ...]:
+    """Return precision, recall, F1 and support of each class of a confusion matrix [K, K]."""
+    hits = np.diagonal(matrix).astype(np.float64)
+    support, decided = matrix.sum(axis=1), matrix.sum(axis=0)
+    recall, precision = ratio(hits, support), ratio(hits, decided)
+    f1 = ratio(2 * hits, support + decided)
+    return tuple(
+        ClassScores(float(precision[k]), float(recall[k]), float(f1[k]), int(support[k])) for k in range(len(matrix))
+    )
+
+
+def metric_value(metric: str, labels: Ints, scores: Floats, n_classes: int) -> float:
+    """Return one metric over a set.
+
+    Args:
+        metric: one of `METRICS`.
+        labels: int64 [N], 0..K-1.
+        scores: float [N, K].
+        n_classes: K.
+
+    Raises:
+        UsageError: the metric is unknown.
+        DataError: the set is empty, or shapes or classes do not fit.
+    """
+    check_scores(metric, labels, scores, n_classes)
+    if metric == "auroc":
+        return float(weighted_auroc(labels, scores, np.ones((1, len(labels))))[0])
+    matrix = confusion(labels, decisions(scores), n_classes)
+    return float(confusion_metric(metric)(matrix[None].astype(np.float64))[0])
+
+
+def metric_interval(
+    metric: str,
+    labels: Ints,
+    scores: Floats,
+    n_classes: int,
+    seed: int,
+    *,
+    n_resamples: int = RESAMPLES,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Return the two-sided interval of one metric: Wilson's for accuracy, else a percentile bootstrap.
+
+    Args:
+        metric: one of `METRICS`.
+        labels: int64 [N].
+        scores: float [N, K].
+        n_classes: K.
+        seed: of the resampling.
+        n_resamples: bootstrap resamples.
+        confidence: two-sided.
+
+    Raises:
+        UsageError: the metric is unknown.
+        DataError: the set is empty, or shapes or classes do not fit.
+    """
+    from edgeft.verify.resampling import resampled_metric  # it builds on the definitions above
+
+    check_scores(metric, labels, scores, n_classes)
+    if metric == "accuracy":
+        return wilson(int((decisions(scores) == labels).sum()), len(labels), confidence)
+    (values,) = resampled_metric(metric, labels, (scores,), n_classes, seed, n_resamples)
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def confusion_metric(metric: str) -> Callable[[Doubles], Doubles]:
+    """Return the function from confusion matrices [R, K, K] to metric values [R].
+
+    Raises:
+        UsageError: the metric is unknown or does not follow from decisions.
+    """
+    known: dict[str, Callable[[Doubles], Doubles]] = {
+        "accuracy": lambda cells: np.trace(cells, axis1=1, axis2=2) / cells.sum(axis=(1, 2)),
+        "balanced_accuracy": _mean_recall,
+        "macro_f1": _mean_f1,
+    }
+    if metric not in known:
+        raise UsageError(f"metric {metric!r} does not follow from decisions", hint=f"one of {', '.join(known)}")
+    return known[metric]
+
+
+def weighted_auroc(labels: Ints, scores: Floats, weights: Doubles) -> Doubles:
+    """Return the AUROC under each row of sample weights.
+
+    Args:
+        labels: int64 [N].
+        scores: float [N, K].
+        weights: float64 [R, N], 0 or more; a bootstrap resample is a row of counts.
+
+    Returns:
+        float64 [R]: of class 1 where K = 2, else the mean over classes of one against the rest. NaN where a resample
+        lacks positives or negatives.
+    """
+    k = scores.shape[1]
+    classes = [1] if k == BINARY else range(k)
+    return np.asarray(np.mean([_binary_auroc(labels == one, scores[:, one], weights) for one in classes], axis=0))
+
+
+def check_scores(metric: str, labels: Ints, scores: Floats, n_classes: int) -> None:
+    """Refuse what no metric can be computed on.
+
+    Raises:
+        UsageError: the metric is unknown.
+        DataError: the set is empty, scores are not finite, or shapes or classes do not fit.
+    """
+    if metric not in METRICS:
+        raise UsageError(f"no metric is called {metric!r}", hint=f"verify.accuracy.metric: one of {', '.join(METRICS)}")
+    if labels.ndim != 1 or scores.shape != (len(labels), n_classes):
+        raise DataError(f"scores of shape {scores.shape}, expected ({len(labels)}, {n_classes})")
+    if not len(labels):
+        raise DataError(f"{metric}: no images to measure on")
+    if not np.isfinite(scores).all():
+        rows = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+        raise DataError(f"{metric}: {len(rows)} rows of scores are not finite, the first is row {rows[0]}")
+    if metric != "accuracy":
+        absent = sorted(set(range(n_classes)) - set(np.unique(labels).tolist()))
+        if absent:
+            raise DataError(f"{metric}: no image has the class index {absent[0]}", hint="every split needs every class")
+
+
+def ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Doubles:
+    """Return numerator / denominator with 0/0 = 0."""
+    top, bottom = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
+    quotient: Doubles = np.zeros(np.broadcast_shapes(top.shape, bottom.shape))
+    np.divide(top, bottom, out=quotient, where=bottom > 0)
+    return quotient
+
+
+def _mean_recall(cells: Doubles) -> Doubles:
+    return np.asarray(ratio(np.diagonal(cells, axis1=1, axis2=2), cells.sum(axis=2)).mean(axis=1))
+
+
+def _mean_f1(cells: Doubles) -> Doubles:
+    hits = np.diagonal(cells, axis1=1, axis2=2)
+    return np.asarray(ratio(2 * hits, cells.sum(axis=2) + cells.sum(axis=1)).mean(axis=1))
+
+
+def _binary_auroc(positive: npt.NDArray[np.bool_], score: Floats, weights: Doubles) -> Doubles:
+    order = np.argsort(score, kind="stable")
+    starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))  # one group per distinct score, ascending
+    sorted_weights, sorted_positive = weights[:, order], positive[order]
+    up = np.add.reduceat(sorted_weights * sorted_positive, starts, axis=1)
+    down = np.add.reduceat(sorted_weights * ~sorted_positive, starts, axis=1)
+    below = np.cumsum(down, axis=1) - down
+    pairs = up.sum(axis=1) * down.sum(axis=1)
+    wins = (up * (below + down / 2)).sum(axis=1)
+    area = np.full(len(weights), np.nan)
+    np.divide(wins, pairs, out=area, where=pairs > 0)
+    return area
