@@ -3,7 +3,7 @@
     augment: inspection                                                    # a preset
     augment: [horizontal_flip, {crop: {scale: [0.8, 1.0]}}, {blur: {p: 0.2}}]   # steps in order, each with its defaults
 
-Names and parameters follow torchvision.transforms.v2. A list parses to a tuple of steps; `[]` or `none` is no augmentation.
+Names and parameters follow torchvision.transforms.v2. `[]` or `none` is no augmentation.
 """
 
 import difflib

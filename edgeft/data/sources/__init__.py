@@ -1,0 +1,1 @@
+"""Where rows come from: a folder tree or a table, both read into a `Table` of columns."""
