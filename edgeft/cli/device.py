@@ -1,0 +1,51 @@
+"""`edgeft verify`, `edgeft predict` and `edgeft inspect`: the device's verbs, which need no training library."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeft.cli.options import Bundle, JsonFlag, Threads
+
+
+def verify(bundle: Bundle, as_json: JsonFlag = False) -> None:
+    """Check a bundle on this device: digests first, then its golden vectors.
+
+    Exit codes: 0 ok, 4 the runtime cannot run it, 8 a file or an output is not what the build signed off.
+    """
+    from edgeft.bundle.check import check
+    from edgeft.cli.terminal import print_json, stdout_reserved
+
+    with stdout_reserved():
+        result = check(bundle)
+
+
+def predict(
+    bundle: Bundle,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Image files.")],
+    threads: Threads = 1,
+    as_json: JsonFlag = False,
+) -> None:
+    """Classify image files with a bundle: path, label and score, one line each."""
+    from edgeft.cli.terminal import print_json, stdout_reserved
+    from edgeft.runtime import load
+
+    with stdout_reserved():
+        predictor = load(bundle, threads=threads)
+        predictions = predictor.predict(images)
+
+
+def inspect(
+    thing: Annotated[Path, typer.Argument(metavar="MODEL.onnx|BUNDLE|DATA", help="What to look into.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what is inside a model, a bundle, or data."""
+    from edgeft.cli.contents import contents, contents_text
+    from edgeft.cli.terminal import print_json, stdout_reserved
+
+    with stdout_reserved():
+        found = contents(thing)
+    if as_json:
+        print_json({"status": "ok", "exit_code": 0, **found})
+    else:
+        typer.echo(contents_text(found))

@@ -1,0 +1,28 @@
+"""Options that several verbs share: one name, one help text."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder with recipe.yaml, a recipe file, or bare data.")]
+
+Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle folder, as `edgeft build` wrote it.")]
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one recipe key, e.g. finetune.epochs=3; repeatable."),
+]
+
+Smoke = Annotated[bool, typer.Option("--smoke", help="Shrink data and training to about a minute.")]
+
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Override the recipe's seed.")]
+
+Cache = Annotated[
+    Path | None,
+    typer.Option("--cache", metavar="DIR", help="Where finished stages are kept. [default: .edgeft beside the recipe]"),
+]
+
+Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads for the model.")]
