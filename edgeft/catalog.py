@@ -1,0 +1,171 @@
+"""Every built-in method on one page, as "module:name" strings; third parties join by entry point.
+
+A distribution adds methods under the entry-point group `edgeft.methods` (each entry names a `Method` or a tuple of
+them) and exporters under `edgeft.exporters` (each names a class, see `edgeft.core.exporter`). Every exporter is also
+a `lower` method of its name. What cannot be imported is not hidden: `broken` lists it with its reason.
+"""
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, cast
+
+from edgeft.core.errors import DeviceError, UsageError
+from edgeft.core.exporter import Exporter
+from edgeft.core.stage import Method
+
+_TRAINING = ("numpy", "pillow", "safetensors", "timm", "torch", "torchvision")
+_GRAPH = ("numpy", "onnx", "onnx-ir", "onnxruntime")
+
+METHODS: tuple[Method, ...] = (
+    Method("data", "images", "edgeft.data.config:DataConfig", "edgeft.data.stage:run", 1, ("numpy", "pillow")),
+    Method("finetune", "full", "edgeft.finetune.config:FullConfig", "edgeft.finetune.full:run", 1, _TRAINING),
+    Method("finetune", "frozen", "edgeft.finetune.config:FrozenConfig", "edgeft.finetune.frozen:run", 1, _TRAINING),
+    Method("finetune", "gradual", "edgeft.finetune.config:GradualConfig", "edgeft.finetune.gradual:run", 1, _TRAINING),
+    Method(
+        "export",
+        "onnx",
+        "edgeft.graph.config:ExportConfig",
+        "edgeft.graph.export:run",
+        1,
+        (*_GRAPH, "onnxscript", "timm", "torch"),
+    ),
+    Method("compress", "auto", "edgeft.quantize.config:CompressConfig", "edgeft.quantize.stage:run", 1, _GRAPH),
+    Method("choose", "fastest", "edgeft.pipeline.choose:ChooseConfig", "edgeft.pipeline.choose:run", 1, _GRAPH),
+    Method(
+        "verify",
+        "parity",
+        "edgeft.pipeline.verify:VerifyConfig",
+        "edgeft.pipeline.verify:run",
+        1,
+        ("numpy", "onnxruntime", "pillow", "torch"),
+    ),
+)
+"""The built-in methods, in the order of the stages; `lower` has one per exporter."""
+
+_METHOD_GROUP = "edgeft.methods"
+_EXPORTER_GROUP = "edgeft.exporters"
+_SUGGESTIONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """An entry point that cannot be used, and why."""
+
+    group: str
+    name: str
+    reason: str
+
+
+def methods(kind: str | None = None) -> tuple[Method, ...]:
+    """Return every method that can be listed, of one `kind` or of all.
+
+    Raises:
+        UsageError: two methods share kind and name.
+    """
+    listed = [*METHODS, *_lowerings(), *_third_party()[0]]
+    seen: dict[tuple[str, str], Method] = {}
+    for method in listed:
+        first = seen.setdefault((method.kind, method.name), method)
+        if first is not method:
+            raise UsageError(
+                f"two methods are called {method.kind}/{method.name}: {first.run} and {method.run}",
+                hint="uninstall one of the two distributions, or ask its author to rename the method",
+            )
+    return tuple(method for method in listed if kind is None or method.kind == kind)
+
+
+def find(kind: str, name: str) -> Method:
+    """Return the method `kind`/`name`.
+
+    Raises:
+        UsageError: there is none; the nearest three names are given.
+    """
+    known = {method.name: method for method in methods(kind)}
+    if name in known:
+        return known[name]
+    message = f"no {kind} method is called {name!r}"
+    why = [item for item in broken() if item.name == name]
+    if why:
+        message = f"the {kind} method {name!r} cannot be imported: {why[0].reason}"
+    raise UsageError(message, hint=suggestion(name, sorted(known)))
+
+
+def suggestion(name: str, known: list[str]) -> str:
+    """Return a hint: the nearest three of `known` to `name`, or all of them where none is near."""
+    near = difflib.get_close_matches(name, known, n=_SUGGESTIONS, cutoff=0.5)
+    if near:
+        return "did you mean " + " or ".join(repr(item) for item in near) + "?"
+    return f"known: {', '.join(known)}" if known else "none is installed"
+
+
+def resolve(reference: str) -> Any:  # noqa: ANN401 - what a string names has any type
+    """Import what "module:name" names.
+
+    Raises:
+        DeviceError: a library it needs is not installed; names the extra that brings it.
+    """
+    module_name, _, attribute = reference.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.partition(".")[0] in {"edgeft", "edgeft_exporters"}:
+            raise
+        raise DeviceError(
+            f"{reference} needs the package {error.name!r}, which is not installed",
+            hint="pip install 'edgeft[train]'",
+        ) from error
+    return getattr(module, attribute)
+
+
+def exporters() -> dict[str, str]:
+    """Return the installed exporters: name -> "module:class"."""
+    return {point.name: point.value for point in _points(_EXPORTER_GROUP)}
+
+
+def exporter(name: str) -> Exporter:
+    """Return a new exporter for the target `name`.
+
+    Raises:
+        UsageError: no exporter has that name.
+        DeviceError: its runtime is not installed.
+    """
+    known = exporters()
+    if name not in known:
+        hint = suggestion(name, sorted(known)) if known else "pip install edgeft (entry points come with an install)"
+        raise UsageError(f"no exporter is called {name!r}", hint=hint)
+    return cast("Exporter", resolve(known[name])())
+
+
+def broken() -> tuple[Broken, ...]:
+    """Return the third-party entry points that cannot be imported, each with its reason."""
+    return _third_party()[1]
+
+
+def _lowerings() -> tuple[Method, ...]:
+    config, run = "edgeft.pipeline.lower:LowerConfig", "edgeft.pipeline.lower:run"
+    return tuple(Method("lower", name, config, run, 1, _GRAPH) for name in sorted(exporters()))
+
+
+def _points(group: str) -> tuple[EntryPoint, ...]:
+    return tuple(sorted(entry_points(group=group), key=lambda point: (point.name, point.value)))
+
+
+@cache
+def _third_party() -> tuple[tuple[Method, ...], tuple[Broken, ...]]:
+    found: list[Method] = []
+    failed: list[Broken] = []
+    for point in _points(_METHOD_GROUP):
+        try:
+            loaded = point.load()
+        except Exception as error:  # noqa: BLE001 - a stranger's module may raise anything; it is listed, not hidden
+            failed.append(Broken(_METHOD_GROUP, point.name, f"{type(error).__name__}: {error}"))
+            continue
+        listed = loaded if isinstance(loaded, tuple | list) else (loaded,)
+        good = tuple(item for item in listed if isinstance(item, Method))
+        found.extend(good)
+        if len(good) != len(listed) or not good:
+            failed.append(Broken(_METHOD_GROUP, point.name, f"{point.value} is not a Method or a tuple of them"))
+    return tuple(found), tuple(failed)

@@ -1,0 +1,103 @@
+"""The recipe as frozen objects: what `recipe.yaml` says, checked, with defaults.
+
+Blocks that belong to a method (`data`, `finetune`, `export`, `compress`) hold the method and the values written for it;
+the method's own config class checks them. The engine's blocks (`lower`, `verify`, `bundle`) are the classes below.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, StringConstraints
+
+from edgeft.config import Config
+from edgeft.core.stage import Json, Method
+
+Metric = Literal["accuracy", "balanced_accuracy", "auroc"]
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class LowerBlock(Config):
+    """Which runtimes the artifact is for."""
+
+    targets: Annotated[tuple[str, ...], Field(min_length=1, max_length=1)] = ("onnx",)
+    """One exporter's name."""
+
+
+class AccuracyBar(Config):
+    """How much of the task's metric compression may cost."""
+
+    metric: Metric = "accuracy"
+    """What is compared, on the test split, paired."""
+    max_drop_pp: PositiveFloat = 2.0
+    """Margin in percentage points: the interval's worse end must stay within it."""
+
+
+class LatencyBar(Config):
+    """How fast the artifact must be on this machine: batch 1, the model alone."""
+
+    vs_fp32: Literal["faster", "not_slower"] | None = "not_slower"
+    """Against the same graph in float: `faster` holds the ratio's interval below 1, `not_slower` below 1.05."""
+    p99_ms: PositiveFloat | None = None
+    """Limit for the 99th percentile, in milliseconds."""
+    threads: PositiveInt = 1
+    """CPU threads inside an operator."""
+    rounds: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (9, 15, 25, 40)
+    """Fresh-process rounds; while the verdict is open, the next larger number is tried."""
+    samples_per_round: Annotated[int, Field(ge=5)] = 50
+    """Inferences timed in each process."""
+
+
+class VerifyBlock(Config):
+    """The gates."""
+
+    accuracy: AccuracyBar = AccuracyBar()
+    """Accuracy gate."""
+    latency: LatencyBar = LatencyBar()
+    """Latency gate."""
+
+
+class BundleBlock(Config):
+    """The artifact."""
+
+    name: Identifier | None = None
+    """Name of the bundle and of its folder; default: the recipe's folder."""
+
+
+class Block(BaseModel):
+    """A block that a method checks: the method, and what the recipe wrote for it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    method: Method
+    values: dict[str, Json]
+
+
+class Recipe(BaseModel):
+    """A checked recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1]
+    seed: NonNegativeInt = 0
+    data: Block
+    model: BaseModel
+    """A `edgeft.models.config:ModelConfig`."""
+    finetune: Block
+    export: Block
+    compress: Block
+    lower: LowerBlock
+    verify: VerifyBlock
+    bundle: BundleBlock
+    path: Path
+    """The recipe file, or the folder of bare data."""
+    folder: Path
+    """What relative paths are relative to."""
+    text: str
+    """The file as it was read."""
+    smoke: bool = False
+
+    @property
+    def name(self) -> str:
+        """The bundle's name: the recipe's, or its folder's with everything unusual as a dash."""
+        kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in self.folder.resolve().name)
+        return self.bundle.name or kept.strip("._-")[:64] or "bundle"

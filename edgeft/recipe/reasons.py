@@ -1,0 +1,71 @@
+"""Why a stage runs, in one phrase, from what its key was made of last time and is made of now."""
+
+from collections.abc import Mapping
+
+from edgeft.core.keys import Change, Components, changes
+from edgeft.core.stage import Json
+from edgeft.recipe.stages import Stage
+
+_SHOWN = 3
+_ENGINE_KEYS = {
+    "metric": "verify.accuracy.metric",
+    "max_drop_pp": "verify.accuracy.max_drop_pp",
+    "target": "lower.targets",
+}
+_BLOCKS = frozenset({"data", "finetune", "export", "compress"})
+
+
+def reason(stage: Stage, last: Components | None, now: Components) -> str | None:
+    """Return why `now` differs from `last`, or None where it does not.
+
+    Args:
+        stage: the stage.
+        last: components of its latest key in this cache; None where it never ran.
+        now: components of its key; `inputs` may be left out where upstream has not run yet.
+    """
+    if last is None:
+        return "first run"
+    if last.get("method") != now["method"]:
+        old, new = (str(parts.get("method", "")).partition("/")[2] for parts in (last, now))
+        return f"runs because {stage.name}.method changed {old} -> {new}"
+    found = [change for part in now for change in changes({part: last.get(part)}, {part: now[part]})]
+    phrases = list(dict.fromkeys(_phrase(stage, change) for change in found))
+    if not phrases:
+        return None
+    more = f" and {len(phrases) - _SHOWN} more" if len(phrases) > _SHOWN else ""
+    return f"runs because {', '.join(phrases[:_SHOWN])}{more}"
+
+
+def _phrase(stage: Stage, change: Change) -> str:
+    part, *rest = change.path
+    was = f"{_shown(change.old)} -> {_shown(change.new)}"
+    name = rest[-1] if rest else part
+    appeared = "is new" if change.added else "is gone" if change.removed else None
+    if part == "config":
+        return f"{_recipe_key(stage, rest)} {appeared or f'changed {was}'}"
+    if part == "inputs":
+        changed = f"upstream {stage.upstream[name]} changed" if name in stage.upstream else f"{name} changed on disk"
+        return f"{name} {appeared}" if appeared else changed
+    named = {
+        "version": f"edgeft's {stage.method.kind} method {stage.method.name} changed (version {was})",
+        "device": f"the device changed ({'.'.join(rest)})",
+        "scheme": "edgeft's cache format changed",
+    }
+    return named.get(part, f"{name} changed {was}")
+
+
+def _recipe_key(stage: Stage, rest: list[str]) -> str:
+    """Return the recipe's key for a config field: the engine fills some from other blocks."""
+    dotted = ".".join(rest)
+    if stage.name == "finetune" and rest[0] == "model":
+        return dotted
+    if stage.name == "data" and rest[0] == "input":
+        return f"model.{dotted}"
+    return f"{stage.name}.{dotted}" if stage.name in _BLOCKS else _ENGINE_KEYS.get(dotted, f"{stage.name}.{dotted}")
+
+
+def _shown(value: Json) -> str:
+    if isinstance(value, list | Mapping):
+        text = str(value)
+        return text if len(text) <= 40 else text[:37] + "..."  # noqa: PLR2004 - fits a table cell
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,36 @@
+"""`--smoke`: any recipe, shrunk to about a minute; it proves that the way is open, not that the result is good."""
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel
+
+from edgeft.core.stage import Json
+from edgeft.recipe.model import LatencyBar
+
+_LIMIT = 40
+_SMALL: Mapping[str, Mapping[str, Json]] = {
+    "data": {"limit": _LIMIT},
+    "finetune": {"epochs": 1, "views": 1},
+    "compress": {"calib_images": 32, "bias_images": 16},
+}
+
+
+def shrink(block: str, values: Mapping[str, Json], config: type[BaseModel]) -> dict[str, Json]:
+    """Return `values` with what makes a stage long set small, where its config has such a field.
+
+    Args:
+        block: the recipe's block.
+        values: what the recipe wrote; not changed.
+        config: the method's config class.
+    """
+    small = {name: value for name, value in _SMALL.get(block, {}).items() if name in config.model_fields}
+    for name, value in small.items():
+        written = values.get(name)
+        if isinstance(written, int) and isinstance(value, int):
+            small[name] = min(written, value)
+    return {**values, **small}
+
+
+def shrink_latency(bar: LatencyBar) -> LatencyBar:
+    """Return the bar with the fewest rounds that still give an interval."""
+    return bar.model_copy(update={"rounds": (5,), "samples_per_round": 10})

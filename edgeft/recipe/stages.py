@@ -1,0 +1,146 @@
+"""The stages of a recipe in their fixed order: each with its method, its full config and where its inputs come from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from edgeft import catalog
+from edgeft.core.errors import DataError, UsageError
+from edgeft.core.keys import versions
+from edgeft.core.stage import Json, Method
+from edgeft.core.store import Store
+from edgeft.recipe.model import Block, Recipe
+from edgeft.recipe.paths import locate
+
+_DESCRIBE = "edgeft.models.sources:describe"
+_HUB = "hub"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a recipe.
+
+    Args:
+        name: "data", "finetune", ...; also the name of its recipe block where it has one.
+        method: what runs.
+        config: its full config.
+        upstream: by role, the stage whose output folder it reads.
+        sources: by role, the user's file or folder that it reads.
+        per_device: whether the result depends on this device.
+    """
+
+    name: str
+    method: Method
+    config: BaseModel
+    upstream: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, Path] = field(default_factory=dict)
+    per_device: bool = False
+
+    def config_json(self) -> dict[str, Json]:
+        """Return the config as JSON values, defaults filled in."""
+        return self.config.model_dump(mode="json")
+
+
+def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
+    """Return the recipe's stages in running order.
+
+    Raises:
+        DataError: a file or folder that the recipe names is missing.
+        DeviceError: a package that it names is not installed.
+        UsageError: a method or exporter is unknown, or its config is refused.
+    """
+    source, images = _data_sources(recipe)
+    target = recipe.lower.targets[0]
+    accuracy, latency = recipe.verify.accuracy, recipe.verify.latency
+    bars: dict[str, Json] = {
+        "metric": accuracy.metric,
+        "max_drop_pp": accuracy.max_drop_pp,
+        "target": target,
+        "threads": latency.threads,
+    }
+    model = recipe.model.model_dump(mode="json")
+    choose, verify = catalog.find("choose", "fastest"), catalog.find("verify", "parity")
+    lower = catalog.find("lower", target)
+    rounds = {"rounds": min(latency.rounds)} if recipe.smoke else {}
+    return (
+        _stage("data", recipe.data, {"input": _input(recipe, store)}, {}, sources={"source": source, "images": images}),
+        _stage("finetune", recipe.finetune, {"model": model}, {"data": "data"}, sources=_weights(recipe)),
+        _stage("export", recipe.export, {}, {"checkpoint": "finetune", "data": "data"}),
+        _stage("compress", recipe.compress, bars, {"graph": "export", "data": "data"}),
+        _stage("choose", _bare(choose), {**bars, **rounds}, {"compress": "compress", "data": "data"}, per_device=True),
+        _stage("lower", _bare(lower), bars, {"choose": "choose", "compress": "compress"}),
+        _stage(
+            "verify",
+            _bare(verify),
+            bars,
+            {"data": "data", "checkpoint": "finetune", "graph": "export", "compress": "compress", "lower": "lower"},
+            sources={"images": images},
+        ),
+    )
+
+
+def _bare(method: Method) -> Block:
+    return Block(method=method, values={})
+
+
+def _stage(
+    name: str,
+    block: Block,
+    filled: Mapping[str, Json],
+    upstream: Mapping[str, str],
+    *,
+    sources: Mapping[str, Path] | None = None,
+    per_device: bool = False,
+) -> Stage:
+    """Return a stage; its config holds what the recipe wrote and, where it has such fields, what the engine fills in."""
+    config: Any = catalog.resolve(block.method.config)
+    known = {key: value for key, value in filled.items() if key in config.model_fields}
+    try:
+        made = config.model_validate({**known, **block.values})
+    except ValidationError as error:
+        what = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise UsageError(f"{name}: {what}") from error
+    return Stage(name, block.method, made, dict(upstream), dict(sources or {}), per_device)
+
+
+def _data_sources(recipe: Recipe) -> tuple[Path, Path]:
+    values = recipe.data.values
+    source = locate(str(values["source"]), recipe.folder, key="data.source")
+    if not source.exists():
+        raise DataError(
+            f"data.source: {source} does not exist",
+            hint=f"correct data.source in {recipe.path}; paths are relative to {recipe.folder}",
+        )
+    if not (written := values.get("images")):
+        return source, source if source.is_dir() else source.parent
+    images = locate(str(written), recipe.folder, key="data.images")
+    if not images.is_dir():
+        raise DataError(f"data.images: {images} is not a folder", hint=f"correct data.images in {recipe.path}")
+    return source, images
+
+
+def _weights(recipe: Recipe) -> dict[str, Path]:
+    written = getattr(recipe.model, "weights", None)
+    if written is None or written == _HUB:
+        return {}
+    path = locate(str(written), recipe.folder, key="model.weights")
+    if not path.is_file():
+        raise DataError(
+            f"model.weights: {path} is not a file",
+            hint=f"correct model.weights in {recipe.path}; null trains from random weights",
+        )
+    return {"weights": path}
+
+
+def _input(recipe: Recipe, store: Store) -> dict[str, Json]:
+    """Return the model's input contract, remembered in the cache: asking an unusual model loads its library."""
+    model = recipe.model.model_dump(mode="json")
+
+    def describe() -> dict[str, Json]:
+        contract: dict[str, Json] = catalog.resolve(_DESCRIBE)(recipe.model).to_json()
+        return contract
+
+    return store.memo({"describe": model, "needs": dict(versions(("timm", "torchvision")))}, describe)
