@@ -1,0 +1,102 @@
+"""The checkpoint folder: `model.safetensors` (weights only) and `model.json` (what they are)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import nn
+
+from edgeft.core.atomic import write_atomic
+from edgeft.core.errors import DataError
+from edgeft.core.stage import Json
+from edgeft.models import architectures
+from edgeft.runtime.preprocess import InputContract
+
+WEIGHTS = "model.safetensors"
+META = "model.json"
+_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointMeta:
+    """What the weights are.
+
+    Args:
+        architecture: "timm/NAME" or "torchvision/NAME".
+        classes: class names in output order.
+        input: how an image becomes the model's input.
+        dropout: probability in front of the classifier while training.
+    """
+
+    architecture: str
+    classes: tuple[str, ...]
+    input: InputContract
+    dropout: float
+
+    def to_json(self) -> dict[str, Json]:
+        """Return what `model.json` holds."""
+        return {
+            "schema": _SCHEMA,
+            "architecture": self.architecture,
+            "classes": list(self.classes),
+            "input": self.input.to_json(),
+            "dropout": self.dropout,
+        }
+
+
+def save(folder: Path, module: nn.Module, meta: CheckpointMeta) -> None:
+    """Write `module`'s state and `meta` into `folder`; equal states give equal bytes.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    write_atomic(folder / WEIGHTS, to_bytes(tensors))
+    write_atomic(folder / META, json.dumps(meta.to_json(), indent=2, ensure_ascii=False) + "\n")
+
+
+def read_meta(folder: Path) -> CheckpointMeta:
+    """Read `folder`'s model.json.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    path = folder / META
+    try:
+        values = cast("Mapping[str, Any]", json.loads(path.read_text(encoding="utf-8")))
+        return CheckpointMeta(
+            architecture=str(values["architecture"]),
+            classes=tuple(values["classes"]),
+            input=InputContract.from_json(values["input"]),
+            dropout=float(values["dropout"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not a checkpoint's model.json: {error!r}", hint="run `edgeft build` again") from error
+
+
+def load(folder: Path) -> tuple[nn.Module, CheckpointMeta]:
+    """Return the module of `folder`, in eval mode and channels_last, and what it is.
+
+    Raises:
+        DataError: a file is missing or damaged, or the tensors do not fit the architecture.
+    """
+    meta = read_meta(folder)
+    path = folder / WEIGHTS
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path}: cannot be read: {error}", hint="run `edgeft build` again") from error
+    library, _, name = meta.architecture.partition("/")
+    module = architectures.build(library, name, dropout=meta.dropout, hub=False)
+    architectures.replace_classifier_(module, len(meta.classes))
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise DataError(f"{path}: tensors do not fit {meta.architecture}: {reason}") from error
+    return architectures.channels_last_(module.eval()), meta

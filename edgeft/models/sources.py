@@ -1,0 +1,94 @@
+"""Where models come from: an architecture by name, pretrained weights from a file or hub, and a new classifier.
+
+`describe` imports no training library for architectures in contracts.json, so that planning stays quick.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeft.core.errors import UsageError
+from edgeft.models.config import ModelConfig
+from edgeft.models.contracts import native_contract
+from edgeft.runtime.preprocess import InputContract
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_HUB = "hub"
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A model ready to fine-tune, and what a reader must know about where its weights came from."""
+
+    module: "nn.Module"
+    notes: tuple[str, ...]
+
+
+def describe(config: ModelConfig) -> InputContract:
+    """Return how images become this model's input: what it was pretrained with, then the recipe's overrides.
+
+    An override of height or width alone leaves the other as it is; `resize: squash` drops `resize_to`; a new size
+    with `shorter_side` scales `resize_to` in proportion.
+
+    Raises:
+        UsageError: the architecture is unknown, or the overrides contradict each other.
+    """
+    native = native_contract(config.library, config.architecture)
+    changed = config.input
+    height, width = changed.height or native.height, changed.width or native.width
+    resize = changed.resize or native.resize
+    resize_to = changed.resize_to
+    if resize == "shorter_side" and resize_to is None:
+        margin = (native.resize_to or native.height) / native.height
+        resize_to = round(max(height, width) * margin)
+    return InputContract(
+        height=height,
+        width=width,
+        resize=resize,
+        resize_to=resize_to,
+        filter=changed.filter or native.filter,
+        mean=changed.mean or native.mean,
+        std=changed.std or native.std,
+    )
+
+
+def create(config: ModelConfig, weights: Path | None, classes: Sequence[str], seed: int) -> "nn.Module":
+    """Return the model with pretrained weights and a new classifier of `len(classes)` outputs.
+
+    Args:
+        config: the recipe's model block.
+        weights: the file that `config.weights` names, resolved; None for `hub` and for random weights.
+        classes: class names in their frozen order.
+        seed: initialises what is not pretrained.
+
+    Raises:
+        UsageError: unknown architecture, or `config.weights` names a file and `weights` is None.
+        DataError: the file cannot be read, or its tensors do not fit.
+        DeviceError: `hub`, and the weights could not be downloaded.
+    """
+    return create_with_notes(config, weights, classes, seed).module
+
+
+def create_with_notes(config: ModelConfig, weights: Path | None, classes: Sequence[str], seed: int) -> Created:
+    """Do what `create` does, and say how the weights were matched."""
+    import torch
+
+    from edgeft.models import architectures
+    from edgeft.models import weights as files
+
+    hub = config.weights == _HUB
+    if config.weights is not None and not hub and weights is None:
+        raise UsageError(f"model.weights: {config.weights!r} was not resolved to a file")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = architectures.build(config.library, config.architecture, dropout=config.dropout, hub=hub)
+        if weights is not None:
+            head = architectures.classifier_prefix(module)
+            note = files.load_(module, files.read(weights), head=head, source=weights.name)
+        else:
+            note = f"weights: {config.library}'s own, downloaded" if hub else "weights: none, training starts at random"
+        architectures.replace_classifier_(module, len(classes))
+    return Created(architectures.channels_last_(module), (note,))
