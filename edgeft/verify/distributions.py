@@ -10,6 +10,7 @@ It is evaluated by Lentz's continued fraction (DLMF 8.17.22); quantiles by bisec
 
 import math
 from collections.abc import Callable
+from functools import cache
 from statistics import NormalDist
 
 CONFIDENCE = 0.90
@@ -39,6 +40,7 @@ def binomial_cdf(k: int, n: int, p: float) -> float:
     return 1.0 if k >= n else incomplete_beta(1 - p, n - k, k + 1)
 
 
+@cache
 def t_quantile(probability: float, df: float) -> float:
     """Return Student's t quantile, for 0 < probability < 1 and df > 0."""
     tail = min(probability, 1 - probability)
