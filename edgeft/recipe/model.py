@@ -4,10 +4,11 @@ Blocks that belong to a method (`data`, `finetune`, `export`, `compress`) hold t
 the method's own config class checks them. The engine's blocks (`lower`, `verify`, `bundle`) are the classes below.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, StringConstraints
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, StringConstraints
 
 from edgeft.config import Config
 from edgeft.core.stage import Json, Method
@@ -63,25 +64,39 @@ class BundleBlock(Config):
     """Name of the bundle and of its folder; default: the recipe's folder."""
 
 
-class Block(BaseModel):
-    """A block that a method checks: the method, and what the recipe wrote for it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block that a method checked: the method, and what the recipe wrote for it."""
 
     method: Method
     values: dict[str, Json]
 
 
-class Recipe(BaseModel):
-    """A checked recipe."""
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A checked recipe.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Args:
+        version: of the recipe's format.
+        seed: all randomness of a run is derived from it.
+        data: where the images are.
+        model: a `edgeft.models.config:ModelConfig`.
+        finetune: how it is trained.
+        export: how it becomes a graph.
+        compress: how the graph is made small.
+        lower: for which runtime.
+        verify: the gates.
+        bundle: the artifact.
+        path: the recipe file, or the folder of bare data.
+        folder: what relative paths are relative to.
+        text: the file as it was read.
+        smoke: whether it was shrunk.
+    """
 
-    version: Literal[1]
-    seed: NonNegativeInt = 0
+    version: int
+    seed: int
     data: Block
     model: BaseModel
-    """A `edgeft.models.config:ModelConfig`."""
     finetune: Block
     export: Block
     compress: Block
@@ -89,11 +104,8 @@ class Recipe(BaseModel):
     verify: VerifyBlock
     bundle: BundleBlock
     path: Path
-    """The recipe file, or the folder of bare data."""
     folder: Path
-    """What relative paths are relative to."""
     text: str
-    """The file as it was read."""
     smoke: bool = False
 
     @property

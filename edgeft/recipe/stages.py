@@ -95,7 +95,7 @@ def _stage(
     sources: Mapping[str, Path] | None = None,
     per_device: bool = False,
 ) -> Stage:
-    """Return a stage; its config holds what the recipe wrote and, where it has such fields, what the engine fills in."""
+    """Return a stage; its config holds what the recipe wrote and, where it has such fields, the engine's values."""
     config: Any = catalog.resolve(block.method.config)
     known = {key: value for key, value in filled.items() if key in config.model_fields}
     try:
