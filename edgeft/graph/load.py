@@ -57,7 +57,7 @@ def _parse(path: Path) -> onnx.ModelProto:
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
-    except Exception as error:  # noqa: BLE001 - protobuf's DecodeError, whose module has no types
+    except Exception as error:  # protobuf's DecodeError, whose module has no types
         raise DataError(f"{path}: is no ONNX model: {error}", hint="give the path of an .onnx file") from error
     if not model.opset_import or not model.graph.node:
         raise DataError(f"{path}: is no ONNX model: it holds no operator", hint="give the path of an .onnx file")
