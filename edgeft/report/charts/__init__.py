@@ -1,0 +1,1 @@
+"""The report's figures, each a function from plain numbers to one `<svg>`."""

@@ -1,0 +1,111 @@
+"""What was built and what was picked: accuracy against latency on validation."""
+
+from collections.abc import Sequence
+
+from edgeft.report.blocks import absent, figure, note, section, series, table
+from edgeft.report.charts.samples import quantile
+from edgeft.report.charts.scatter import Point, scatter
+from edgeft.report.markup import Content, Markup
+from edgeft.report.numbers import count, fixed, milliseconds, percent, points, size, span
+from edgeft.report.reading import FP32, View, candidate, chosen, finite
+from edgeft.report.sentences import GATE_INTERVAL, METRIC_INTERVAL
+
+
+def candidates(record: View) -> Markup:
+    """Return the section."""
+    built = record.at("candidates").views("candidates")
+    if not built:
+        return section("candidates", "Candidates", absent("No candidate was built: the run stopped before compress."))
+    reason = record.at("choice").text("reason")
+    lead = f"Chosen: {chosen(record)}, {reason}." if reason else "No candidate was chosen in this run."
+    single = note("There was a single candidate, so there was nothing to choose between.") if len(built) == 1 else None
+    return section(
+        "candidates",
+        "Candidates",
+        single,
+        _scatter(record, built),
+        _table(record, built),
+        note("Candidates are judged on the validation split only; the test split never changes the choice."),
+        lead=lead,
+    )
+
+
+def _scatter(record: View, built: Sequence[View]) -> Markup:
+    drawn = [point for index, item in enumerate(built) if (point := _point(record, item, index))]
+    if not drawn:
+        return absent("The candidates' latency was not measured in this run, so there is no accuracy-latency picture.")
+    metric = (built[0].at("validation").text("metric") or "accuracy").replace("_", " ")
+    base, margin = (
+        candidate(record, FP32).at("validation").number("value"),
+        record.at("verify", "drop").number("margin_pp"),
+    )
+    floor = None if base is None or margin is None else 100 * base - margin
+    words = "; ".join(f"{p.name} {milliseconds(p.latency_ms)}, {fixed(p.metric, 1)} %" for p in drawn)
+    drawing = scatter(
+        drawn, metric=metric, margin=floor, title="Accuracy against latency of the candidates", description=words
+    )
+    caption = (
+        f"Validation {metric} against median latency. Vertical: {METRIC_INTERVAL}. "
+        "Horizontal: from the fastest to the slowest round."
+    )
+    missing = len(built) - len(drawn)
+    return figure(drawing, caption + (f" {missing} without latency, not drawn." if missing else ""), class_="wide")
+
+
+def _point(record: View, item: View, index: int) -> Point | None:
+    name = item.text("name")
+    latency, validation = record.at("choice", "latency", name), item.at("validation")
+    median, value = latency.number("median_ms"), validation.number("value")
+    if median is None or value is None:
+        return None
+    rounds = _round_medians(latency)
+    interval = validation.pair("interval")
+    return Point(
+        name=name,
+        class_=series(name, chosen(record), index),
+        latency_ms=median,
+        latency_range=(min([*rounds, median]), max([*rounds, median])),
+        metric=100 * value,
+        metric_interval=None if interval is None else (100 * interval[0], 100 * interval[1]),
+    )
+
+
+def _round_medians(latency: View) -> list[float]:
+    """Return one number a round, whether the record kept a round's samples or its median."""
+    return latency.numbers("rounds_ms") or [quantile(samples, 0.5) for samples in latency.rows("rounds_ms") if samples]
+
+
+def _table(record: View, built: Sequence[View]) -> Markup:
+    ship = chosen(record)
+    rows: list[list[Content]] = []
+    for item in built:
+        name, validation = item.text("name"), item.at("validation")
+        drop = validation.pair("drop_interval_pp")
+        error = finite(validation.data.get("mean_abs_logit_error"))
+        rows.append(
+            [
+                f"{name} (chosen)" if name == ship else name,
+                percent(validation.number("value")),
+                f"{points(validation.number('drop_pp'), 2)} ({span(drop, 2)})"
+                if drop
+                else points(validation.number("drop_pp"), 2),
+                percent(validation.number("agreement"), 2),
+                "not recorded" if error is None else fixed(error, 3),
+                {True: "yes", False: "no", None: "not recorded"}[validation.flag("holds_margin")],
+                milliseconds(record.at("choice", "latency", name).number("median_ms")),
+                size(item.number("size_bytes")),
+                count(validation.number("n")),
+            ]
+        )
+    header = [
+        "candidate",
+        "metric",
+        f"drop ({GATE_INTERVAL})",
+        "agrees with fp32",
+        "mean logit error",
+        "holds margin",
+        "median latency",
+        "size",
+        "n",
+    ]
+    return table("Candidates on the validation split", header, rows, words=(5,))
