@@ -1,0 +1,181 @@
+"""A bundle's manifest, and the proof that the bundle is the one it describes, before anything else in it is parsed.
+
+The manifest is written in one exact form (`manifest_bytes`), so a single changed byte of it shows; it names the sha256
+of every other file; and no file may lie beside those. `content_digest` covers the deterministic part: what two builds
+from the same inputs agree on. Timings and reports stay outside it. Digests show damage, not malice: only a signature
+does that.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from edgeft.core.digest import sha256_bytes, sha256_json
+from edgeft.core.errors import DataError, DeviceError, IntegrityError
+from edgeft.runtime.preprocess import InputContract
+
+SCHEMA = 1
+NAME = "manifest.json"
+MODEL, GOLDEN, LICENSES = "model.onnx", "golden.npz", "LICENSES.md"
+REPORT_HTML, REPORT_JSON, CARD = "report.html", "report.json", "MODEL_CARD.md"
+
+OUTSIDE_DIGEST: Final = frozenset({"content_digest", "evidence", "run", "self_digest"})
+"""Keys that `content_digest` does not cover."""
+_KEYS: Final = OUTSIDE_DIGEST | {
+    "schema",
+    "name",
+    "task",
+    "classes",
+    "ok_class",
+    "input",
+    "decision",
+    "target",
+    "model",
+    "precision",
+    "gates",
+    "measurements",
+    "files",
+}
+_MAX_BYTES = 1 << 24
+_DAMAGED = "the bundle is damaged: copy it again from where it was built, or build it again"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a bundle says about itself.
+
+    Args:
+        name: of the bundle.
+        classes: in the order of the scores.
+        ok_class: the class of good parts; None where the task has none.
+        input: how an image becomes the model's input.
+        target: the runtime it was lowered for.
+        precision: "int8" or "fp32".
+        files: name -> sha256 of every file the device relies on.
+        evidence: name -> sha256 of reports and cards.
+        content_digest: of the deterministic part.
+        values: the whole manifest.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    ok_class: str | None
+    input: InputContract
+    target: str
+    precision: str
+    files: Mapping[str, str]
+    evidence: Mapping[str, str]
+    content_digest: str
+    values: Mapping[str, Any]
+
+
+def seal(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return manifest `values` with `content_digest` and `self_digest` filled in."""
+    sealed = {key: value for key, value in values.items() if key not in {"content_digest", "self_digest"}}
+    sealed["content_digest"] = content_digest(sealed)
+    sealed["self_digest"] = sha256_json(sealed)
+    return sealed
+
+
+def content_digest(values: Mapping[str, Any]) -> str:
+    """Return the digest of a manifest's deterministic part."""
+    return sha256_json({key: value for key, value in values.items() if key not in OUTSIDE_DIGEST})
+
+
+def manifest_bytes(values: Mapping[str, Any]) -> bytes:
+    """Return the one form in which a manifest is written."""
+    return (json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def read_files(folder: Path) -> tuple[Manifest, dict[str, bytes]]:
+    """Read a bundle whole and prove its digests; nothing but the manifest is parsed.
+
+    The returned bytes are the ones that were digested, so a file exchanged afterwards cannot slip in.
+
+    Raises:
+        IntegrityError: a file differs from its digest, is missing, is not listed, or is a link.
+        DeviceError: the folder or a file cannot be read.
+    """
+    try:
+        present = {path.name: path for path in folder.iterdir()}
+    except OSError as error:
+        raise DeviceError(
+            f"{folder}: not a bundle folder ({error.strerror})", hint="give the folder that `edgeft build` wrote"
+        ) from error
+    if NAME not in present:
+        raise IntegrityError(
+            f"{folder}: no {NAME}, so this is no bundle", hint="give the folder that `edgeft build` wrote"
+        )
+    for path in present.values():
+        if path.is_symlink() or not path.is_file():
+            raise IntegrityError(f"{path}: not a plain file, and a bundle holds nothing else", hint=_DAMAGED)
+    manifest = _parse(_read(present[NAME]), folder / NAME)
+    listed = {**manifest.files, **manifest.evidence}
+    missing, extra = sorted(set(listed) - set(present)), sorted(set(present) - set(listed) - {NAME})
+    if missing:
+        raise IntegrityError(f"{folder}: {', '.join(missing)} missing", hint=_DAMAGED)
+    if extra:
+        raise IntegrityError(
+            f"{folder}: {', '.join(extra)} not listed in {NAME}", hint="remove what does not belong to the bundle"
+        )
+    contents = {name: _read(present[name]) for name in sorted(listed)}
+    for name, data in contents.items():
+        found = sha256_bytes(data)
+        if found != listed[name]:
+            raise IntegrityError(
+                f"{folder / name}: sha256 {found[:16]}..., expected {listed[name][:16]}...", hint=_DAMAGED
+            )
+    return manifest, contents
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DeviceError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _parse(data: bytes, path: Path) -> Manifest:
+    if len(data) > _MAX_BYTES:
+        raise IntegrityError(f"{path}: {len(data)} bytes, a manifest has at most {_MAX_BYTES}", hint=_DAMAGED)
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{path}: not JSON ({error})", hint=_DAMAGED) from error
+    if not isinstance(values, dict):
+        raise IntegrityError(f"{path}: a JSON {type(values).__name__}, expected an object", hint=_DAMAGED)
+    if values.get("schema") != SCHEMA:
+        raise IntegrityError(
+            f"{path}: schema {values.get('schema')!r}, this edgeft reads {SCHEMA}", hint="install a matching edgeft"
+        )
+    if set(values) != _KEYS:
+        raise IntegrityError(f"{path}: keys {sorted(set(values) ^ _KEYS)} are missing or unknown", hint=_DAMAGED)
+    if data != manifest_bytes(values) or seal(values) != values:
+        raise IntegrityError(f"{path}: it was changed after it was written", hint=_DAMAGED)
+    return _manifest(values, path)
+
+
+def _manifest(values: Mapping[str, Any], path: Path) -> Manifest:
+    try:
+        manifest = Manifest(
+            name=str(values["name"]),
+            classes=tuple(str(item) for item in values["classes"]),
+            ok_class=None if values["ok_class"] is None else str(values["ok_class"]),
+            input=InputContract.from_json(values["input"]),
+            target=str(values["target"]),
+            precision=str(values["precision"]),
+            files={str(name): str(digest) for name, digest in values["files"].items()},
+            evidence={str(name): str(digest) for name, digest in values["evidence"].items()},
+            content_digest=str(values["content_digest"]),
+            values=values,
+        )
+    except (AttributeError, TypeError, DataError) as error:
+        raise IntegrityError(f"{path}: {error}", hint=_DAMAGED) from error
+    for name in (MODEL, GOLDEN):
+        if name not in manifest.files:
+            raise IntegrityError(f"{path}: {name} is not listed", hint=_DAMAGED)
+    if values["decision"] != {"method": "argmax"}:
+        raise IntegrityError(f"{path}: decision {values['decision']} is not known", hint="install a matching edgeft")
+    return manifest

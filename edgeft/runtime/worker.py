@@ -1,0 +1,161 @@
+"""Times one model in a process of its own: `python -m edgeft.runtime.worker REQUEST` prints one JSON line.
+
+A fresh process per run keeps one run's heap, caches and threads from another's. Batch 1, one image after the other, and
+every sample is returned: nothing is clipped. Memory is the peak of this program alone: on Linux VmHWM, because
+ru_maxrss survives exec and would report the parent's.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeft.core.errors import EdgeftError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from edgeft.runtime.session import Model
+
+_NOISE_IMAGES = 4
+_MIN_SAMPLES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to time.
+
+    Args:
+        model: ONNX deployment graph.
+        threads: intra-op threads.
+        spinning: whether idle threads spin.
+        samples: timed inferences, cycling through the inputs.
+        warmup: untimed inferences after the first.
+        max_seconds: after this long no new sample starts, but at least five are taken.
+        inputs: .npy with uint8 [M, H, W, 3], or .npz with such an array `pixels`; None times seeded noise.
+        images: raw image files; given, each sample is end to end: read, decode, resize, infer, decide.
+        contract: the input contract's JSON, needed with `images`.
+    """
+
+    model: str
+    threads: int
+    spinning: bool
+    samples: int
+    warmup: int
+    max_seconds: float
+    inputs: str | None = None
+    images: tuple[str, ...] = ()
+    contract: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What one process measured; `samples_ms` in the order they ran."""
+
+    load_ms: float
+    first_ms: float
+    samples_ms: list[float]
+    peak_rss_bytes: int
+    base_rss_bytes: int
+    """Peak before the model was loaded: the interpreter, numpy and onnxruntime."""
+
+
+def measure(request: Request) -> Timing:
+    """Load the model and time it.
+
+    Raises:
+        UsageError: inputs do not fit the model.
+        EdgeftError: the model cannot be loaded.
+    """
+    from edgeft.runtime.session import Model
+
+    base = peak_rss_bytes()
+    started = time.perf_counter_ns()
+    model = Model.open(Path(request.model), threads=request.threads, spinning=request.spinning)
+    load_ms = _since(started)
+    steps = _end_to_end(model, request) if request.images else _model_only(model, request)
+    first_ms = _time(steps[0])
+    for index in range(request.warmup):
+        steps[index % len(steps)]()
+    deadline = time.monotonic() + request.max_seconds
+    samples: list[float] = []
+    while len(samples) < request.samples and (len(samples) < _MIN_SAMPLES or time.monotonic() < deadline):
+        samples.append(_time(steps[len(samples) % len(steps)]))
+    return Timing(load_ms, first_ms, samples, peak_rss_bytes(), base)
+
+
+def peak_rss_bytes() -> int:
+    """Return the largest resident size this program has had."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the request in `arguments[0]` (JSON) and print the timing, or the error, as one JSON line."""
+    try:
+        values = json.loads(arguments[0])
+        timing = measure(Request(**{**values, "images": tuple(values.get("images", ()))}))
+    except EdgeftError as error:
+        sys.stdout.write(json.dumps({"error": error.message, "hint": error.hint, "exit_code": error.exit_code}) + "\n")
+        return error.exit_code
+    sys.stdout.write(json.dumps(asdict(timing)) + "\n")
+    return 0
+
+
+def _model_only(model: "Model", request: Request) -> list[Callable[[], object]]:
+    pixels = _pixels(model, request.inputs)
+    return [partial(model.scores, pixels[i : i + 1]) for i in range(len(pixels))]
+
+
+def _end_to_end(model: "Model", request: Request) -> list[Callable[[], object]]:
+    from edgeft.runtime.preprocess import InputContract, load_pixels
+
+    if request.contract is None:
+        raise UsageError("raw images are timed with an input contract, and none was given")
+    contract = InputContract.from_json(request.contract)
+
+    def decide(path: Path) -> int:
+        return int(model.scores(load_pixels(path, contract)[None])[0].argmax())
+
+    return [partial(decide, Path(image)) for image in request.images]
+
+
+def _pixels(model: "Model", inputs: str | None) -> "npt.NDArray[np.uint8]":
+    import numpy as np
+
+    height, width = model.input_size
+    if inputs is None:
+        return np.random.default_rng(0).integers(0, 256, (_NOISE_IMAGES, height, width, 3), dtype=np.uint8)
+    try:
+        loaded = np.load(inputs, allow_pickle=False)
+        pixels = np.ascontiguousarray(loaded if isinstance(loaded, np.ndarray) else loaded["pixels"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{inputs}: no pixels to time with ({error})") from error
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (height, width, 3) or not len(pixels):
+        raise UsageError(f"{inputs}: {pixels.dtype} {pixels.shape}, expected uint8 [M, {height}, {width}, 3]")
+    return pixels
+
+
+def _time(step: Callable[[], object]) -> float:
+    started = time.perf_counter_ns()
+    step()
+    return _since(started)
+
+
+def _since(started_ns: int) -> float:
+    return (time.perf_counter_ns() - started_ns) / 1e6
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
