@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeft.core.errors import UsageError
 from edgeft.core.events import EventSink, Message, Progress, ignore
-from edgeft.core.record import Verdict
+from edgeft.core.record import Gate, Verdict
 from edgeft.core.stage import Json
 from edgeft.runtime.launch import launch
 from edgeft.runtime.preprocess import InputContract
@@ -23,6 +23,7 @@ from edgeft.runtime.worker import Request, Timing
 from edgeft.verify.latency import LOOKS, MIN_ROUNDS, PairedRuns, Quantile, noise_floor, quantile, ratio
 from edgeft.verify.verdicts import below
 
+_LATENCY_EXIT = 6
 _END_TO_END_RUNS = 3
 _DIGITS = 4
 
@@ -95,6 +96,22 @@ class LatencyComparison:
     def to_json(self) -> dict[str, Json]:
         """Return JSON values; `interval` as a list."""
         return cast("dict[str, Json]", {**asdict(self), "interval": list(self.interval), "verdict": self.verdict.value})
+
+    def gate(self, name: str = "latency vs_fp32") -> Gate:
+        """Return the comparison as a gate; `name` says what the base is."""
+        low, high = self.interval
+        detail = (
+            f"{self.new.median_ms:.2f} ms against {self.base.median_ms:.2f} ms, {self.ratio:.3f} times as long "
+            f"({low:.3f} to {high:.3f} over {self.rounds} ABBA rounds, noise floor {self.noise_floor:.1%}), "
+            f"{self.threads} thread(s), batch 1"
+        )
+        if self.confirmed is False:
+            detail += "; a first set of rounds missed the limit, a second did not"
+        elif self.verdict is Verdict.INCONCLUSIVE:
+            detail += "; too noisy to tell: close other programs, or raise verify.latency.rounds"
+        return Gate(
+            name, self.verdict, self.ratio, self.interval, self.max_ratio, "ratio", self.rounds, detail, _LATENCY_EXIT
+        )
 
 
 @dataclass(slots=True)
