@@ -1,0 +1,62 @@
+"""Closed-form rounding: each column's rounding error is passed on to the columns that are still free.
+
+    H = covariance of the inputs + damping,   U = upper Cholesky factor of H^-1
+    q_k = clip(round(w_k / scale), bounds),   err = (w_k - scale q_k) / U_kk,   w_j -= err U_kj   for j > k
+
+The pair rule is a bound on every second column: with its partner fixed, the safe values are an interval. Columns keep
+the kernel's order, so that partners stay neighbours. Source: Frantar et al. 2023 (GPTQ), algorithm 1, lazy blocks.
+"""
+
+import numpy as np
+
+from edgeft.quantize.affine import Doubles
+from edgeft.quantize.pair_rule import partner_bound
+from edgeft.quantize.weights import IntegerMatrix
+
+DAMPING = 0.01
+_BLOCK = 64
+
+
+def gptq(matrix: Doubles, covariance: Doubles, start: IntegerMatrix, *, pair_safe: bool) -> IntegerMatrix:
+    """Return integers on the grid of `start` with less expected output error than rounding to nearest.
+
+    Args:
+        matrix: float64 [G, O, K] weights.
+        covariance: float64 [G, K, K] of the inputs.
+        start: integers whose scales are kept, and whose channels stay where this is no better.
+        pair_safe: keep the pair rule.
+    """
+    factor = _inverse_factor(covariance)
+    work = matrix.copy()
+    scale = start.scale.astype(np.float64)
+    q = np.zeros_like(work)
+    columns = work.shape[-1]
+    for low in range(0, columns, _BLOCK):
+        high = min(low + _BLOCK, columns)
+        errors = np.zeros((*work.shape[:-1], high - low))
+        for k in range(low, high):
+            lowest, highest = partner_bound(q, k) if pair_safe else (-127.0, 127.0)
+            q[..., k] = np.clip(np.rint(work[..., k] / scale), lowest, highest)
+            error = (work[..., k] - q[..., k] * scale) / factor[:, k, k][:, None]
+            work[..., k + 1 : high] -= error[..., None] * factor[:, None, k, k + 1 : high]
+            errors[..., k - low] = error
+        work[..., high:] -= errors @ factor[:, low:high, high:]
+    found = IntegerMatrix(q.astype(np.int8), start.scale)
+    worse = output_error(matrix, found, covariance) > output_error(matrix, start, covariance)
+    return IntegerMatrix(np.where(worse[..., None], start.values, found.values), start.scale)
+
+
+def output_error(matrix: Doubles, integers: IntegerMatrix, covariance: Doubles) -> Doubles:
+    """Return the expected squared error of each output around its mean, e^T cov e, [G, O]."""
+    error = integers.real - matrix
+    result: Doubles = ((error @ covariance) * error).sum(axis=-1)
+    return result
+
+
+def _inverse_factor(covariance: Doubles) -> Doubles:
+    """Return the upper Cholesky factor of the damped inverse, [G, K, K]."""
+    size = covariance.shape[-1]
+    diagonal = np.trace(covariance, axis1=-2, axis2=-1) / size
+    damped = covariance + (DAMPING * np.where(diagonal > 0, diagonal, 1.0))[:, None, None] * np.eye(size)
+    lower = np.linalg.cholesky(np.linalg.inv(damped))
+    return lower.transpose(0, 2, 1)

@@ -1,0 +1,115 @@
+"""Second-order statistics of an operator's quantized inputs: what a weight error costs, and what shifts its mean.
+
+For outputs y = W x + b the error of integer weights W' on the same inputs splits into a shift and a spread:
+
+    E[(W' x - W x)^2] = (e^T mean)^2 + e^T cov e        e = W' - W
+
+The shift is what bias correction removes, so rounding minimises the spread alone: the covariance, not the raw moment.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeft.quantize.affine import AffineParams, Doubles, Integers
+from edgeft.quantize.layout import WeightLayout, patches
+
+POSITIONS = 16_384
+"""Output positions that enter the covariance; the mean is over all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputMoments:
+    """Mean and covariance of the inputs of every product, in real units.
+
+    Args:
+        mean: float64 [G, K], over every position.
+        covariance: float64 [G, K, K], over evenly spaced positions.
+    """
+
+    mean: Doubles
+    covariance: Doubles
+
+
+class MomentAccumulator:
+    """Adds up chunks of quantized inputs, so that memory does not depend on the number of images.
+
+    Args:
+        layout: of the operator's weight.
+        params: of its input.
+        images: how many images will come in all; spreads the sampled positions.
+    """
+
+    def __init__(self, layout: WeightLayout, params: AffineParams, images: int) -> None:
+        self._layout = layout
+        self._scale = float(params.scale)
+        self._zero_point = int(params.zero_point)
+        self._per_image = max(1, POSITIONS // images)
+        self._sum: Doubles | None = None
+        self._count = 0
+        self._first: Doubles | None = None
+        self._second: Doubles | None = None
+        self._sampled = 0
+
+    def add(self, q: Integers) -> None:
+        """Add a chunk of integer inputs, [N, C, H, W] or [N, ..., I]."""
+        total, positions = position_sums(q, self._layout, self._zero_point)
+        self._sum = total if self._sum is None else self._sum + total
+        self._count += positions
+        chosen = evenly_spaced(positions, self._per_image * len(q))
+        x = patches(q, self._layout, self._zero_point, chosen).astype(np.float32) - np.float32(self._zero_point)
+        first = x.sum(axis=1, dtype=np.float64)
+        second = np.matmul(x.transpose(0, 2, 1), x).astype(np.float64)
+        self._first = first if self._first is None else self._first + first
+        self._second = second if self._second is None else self._second + second
+        self._sampled += x.shape[1]
+
+    def result(self) -> InputMoments:
+        """Return the moments of everything added."""
+        if self._sum is None or self._first is None or self._second is None:
+            message = "no chunk was added"
+            raise ValueError(message)
+        mean = self._first / self._sampled
+        covariance = self._second / self._sampled - mean[:, :, None] * mean[:, None, :]
+        return InputMoments(self._sum / self._count * self._scale, covariance * self._scale**2)
+
+
+def evenly_spaced(count: int, wanted: int) -> NDArray[np.int64]:
+    """Return at most `wanted` positions of `count`, evenly spaced."""
+    if count <= wanted:
+        return np.arange(count)
+    return np.floor((np.arange(wanted) + 0.5) * (count / wanted)).astype(np.int64)
+
+
+def position_sums(q: Integers, layout: WeightLayout, zero_point: int) -> tuple[Doubles, int]:
+    """Return sums of (q - zero point) over every output position, [G, K], and how many positions there are.
+
+    A kernel tap reads a shifted, strided sub-image, so its sum needs no im2col.
+    """
+    geometry = layout.geometry
+    if geometry is None:
+        rows = q.reshape(-1, q.shape[-1])
+        return (rows.sum(axis=0, dtype=np.int64) - zero_point * len(rows))[None].astype(np.float64), len(rows)
+    n, channels, height, width = q.shape
+    top, left, bottom, right = geometry.pads
+    (kh, kw), (sh, sw), (dh, dw) = geometry.kernel, geometry.strides, geometry.dilations
+    out_h = (height + top + bottom - dh * (kh - 1) - 1) // sh + 1
+    out_w = (width + left + right - dw * (kw - 1) - 1) // sw + 1
+    sums = np.zeros((channels, kh, kw), np.float64)
+    for i in range(kh):
+        rows_read = _taps(i * dh - top, sh, out_h, height)
+        for j in range(kw):
+            columns_read = _taps(j * dw - left, sw, out_w, width)
+            tap = q[:, :, rows_read, columns_read]
+            size = n * tap.shape[2] * tap.shape[3]
+            sums[:, i, j] = tap.sum(axis=(0, 2, 3), dtype=np.int64) - zero_point * size
+    grouped = sums.reshape(layout.groups, -1, kh, kw).transpose(0, 2, 3, 1)
+    return grouped.reshape(layout.groups, -1), n * out_h * out_w
+
+
+def _taps(offset: int, stride: int, outputs: int, size: int) -> slice:
+    """Return the in-image part of {offset + stride * o : o < outputs}; what is outside is padding, which is 0."""
+    first = -(-max(-offset, 0) // stride)
+    last = min(outputs - 1, (size - 1 - offset) // stride)
+    return slice(0, 0) if last < first else slice(offset + stride * first, offset + stride * last + 1, stride)

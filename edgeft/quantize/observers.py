@@ -1,0 +1,114 @@
+"""Streaming observers of activations: memory does not depend on how many images are seen.
+
+A histogram has bins [i w, (i + 1) w) for i = -B .. B - 1, with w a power of two. When a value does not fit, w doubles and
+neighbours merge: bin j of the new one is bins 2j and 2j + 1 of the old one, exactly. So w depends on the largest
+magnitude alone, and histograms of parts merge into the histogram of the whole, whatever the order.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeft.quantize.affine import Floats, QuantizationError
+
+BINS_PER_SIDE = 4096
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Counts of the non-zero values of one tensor, beside its exact extremes.
+
+    Zeros are counted apart: they are exact on every grid, so they carry no rounding error.
+
+    Args:
+        name: the tensor, for messages.
+        counts: int64 [2 B], bins from -B w to B w.
+        exponent: w = 2 ** exponent; None until a non-zero value is seen.
+        zeros: how many values were exactly 0.
+        low: the smallest value seen.
+        high: the largest value seen.
+    """
+
+    name: str
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2 * BINS_PER_SIDE, np.int64))
+    exponent: int | None = None
+    zeros: int = 0
+    low: float = math.inf
+    high: float = -math.inf
+
+    @property
+    def total(self) -> int:
+        """How many values were counted."""
+        return int(self.counts.sum()) + self.zeros
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """The middle of each bin, float64 [2 B]."""
+        width = 0.0 if self.exponent is None else math.ldexp(1.0, self.exponent)
+        return (np.arange(-BINS_PER_SIDE, BINS_PER_SIDE) + 0.5) * width
+
+    def update_(self, values: Floats, stride: int = 1) -> None:
+        """Count `values` (any shape, any number).
+
+        Args:
+            values: one batch of the tensor.
+            stride: only every `stride`-th value is counted; the extremes are always over all of them.
+
+        Raises:
+            QuantizationError: a value is NaN or infinite.
+        """
+        if values.size == 0:
+            return
+        low, high = float(values.min()), float(values.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise QuantizationError(
+                f"tensor {self.name!r} holds NaN or Inf on the calibration data",
+                hint="check the checkpoint and the preprocessing: the float model itself is broken on these images",
+            )
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self._cover_(max(-low, high))
+        sample = values.reshape(-1)[::stride]
+        nonzero = sample[sample != 0]
+        self.zeros += sample.size - nonzero.size
+        if self.exponent is not None and nonzero.size:
+            index = np.floor(nonzero * np.float32(math.ldexp(1.0, -self.exponent))).astype(np.int64) + BINS_PER_SIDE
+            self.counts += np.bincount(index, minlength=2 * BINS_PER_SIDE)
+
+    def merge_(self, other: "Histogram") -> None:
+        """Add the counts of `other`, which is left as it is."""
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self.zeros += other.zeros
+        if other.exponent is None:
+            return
+        if self.exponent is None:
+            self.exponent = other.exponent
+        counts = other.counts
+        self._coarsen_(other.exponent)
+        for _ in range(self.exponent - other.exponent):
+            counts = _halved(counts)
+        self.counts = self.counts + counts
+
+    def _cover_(self, magnitude: float) -> None:
+        if magnitude == 0:
+            return
+        _, exponent = math.frexp(magnitude)  # magnitude = m * 2 ** exponent with m < 1
+        needed = max(exponent - BINS_PER_SIDE.bit_length() + 1, -126)
+        if self.exponent is None:
+            self.exponent = needed
+        self._coarsen_(needed)
+
+    def _coarsen_(self, exponent: int) -> None:
+        while self.exponent is not None and self.exponent < exponent:
+            self.counts = _halved(self.counts)
+            self.exponent += 1
+
+
+def _halved(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the counts on bins twice as wide; bins are aligned at 0, so no count is split."""
+    merged = counts.reshape(-1, 2).sum(axis=1)
+    result = np.zeros_like(counts)
+    start = BINS_PER_SIDE // 2
+    result[start : start + merged.size] = merged
+    return result

@@ -1,0 +1,242 @@
+"""Which operators become integer ones, where their Q/DQ pairs go, and why the others stay float.
+
+A `Placement` says what the target can do; the plan says what this graph lets it do. An operator without weights is taken
+only where all its inputs are integers anyway, and one that only moves values only where an integer operator follows:
+elsewhere the pair would cost more than it saves.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeft.quantize.affine import QuantizationError
+from edgeft.quantize.placement import OpRule, OutputRule, Placement
+
+_QUANTIZED_OPS = ("QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
+_SILENT_OPS = ("Constant", "DequantizeLinear")
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """An operator left in float."""
+
+    layer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerOp:
+    """One operator of the float graph that becomes an integer one.
+
+    Args:
+        node: the operator.
+        rule: what the target asks of it.
+        inputs: the tensors that need a DQ.
+        output: the tensor that gets the Q (after an absorbed Relu or Clip), or None where the output stays float.
+        absorbed: the Relu or Clip that the Q makes redundant, or None.
+    """
+
+    node: ir.Node
+    rule: OpRule
+    inputs: tuple[ir.Value, ...]
+    output: ir.Value | None
+    absorbed: ir.Node | None
+
+    @property
+    def name(self) -> str:
+        """The operator's name, or its first output's where it has none."""
+        return self.node.name or str(self.node.outputs[0].name)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be quantized.
+
+    Args:
+        ops: integer operators in topological order.
+        observed: tensors that get a Q with parameters of their own, in topological order.
+        shared: tensor that only moves values -> the tensor whose parameters it takes.
+        limits: observed tensor -> (min, max) of the Clip or Relu that its Q absorbs; its range must stay inside.
+        skips: operators left in float.
+    """
+
+    ops: tuple[IntegerOp, ...]
+    observed: tuple[str, ...]
+    shared: Mapping[str, str]
+    limits: Mapping[str, tuple[float, float]]
+    skips: tuple[Skip, ...]
+
+    @property
+    def weighted(self) -> tuple[IntegerOp, ...]:
+        """The operators that have weights."""
+        return tuple(op for op in self.ops if op.rule.weight is not None)
+
+
+def make_plan(model: ir.Model, placement: Placement) -> Plan:
+    """Return what `placement` makes of the float `model`.
+
+    Raises:
+        QuantizationError: the model is already quantized, or has nothing that the target takes in integers.
+    """
+    nodes = list(model.graph)
+    _refuse_quantized(nodes)
+    integer = {value for node in nodes if node.op_type == "DequantizeLinear" for value in node.outputs}
+    ops: list[IntegerOp] = []
+    skips: list[Skip] = []
+    for node in nodes:
+        found = _examine(node, placement, integer)
+        if isinstance(found, IntegerOp):
+            ops.append(found)
+            if found.output is not None:
+                integer.add(found.output)
+        elif found is not None:
+            skips.append(found)
+    ops, useless = _drop_useless_moves(ops)
+    absorbed = {str(op.absorbed.name) for op in ops if op.absorbed is not None}
+    skips = [skip for skip in (*skips, *useless) if skip.layer not in absorbed]
+    if not ops:
+        reasons = "; ".join(f"{skip.layer}: {skip.reason}" for skip in skips[:3]) or "it has no operators"
+        raise QuantizationError(
+            f"nothing in this graph can be quantized for {placement.target!r} ({reasons})",
+            hint="set compress.precision: fp32",
+        )
+    return _with_tensors(ops, skips)
+
+
+def constant(value: ir.Value | None) -> np.ndarray | None:
+    """Return the array of an initializer or Constant, or None where `value` is computed or absent."""
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return None if tensor is None else np.asarray(tensor.numpy())
+
+
+def _refuse_quantized(nodes: list[ir.Node]) -> None:
+    for node in nodes:
+        constant_dq = node.op_type == "DequantizeLinear" and constant(node.inputs[0]) is not None
+        if node.op_type in _QUANTIZED_OPS or node.op_type.startswith("QLinear") or constant_dq:
+            raise QuantizationError(
+                f"the model is already quantized: it has {node.op_type} {node.name!r}",
+                hint="give the float model that it was made from",
+            )
+
+
+def _examine(node: ir.Node, placement: Placement, integer: set[ir.Value]) -> IntegerOp | Skip | None:
+    """Return the integer form of `node`, or why it has none; None for nodes that are not worth a word."""
+    name = node.name or str(node.outputs[0].name)
+    if node.op_type in _SILENT_OPS:
+        return None
+    rule = placement.rule(node.op_type)
+    if rule is None:
+        return Skip(name, placement.float_reason(node.op_type))
+    inputs = _activations(node, rule)
+    reason = _refusal(node, rule, inputs, integer)
+    if reason is not None:
+        return Skip(name, reason)
+    output, absorbed = _output(node, placement)
+    if rule.output is OutputRule.FLOAT or output.name in placement.float_outputs:
+        return IntegerOp(node, rule, inputs, None, None)
+    if output.is_graph_output():
+        return Skip(name, "its output is an output of the graph, which stays float")
+    return IntegerOp(node, rule, inputs, output, absorbed)
+
+
+def _activations(node: ir.Node, rule: OpRule) -> tuple[ir.Value, ...]:
+    indices = rule.activations or tuple(range(len(node.inputs)))
+    chosen = [node.inputs[i] for i in indices if i < len(node.inputs)]
+    return tuple(value for value in chosen if value is not None)
+
+
+def _refusal(node: ir.Node, rule: OpRule, inputs: tuple[ir.Value, ...], integer: set[ir.Value]) -> str | None:
+    """Return why the target's integer kernel cannot take this node, or None where it can."""
+    if any(constant(value) is not None for value in inputs):
+        return "one of its inputs is a float constant"
+    if rule.weight is None:
+        return None if all(value in integer for value in inputs) else "its inputs come from float operators"
+    weight = constant(node.inputs[rule.weight]) if rule.weight < len(node.inputs) else None
+    if weight is None:
+        return "its weights are computed, not constant"
+    if weight.dtype != np.float32:
+        return f"its weights are {weight.dtype}, not float32"
+    if not np.isfinite(weight).all():
+        return "its weights hold NaN or Inf"
+    if rule.bias is not None and rule.bias < len(node.inputs):
+        bias = node.inputs[rule.bias]
+        if bias is not None and constant(bias) is None:
+            return "its bias is computed, not constant"
+    if node.op_type == "Gemm" and (_number(node, "alpha") != 1.0 or _number(node, "beta") != 1.0):
+        return "integer Gemm needs alpha = beta = 1"
+    if node.op_type == "Gemm" and node.attributes.get_int("transA", 0):
+        return "integer Gemm needs transA = 0"
+    if node.op_type == "MatMul" and weight.ndim != 2:  # noqa: PLR2004 - a matrix
+        return f"its weight has {weight.ndim} dimensions, not 2"
+    return None
+
+
+def _number(node: ir.Node, attribute: str) -> float:
+    return float(node.attributes.get_float(attribute, 1.0))
+
+
+def _output(node: ir.Node, placement: Placement) -> tuple[ir.Value, ir.Node | None]:
+    """Return the tensor that would get the Q, and the Relu or Clip it absorbs on the way."""
+    output = node.outputs[0]
+    consumers = output.consumers()
+    if placement.activation.symmetric or len(consumers) != 1 or output.is_graph_output():
+        return output, None
+    (consumer,) = consumers
+    if consumer.op_type not in placement.absorbed or clip_limits(consumer) is None:
+        return output, None
+    return consumer.outputs[0], consumer
+
+
+def clip_limits(node: ir.Node) -> tuple[float, float] | None:
+    """Return (min, max) of a Relu or Clip with constant limits that let 0 pass, or None."""
+    if node.op_type == "Relu":
+        return 0.0, float("inf")
+    if node.op_type != "Clip":
+        return None
+    limits = [float("-inf"), float("inf")]
+    for position in (1, 2):
+        value = node.inputs[position] if position < len(node.inputs) else None
+        array = constant(value)
+        if value is not None and array is None:
+            return None
+        if array is not None:
+            limits[position - 1] = float(array)
+    return (limits[0], limits[1]) if limits[0] <= 0.0 <= limits[1] else None
+
+
+def _drop_useless_moves(ops: list[IntegerOp]) -> tuple[list[IntegerOp], list[Skip]]:
+    """Drop operators that only move values where no integer operator reads the result."""
+    needed: set[ir.Value] = set()
+    kept: list[IntegerOp] = []
+    dropped: list[Skip] = []
+    for op in reversed(ops):
+        if op.rule.output is OutputRule.SHARE and op.output not in needed:
+            dropped.append(Skip(op.name, "no integer operator reads its result"))
+            continue
+        needed.update(op.inputs)
+        kept.append(op)
+    return kept[::-1], dropped[::-1]
+
+
+def _with_tensors(ops: list[IntegerOp], skips: list[Skip]) -> Plan:
+    observed: dict[str, None] = {}
+    shared: dict[str, str] = {}
+    limits: dict[str, tuple[float, float]] = {}
+    for op in ops:
+        for value in op.inputs:
+            producer = value.producer()
+            ready = producer is not None and producer.op_type == "DequantizeLinear"
+            if not ready and str(value.name) not in shared:
+                observed.setdefault(str(value.name))
+        if op.output is None:
+            continue
+        if op.rule.output is OutputRule.SHARE:
+            shared[str(op.output.name)] = str(op.inputs[0].name)
+            continue
+        observed.setdefault(str(op.output.name))
+        found = None if op.absorbed is None else clip_limits(op.absorbed)
+        if found is not None:
+            limits[str(op.output.name)] = found
+    return Plan(tuple(ops), tuple(observed), shared, limits, tuple(skips))

@@ -1,0 +1,171 @@
+"""Choose weights and correct biases layer by layer, in order, on the quantized prefix.
+
+For each operator, with inputs x_q as the integer graph computes them and the float graph's mean output m on the same
+images:
+
+    W_q = argmin  e^T cov(x_q) e            (scale search under the pair rule, then GPTQ)
+    b   = m - W_q mean(x_q)                 (the operator's mean output is the float one again)
+
+mean(x_q) and cov(x_q) are sums over inputs, so no float pass and no second integer pass is needed: the whole sweep runs
+every layer once. Source: Nagel et al. 2019, section 4.2, applied sequentially; rules of design in docs/quantization.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeft.core.events import EventSink, Progress, ignore
+from edgeft.quantize.affine import AffineParams, Doubles
+from edgeft.quantize.calibration import Execution, Pixels
+from edgeft.quantize.gptq import gptq
+from edgeft.quantize.insert import IntegerWeight, insert_weight_, source_params
+from edgeft.quantize.layout import WeightLayout, weight_layout
+from edgeft.quantize.moments import InputMoments, MomentAccumulator
+from edgeft.quantize.pair_rule import unsafe_pairs
+from edgeft.quantize.placement import Placement
+from edgeft.quantize.plan import IntegerOp, Plan, constant
+from edgeft.quantize.prefix import QuantizedPrefix
+from edgeft.quantize.weights import BIAS_LIMIT, scale_floor, search_scales
+
+
+@dataclass(frozen=True, slots=True)
+class WeightMethod:
+    """How weights are chosen.
+
+    Args:
+        search: search the scale of each channel; else qmax = 127.
+        gptq: pass rounding errors on to later columns.
+        correct_bias: restore the float mean of every output channel.
+    """
+
+    search: bool = True
+    gptq: bool = True
+    correct_bias: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What a sweep did.
+
+    Args:
+        unsafe_pairs: over all paired operators; 0 where the target asks for pair-safe weights.
+        uncorrected: operators whose mean could not be restored: they take no bias.
+    """
+
+    unsafe_pairs: int
+    uncorrected: tuple[str, ...]
+
+
+def quantize_weights_(  # noqa: PLR0913 - one sweep, every argument is a different thing
+    model: ir.Model,
+    plan: Plan,
+    placement: Placement,
+    params: Mapping[str, AffineParams],
+    float_means: Mapping[str, Doubles],
+    pixels: Pixels,
+    *,
+    method: WeightMethod,
+    execution: Execution,
+    emit: EventSink = ignore,
+) -> Sweep:
+    """Replace every planned weight of `model` by integers, in order.
+
+    Args:
+        model: the graph with activation Q/DQ inserted; changed in place.
+        plan: made from this very model object.
+        placement: of the target.
+        params: activation parameters by tensor.
+        float_means: float output channel means [C] by tensor, over `pixels`.
+        pixels: the images of the quantized prefix.
+        method: how weights are chosen.
+        execution: threads and batch.
+        emit: where progress goes.
+    """
+    inputs = [_integer_input(op) for op in plan.weighted]
+    prefix = QuantizedPrefix(model, inputs, pixels, execution)
+    unsafe = 0
+    uncorrected = []
+    for done, (op, source) in enumerate(zip(plan.weighted, inputs, strict=True), start=1):
+        layout = weight_layout(op.node, op.rule)
+        tensor = str(op.inputs[0].name)
+        input_params = source_params(model, plan, tensor, params)
+        moments = MomentAccumulator(layout, input_params, len(pixels))
+        for chunk in prefix.chunks(prefix.advance(source)):
+            moments.add(chunk)
+        mean = float_means[str(op.node.outputs[0].name)] if method.correct_bias else None
+        if method.correct_bias and op.rule.bias is None:
+            uncorrected.append(op.name)
+        pair_safe = placement.saturating_pairs and not layout.depthwise
+        weight = choose_weight(op, layout, moments.result(), float(input_params.scale), mean, method, pair_safe=pair_safe)
+        if not layout.depthwise:
+            unsafe += unsafe_pairs(layout.to_matrix(weight.values))
+        insert_weight_(model, op, weight, layout.axis)
+        emit(Progress("round weights", done, len(inputs), op.name))
+    return Sweep(unsafe, tuple(uncorrected))
+
+
+def choose_weight(  # noqa: PLR0913 - plain values instead of a config
+    op: IntegerOp,
+    layout: WeightLayout,
+    moments: InputMoments,
+    input_scale: float,
+    float_mean: Doubles | None,
+    method: WeightMethod,
+    *,
+    pair_safe: bool,
+) -> IntegerWeight:
+    """Return the integer weight and bias of `op`.
+
+    Args:
+        op: an operator with a weight.
+        layout: of the weight.
+        moments: of the quantized inputs, in real units.
+        input_scale: scale of the quantized input.
+        float_mean: float64 [C] that the mean output shall have; None keeps the bias as it is.
+        method: how weights are chosen.
+        pair_safe: whether the pair rule holds for this operator.
+    """
+    weight = constant(op.node.inputs[op.rule.weight or 0])
+    matrix = layout.to_matrix(np.asarray(weight)).astype(np.float64)
+    bias = _float_bias(op, layout.channels)
+    if float_mean is not None and op.rule.bias is not None:
+        bias = float_mean - _mean_output(matrix, moments)
+    floor = scale_floor(bias, input_scale).reshape(matrix.shape[:2])
+    variance = np.diagonal(moments.covariance, axis1=-2, axis2=-1)
+    integers = search_scales(matrix, variance, floor, pair_safe=pair_safe, search=method.search)
+    if method.gptq:
+        integers = gptq(matrix, moments.covariance, integers, pair_safe=pair_safe)
+    if float_mean is not None and op.rule.bias is not None:
+        bias = float_mean - _mean_output(integers.real, moments)
+    scale = integers.scale.reshape(-1)
+    bias_scale = np.float32(input_scale) * scale
+    integer_bias = np.clip(np.rint(bias / bias_scale.astype(np.float64)), -2 * BIAS_LIMIT + 1, 2 * BIAS_LIMIT - 1)
+    takes_bias = op.rule.bias is not None
+    return IntegerWeight(
+        layout.from_matrix(integers.values), scale, integer_bias.astype(np.int32) if takes_bias else None, bias_scale
+    )
+
+
+def _integer_input(op: IntegerOp) -> ir.Value:
+    """Return the integer tensor behind the DQ that feeds `op`."""
+    value = op.node.inputs[op.rule.activations[0]]
+    producer = None if value is None else value.producer()
+    source = None if producer is None else producer.inputs[0]
+    if source is None:
+        message = f"{op.name} is not fed by a DequantizeLinear"
+        raise ValueError(message)
+    return source
+
+
+def _float_bias(op: IntegerOp, channels: int) -> Doubles:
+    index = op.rule.bias
+    value = op.node.inputs[index] if index is not None and index < len(op.node.inputs) else None
+    array = constant(value)
+    return np.zeros(channels) if array is None else np.broadcast_to(array.astype(np.float64).reshape(-1), (channels,))
+
+
+def _mean_output(matrix: Doubles, moments: InputMoments) -> Doubles:
+    """Return W mean(x), float64 [C]."""
+    return (matrix @ moments.mean[:, :, None]).reshape(-1)

@@ -1,0 +1,63 @@
+"""Per-channel weight scales, searched together with the pair rule.
+
+For every output channel qmax runs from 127 down to 64 (scale = max|w| / qmax, never below the floor that its int32 bias
+needs); the weights are rounded, unsafe pairs repaired, and the candidate with the least expected output error kept:
+
+    error = sum_k variance_k (w_k - scale q_k)^2
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeft.quantize.affine import SMALLEST_SCALE, Doubles, Floats, Integers
+from edgeft.quantize.pair_rule import repair
+
+QMAX_CANDIDATES = (127, 124, 121, 118, 115, 112, 109, 106, 103, 100, 97, 94, 91, 88, 85, 82, 79, 76, 73, 70, 67, 64)
+BIAS_LIMIT = 2.0**30
+"""Largest magnitude of an int32 bias; as much again is left for the sums."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerMatrix:
+    """Integer weights as [G, O, K] int8, and their scales, float32 [G, O]."""
+
+    values: Integers
+    scale: Floats
+
+    @property
+    def real(self) -> Doubles:
+        """What the integers stand for, float64 [G, O, K]."""
+        return self.values.astype(np.float64) * self.scale.astype(np.float64)[..., None]
+
+
+def scale_floor(bias: Doubles, input_scale: float) -> Doubles:
+    """Return the least weight scale [C] whose int32 bias fits: |bias| / (input scale * weight scale) <= 2^30."""
+    return np.maximum(np.abs(bias) / (input_scale * BIAS_LIMIT), SMALLEST_SCALE / min(input_scale, 1.0))
+
+
+def search_scales(matrix: Doubles, variance: Doubles, floor: Doubles, *, pair_safe: bool, search: bool) -> IntegerMatrix:
+    """Return the integers with the least expected output error.
+
+    Args:
+        matrix: float64 [G, O, K] weights.
+        variance: float64 [G, K], of each product's input; constant inputs cost nothing once the bias is corrected.
+        floor: float64 [G, O], least scales.
+        pair_safe: repair unsafe pairs.
+        search: try every qmax; else 127 alone.
+    """
+    importance = variance[:, None, :] + 1e-6 * (variance.mean() + np.finfo(np.float64).tiny)
+    largest = np.abs(matrix).max(axis=-1, initial=0.0)
+    best = np.full(largest.shape, np.inf)
+    scales = np.maximum(np.where(largest > 0, largest / 127, 1.0), floor).astype(np.float32)
+    values = np.zeros(matrix.shape, np.float64)
+    for qmax in QMAX_CANDIDATES if search else QMAX_CANDIDATES[:1]:
+        scale = np.maximum(np.where(largest > 0, largest / qmax, 1.0), floor).astype(np.float32)
+        target = matrix / scale[..., None].astype(np.float64)
+        candidate = np.clip(np.rint(target), -127, 127)
+        if pair_safe:
+            candidate = repair(candidate, target, importance)
+        error = (importance * ((candidate - target) * scale[..., None]) ** 2).sum(axis=-1)
+        better = error < best
+        best[better], scales[better], values[better] = error[better], scale[better], candidate[better]
+    return IntegerMatrix(values.astype(np.int8), scales)
