@@ -7,29 +7,32 @@ import typer
 
 from edgeft.cli.options import Cache, Folder, JsonFlag, Overrides, Seed, Smoke
 
+NoLatency = Annotated[bool, typer.Option("--no-latency", help="Leave the latency gate out.")]
+
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Where the bundle goes. [default: dist/NAME beside the recipe]"),
+]
+
 
 def build(
     folder: Folder,
     overrides: Overrides = None,
     smoke: Smoke = False,
-    no_latency: Annotated[bool, typer.Option("--no-latency", help="Leave the latency gate out.")] = False,
+    no_latency: NoLatency = False,
     cache: Cache = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Where the bundle goes. [default: dist beside the recipe]"),
-    ] = None,
+    out: Out = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 7 where a gate is INCONCLUSIVE.")] = False,
     seed: Seed = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Open no socket, even where the recipe names a hub.")
-    ] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Open no socket, even for a hub model.")] = False,
     as_json: JsonFlag = False,
 ) -> int:
-    """Run the recipe: from data and a pretrained model to a verified bundle.
+    """Turn data and a pretrained model into a verified bundle.
 
     Finished stages are reused; a build that was stopped goes on with the same command.
-    Exit codes: 0 ok, 2 recipe, 3 data, 4 environment, 5 accuracy gate, 6 latency gate, 7 inconclusive (--strict),
-    130 interrupted.
+
+    Exit codes: 0 ok; 2 recipe; 3 data; 4 environment; 5 accuracy gate; 6 latency gate; 7 inconclusive under --strict;
+    130 interrupted, resumable.
     """
     from edgeft.cli.progress import narrate
     from edgeft.cli.summary import build_object, build_text
@@ -37,15 +40,49 @@ def build(
     from edgeft.cli.workplace import cache_of, open_recipe
     from edgeft.pipeline.build import build as run_build
 
-    recipe = open_recipe(folder, overrides, smoke=smoke, seed=seed, offline=offline)
     with stdout_reserved(), narrate() as emit:
-        record = run_build(
-            recipe, cache=cache_of(folder, cache), out=out, latency=not no_latency, emit=emit, strict=strict
-        )
-    shown = record.to_json()
-    note(build_text(shown))
+        recipe = open_recipe(folder, overrides, smoke=smoke, seed=seed, offline=offline)
+        stages = cache_of(recipe.folder, cache)
+        record = run_build(recipe, cache=stages, out=out, latency=not no_latency, emit=emit, strict=strict).to_json()
+    note(build_text(record))
     if as_json:
-        print_json(build_object(shown))
+        print_json(build_object(record))
     else:
-        typer.echo(shown["bundle"])
-    return record.exit_code
+        typer.echo(record["bundle"])
+    return int(record["exit_code"])
+
+
+def plan(
+    folder: Folder,
+    overrides: Overrides = None,
+    smoke: Smoke = False,
+    no_latency: NoLatency = False,
+    cache: Cache = None,
+    out: Out = None,
+    seed: Seed = None,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Print the recipe with every default as YAML.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say what a build would run, and why.
+
+    Also how long it would take, and what accuracy margin the test split can certify.
+    """
+    from edgeft.cli.summary import plan_object, plan_text
+    from edgeft.cli.terminal import note, print_json, stdout_reserved
+    from edgeft.cli.workplace import bundle_of, cache_of, open_recipe
+    from edgeft.core.store import Store
+    from edgeft.recipe.plan import make_plan
+
+    with stdout_reserved():
+        recipe = open_recipe(folder, overrides, smoke=smoke, seed=seed)
+        store = Store(cache_of(recipe.folder, cache))
+        found = make_plan(recipe, store, latency=not no_latency, exclude=(bundle_of(recipe, out),)).to_json()
+    if as_json:
+        print_json(plan_object(found))
+    elif resolved:
+        import yaml
+
+        note(plan_text(found))
+        typer.echo(yaml.safe_dump(found["recipe"], sort_keys=False, allow_unicode=True), nl=False)
+    else:
+        typer.echo(plan_text(found))

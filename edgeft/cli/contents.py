@@ -32,7 +32,7 @@ def contents(thing: Path) -> dict[str, Any]:
         return {"kind": "bundle", "path": str(thing), **_bundle(thing)}
     from edgeft.cli.survey import survey
 
-    return {"kind": "data", "path": str(thing), **survey(thing).to_json(), "structure": survey(thing).kind}
+    return {"kind": "data", "path": str(thing), **survey(thing).to_json()}
 
 
 def contents_text(found: Mapping[str, Any]) -> str:

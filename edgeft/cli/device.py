@@ -9,7 +9,9 @@ from edgeft.cli.options import Bundle, JsonFlag, Threads
 
 
 def verify(bundle: Bundle, as_json: JsonFlag = False) -> None:
-    """Check a bundle on this device: digests first, then its golden vectors.
+    """Check a bundle on this device.
+
+    Digests first, then its golden vectors are replayed through the runtime.
 
     Exit codes: 0 ok, 4 the runtime cannot run it, 8 a file or an output is not what the build signed off.
     """
@@ -26,13 +28,23 @@ def predict(
     threads: Threads = 1,
     as_json: JsonFlag = False,
 ) -> None:
-    """Classify image files with a bundle: path, label and score, one line each."""
+    """Classify image files with a bundle.
+
+    Prints path, label and score, one line for each image, separated by tabs. An image that cannot be read ends the command
+    with exit code 3: none is skipped.
+    """
+    from edgeft.cli.decisions import decision_line, decision_object
     from edgeft.cli.terminal import print_json, stdout_reserved
     from edgeft.runtime import load
 
     with stdout_reserved():
         predictor = load(bundle, threads=threads)
-        predictions = predictor.predict(images)
+    if as_json:
+        rows = [decision_object(item, predictor.classes) for item in predictor.predict(images)]
+        print_json({"status": "ok", "exit_code": 0, "bundle": bundle, "predictions": rows})
+        return
+    for image in images:
+        typer.echo(decision_line(predictor.predict([image])[0]))
 
 
 def inspect(

@@ -64,7 +64,9 @@ def schema(as_json: JsonFlag = False) -> None:
 
 
 def doctor(cache: Cache = None, as_json: JsonFlag = False) -> int:
-    """Say what is installed, what this machine can do, and what that means for int8.
+    """Say what is installed and what this machine can do.
+
+    Also what its instruction set means for int8 arithmetic.
 
     Exit codes: 0 edgeft can run here, 4 something it needs is missing.
     """

@@ -60,7 +60,7 @@ def _source(found: Survey, data: Path, folder: Path) -> list[str]:
     source = os.path.relpath(data.resolve(), folder.resolve())
     shown = ", ".join(f"{name} {count}" for name, count in found.classes.items())
     lines = [f"  source: {_scalar(source):<30}# {found.n} images" + (f": {shown}" if shown else "")]
-    if found.kind == "folder":
+    if found.structure == "folder":
         return lines
     if found.images:
         lines.append(f"  images: {_scalar(os.path.relpath(Path(found.images).resolve(), folder.resolve()))}")
@@ -78,9 +78,7 @@ def _source(found: Survey, data: Path, folder: Path) -> list[str]:
     if found.group:
         lines.append(f"    group: {_scalar(found.group)}   # images of one group never stand in two splits")
     else:
-        lines.append(
-            "    # group: COLUMN                     # what belongs together: one part, one patient"
-        )
+        lines.append("    # group: COLUMN                     # what belongs together: one part, one patient")
     if found.split:
         lines.append(f"    split: {_scalar(found.split)}   # the table's own train, val and test are kept")
     return lines

@@ -1,4 +1,4 @@
-"""What `build` tells at its end: stages, gates and where things are; from the run record's JSON alone."""
+"""What `build` and `plan` tell: stages, gates and where things are; from the JSON of the run record or plan alone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,26 +10,56 @@ Record = Mapping[str, Any]
 
 def build_object(record: Record) -> dict[str, Any]:
     """Return the object that `build --json` prints."""
+    named = ("status", "exit_code", "run", "bundle", "report", "gates", "stages")
     return {
-        "status": record["status"],
-        "exit_code": record["exit_code"],
-        "run": record["run"],
-        "bundle": record["bundle"],
-        "report": record["report"],
-        "gates": list(record["gates"]),
-        "stages": list(record["stages"]),
+        **{name: record[name] for name in named},
         "measurements": {stage["name"]: stage["measurements"] for stage in record["stages"]},
     }
 
 
 def build_text(record: Record) -> str:
     """Return the tables that end a build."""
-    parts = [_stages(record["stages"]), _gates(record["gates"]), *_notes(record["stages"])]
     places = [f"{name:<7} {record[name]}" for name in ("bundle", "report") if record[name]]
-    status = (
-        f"{record['status']} in {seconds(record['seconds'])} (exit code {record['exit_code']}, run {record['run']})"
+    end = f"{record['status']} in {seconds(record['seconds'])}, exit code {record['exit_code']}, run {record['run']}"
+    parts = [_stages(record["stages"]), *_notes(record["stages"]), _gates(record["gates"])]
+    return "\n\n".join(["", *parts, "\n".join([*places, f"{'status':<7} {end}"])])
+
+
+def plan_object(found: Record) -> dict[str, Any]:
+    """Return the object that `plan --json` prints."""
+    rows = [{**{k: v for k, v in row.items() if k != "runs"}, "will_run": row["runs"]} for row in found["rows"]]
+    return {
+        "status": "ok",
+        "exit_code": 0,
+        "stages": rows,
+        "seconds": found["seconds"],
+        "certifiable": found["certifiable"],
+        "recipe": found["recipe"],
+    }
+
+
+def plan_text(found: Record) -> str:
+    """Return the table of what would run, the time it would take, and what the test split can certify."""
+    rows = [
+        (
+            row["stage"],
+            row["method"],
+            "runs" if row["runs"] else "reused",
+            "" if row["seconds"] is None else seconds(row["seconds"]),
+            row["reason"],
+        )
+        for row in found["rows"]
+    ]
+    total = found["seconds"]
+    time = "not known: a stage has never run here" if total is None else f"about {seconds(total)}, latency not counted"
+    certifiable = found["certifiable"]
+    certify = certifiable["detail"] if certifiable else "known once data has run"
+    return "\n\n".join(
+        [
+            table(("stage", "method", "", "estimate", "why"), rows, right=("estimate",)),
+            f"time     {time}\ncertify  {certify}",
+        ]
     )
-    return "\n\n".join(["", *parts, "\n".join([*places, f"{'status':<7} {status}"])])
 
 
 def interval(bounds: Sequence[float] | None) -> str:
@@ -48,10 +78,12 @@ def _stages(stages: Sequence[Record]) -> str:
         )
         for stage in stages
     ]
-    return table(("stage", "method", "", "took", "because"), rows, right=("took",))
+    return table(("stage", "method", "", "took", "why"), rows, right=("took",))
 
 
 def _gates(gates: Sequence[Record]) -> str:
+    if not gates:
+        return "no gates"
     rows = [
         (
             gate["name"],
@@ -64,9 +96,9 @@ def _gates(gates: Sequence[Record]) -> str:
         )
         for gate in gates
     ]
-    return table(("gate", "verdict", "value", "interval", "limit", "n", ""), rows, right=("n",)) if rows else "no gates"
+    return table(("gate", "verdict", "value", "interval", "limit", "n", ""), rows, right=("n",))
 
 
 def _notes(stages: Sequence[Record]) -> list[str]:
-    lines = [f"{stage['name']}: {text}" for stage in stages for text in stage["notes"]]
-    return ["notes\n" + "\n".join(f"  {line}" for line in lines)] if lines else []
+    lines = [f"  {stage['name']}: {text}" for stage in stages for text in stage["notes"]]
+    return ["\n".join(["notes", *lines])] if lines else []

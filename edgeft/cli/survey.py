@@ -27,7 +27,7 @@ class Survey:
     """What was found.
 
     Args:
-        kind: "folder" or "table".
+        structure: "folder" or "table".
         classes: number of images by class name; empty where the label is a number.
         splits: number of images by split, where the data names splits.
         n: images in all.
@@ -43,7 +43,7 @@ class Survey:
         ok_class: the class that means "nothing found", judged by its name.
     """
 
-    kind: str
+    structure: str
     classes: dict[str, int]
     splits: dict[str, int]
     n: int
@@ -130,7 +130,7 @@ def _table(path: Path) -> Survey:
     split = next((name for name in names if name.lower() in _SPLIT_COLUMNS), None)
     classes = {} if score else dict(Counter(columns[label]))
     return Survey(
-        kind="table",
+        structure="table",
         classes=classes,
         splits=dict(Counter(columns[split])) if split else {},
         n=len(body),
@@ -189,9 +189,7 @@ def _invented(first: Sequence[str]) -> tuple[str, ...]:
 def _label_column(columns: dict[str, list[str]]) -> str | None:
     named = [name for known in _LABEL_NAMES for name in columns if name.lower() == known]
     few = [
-        name
-        for name, cells in columns.items()
-        if 1 < len(set(cells)) <= _FEW and name.lower() not in _SPLIT_COLUMNS
+        name for name, cells in columns.items() if 1 < len(set(cells)) <= _FEW and name.lower() not in _SPLIT_COLUMNS
     ]
     return next(iter([*named, *few]), None)
 
