@@ -30,7 +30,8 @@ def read_folder(root: Path) -> Table:
     Raises:
         DataError: there is no class folder, a class folder holds no image, or class folders stand beside split folders.
     """
-    folders = _subfolders(root)
+    bundles = [folder for folder in _subfolders(root) if any(folder.glob("*/manifest.json"))]
+    folders = [folder for folder in _subfolders(root) if folder not in bundles]
     if not folders:
         raise DataError(f"{root}: no class folder, expected one folder of images for each class")
     split_folders = [folder for folder in folders if folder.name.lower() in SPLIT_NAMES]
@@ -38,6 +39,7 @@ def read_folder(root: Path) -> Table:
     classes: list[str] = []
     splits: list[str] = []
     ignored = [f"{path.name}: stands beside the folders" for path in _files(root, recursive=False)]
+    ignored += [f"{folder.name}: holds bundles that edgeft built" for folder in bundles]
     by_split = len(split_folders) > 1
     if by_split and len(split_folders) < len(folders):
         other = next(folder for folder in folders if folder not in split_folders)
@@ -46,7 +48,7 @@ def read_folder(root: Path) -> Table:
             hint="keep only train, val and test there, or only class folders",
         )
     for above in split_folders if by_split else [root]:
-        for folder in _class_folders(above):
+        for folder in _class_folders(above) if by_split else folders:
             images, others = _images(folder, root)
             ignored += others
             paths += images

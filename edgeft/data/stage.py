@@ -1,0 +1,226 @@
+"""The data stage: from the user's files to a dataset whose classes, splits and pixels never change again."""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from edgeft.core.errors import UsageError
+from edgeft.core.events import Message
+from edgeft.core.seeds import derive_seed
+from edgeft.core.stage import Context, Inputs, Json, StageResult
+from edgeft.data.audit.counts import Counts, certifiable_margin, class_counts, count
+from edgeft.data.audit.duplicates import (
+    contradictory_labels,
+    copies_across_splits,
+    copies_within,
+    duplicate_findings,
+    yielding,
+)
+from edgeft.data.audit.finding import MAX_ITEMS, Finding
+from edgeft.data.audit.quarantine import Quarantined, quarantine, quarantine_finding
+from edgeft.data.audit.resolution import resolution
+from edgeft.data.audit.shift import class_shift, picture_shift
+from edgeft.data.classes import check_ok_class, freeze_classes
+from edgeft.data.config import DataConfig, InputConfig
+from edgeft.data.dataset import SCHEMA, Row, Split
+from edgeft.data.decode import ImageFacts, read_images
+from edgeft.data.partition import SPLITS, check_every_class, partition
+from edgeft.data.sources.rows import SourceRow, read_rows, read_table
+from edgeft.data.writing import keep_rows_, write_header, write_rows
+from edgeft.runtime.preprocess import InputContract
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The rows that are in the dataset so far.
+
+    Args:
+        at: position of each row's pixels in the file that was decoded into, ascending.
+        rows: the rows.
+        splits: their splits.
+    """
+
+    at: tuple[int, ...]
+    rows: tuple[SourceRow, ...]
+    splits: tuple[str, ...]
+
+    @property
+    def paths(self) -> list[str]:
+        """The image paths."""
+        return [row.path for row in self.rows]
+
+    @property
+    def labels(self) -> list[str]:
+        """The class names."""
+        return [row.label for row in self.rows]
+
+    def take(self, keep: Sequence[int]) -> "Selection":
+        """Return the rows at the positions `keep`."""
+        return Selection(
+            tuple(self.at[i] for i in keep), tuple(self.rows[i] for i in keep), tuple(self.splits[i] for i in keep)
+        )
+
+
+def run(ctx: Context, inputs: Inputs, config: DataConfig) -> StageResult:
+    """Read, split, decode and audit the images; write dataset.json, rows.jsonl and pixels.npy to `ctx.folder`.
+
+    Args:
+        ctx: where to write, and how many images to decode at a time.
+        inputs: "source", the table or folder; "images", the folder that paths are relative to.
+        config: the `data:` block with `input` filled in.
+
+    Raises:
+        DataError: the data cannot be used; the message names the file, row, class or split.
+        UsageError: an expression's syntax is wrong, or `config.input` is missing.
+        DeviceError: the disk is full, or a library for the table's format is missing.
+    """
+    started = time.perf_counter()
+    root = inputs["images"]
+    contract = input_contract(config.input)
+    table = read_table(inputs["source"], delimiter=config.delimiter, names=config.columns.names)
+    rows = read_rows(table, root, config.columns)
+    classes = freeze_classes(rows, config.classes)
+    check_ok_class(config.ok_class, classes)
+    division = partition(rows, classes, config.split)
+    chosen = limited(rows, division.splits, config)
+    selected = Selection(
+        tuple(range(len(chosen))), tuple(rows[i] for i in chosen), tuple(division.splits[i] for i in chosen)
+    )
+    target = ctx.folder / "pixels.npy"
+    decode_started = time.perf_counter()
+    facts = read_images(root, selected.paths, contract, target, threads=ctx.threads, emit=ctx.emit)
+    decode_seconds = time.perf_counter() - decode_started
+    out = quarantine(facts.failures, selected.paths, selected.splits)
+    selected, facts = _without(selected, facts, facts.failures)
+    copies, gone = _copies(selected, facts, config)
+    selected, facts = _without(selected, facts, gone)
+    check_every_class(selected.splits, selected.labels, [row.group for row in selected.rows], classes)
+    keep_rows_(target, selected.at)
+    counts = count(selected.splits, selected.labels, classes, SPLITS)
+    findings = [
+        *division.findings,
+        *_source_findings(table.ignored, config.limit),
+        quarantine_finding(out, len(chosen)),
+        *copies,
+        *_picture_findings(selected, facts, counts, contract),
+    ]
+    write_rows(ctx.folder / "rows.jsonl", _numbered(selected, facts, classes))
+    write_header(ctx.folder / "dataset.json", _header(classes, config.ok_class, contract, counts, findings, out))
+    notes = tuple(f"{finding.check}: {finding.message}" for finding in findings if finding.severity != "info")
+    for note in notes:
+        ctx.emit(Message(note, warning=True))
+    return StageResult(
+        ctx.folder,
+        {"n": len(selected.rows), "classes": list(classes), "counts": _json(counts), "quarantined": len(out)},
+        notes,
+        {"seconds": time.perf_counter() - started, "decode_seconds": decode_seconds},
+    )
+
+
+def input_contract(config: InputConfig | None) -> InputContract:
+    """Return the contract that `config` describes.
+
+    Raises:
+        UsageError: it is missing, or its values contradict each other.
+    """
+    if config is None:
+        raise UsageError("data.input is missing", hint="it comes from the model: give the recipe a model block")
+    return InputContract(**config.model_dump())
+
+
+def limited(rows: Sequence[SourceRow], splits: Sequence[str], config: DataConfig) -> list[int]:
+    """Return the positions that `config.limit` leaves, ascending: the same ones for the same seed."""
+    if config.limit is None:
+        return list(range(len(rows)))
+    rng = np.random.default_rng(derive_seed(config.split.seed, "limit"))
+    taken: dict[tuple[str, str], int] = {}
+    chosen = []
+    for i in rng.permutation(len(rows)).tolist():
+        key = (splits[i], rows[i].label)
+        taken[key] = taken.get(key, 0) + 1
+        if taken[key] <= config.limit:
+            chosen.append(i)
+    return sorted(chosen)
+
+
+def _without(selected: Selection, facts: ImageFacts, gone: Iterable[int]) -> tuple[Selection, ImageFacts]:
+    left_out = set(gone)
+    keep = [i for i in range(len(selected.rows)) if i not in left_out]
+    return selected.take(keep), facts.take(keep)
+
+
+def _copies(selected: Selection, facts: ImageFacts, config: DataConfig) -> tuple[tuple[Finding, ...], set[int]]:
+    exact, near = copies_across_splits(facts, selected.splits, config.near_duplicates)
+    findings = (
+        *duplicate_findings(exact, near, selected.paths, selected.splits, config.duplicates),
+        *contradictory_labels(facts, selected.labels, selected.paths),
+    )
+    return findings, yielding([*exact, *near], selected.splits) if config.duplicates == "drop" else set()
+
+
+def _source_findings(ignored: Sequence[str], limit: int | None) -> list[Finding]:
+    findings = []
+    if ignored:
+        message = f"{len(ignored)} files were passed over (first: {ignored[0]})"
+        findings.append(Finding("files passed over", "warning", message, ignored[:MAX_ITEMS], {"files": len(ignored)}))
+    if limit is not None:
+        message = f"a trial: at most {limit} images of each class in each split were used; no result is meaningful"
+        findings.append(Finding("limit", "warning", message, numbers={"limit": limit}))
+    return findings
+
+
+def _picture_findings(selected: Selection, facts: ImageFacts, counts: Counts, contract: InputContract) -> list[Finding]:
+    grouped = any(row.group != row.path for row in selected.rows)
+    return [
+        *copies_within(facts, selected.splits, selected.paths),
+        class_counts(counts),
+        class_shift(counts),
+        picture_shift(facts.brightness, "brightness", selected.splits, grouped=grouped),
+        picture_shift(facts.contrast, "contrast", selected.splits, grouped=grouped),
+        resolution(facts, selected.paths, contract),
+        certifiable_margin(sum(counts["test"].values())),
+    ]
+
+
+def _numbered(selected: Selection, facts: ImageFacts, classes: Sequence[str]) -> list[Row]:
+    number = {name: label for label, name in enumerate(classes)}
+    return [
+        Row(
+            index=index,
+            path=row.path,
+            class_name=row.label,
+            label=number[row.label],
+            group=row.group,
+            split=cast("Split", split),
+            sha256=facts.sha256[index],
+        )
+        for index, (row, split) in enumerate(zip(selected.rows, selected.splits, strict=True))
+    ]
+
+
+def _header(
+    classes: Sequence[str],
+    ok_class: str | None,
+    contract: InputContract,
+    counts: Counts,
+    findings: Sequence[Finding],
+    out: Sequence[Quarantined],
+) -> dict[str, Json]:
+    return {
+        "schema": SCHEMA,
+        "task": "image_classification",
+        "classes": list(classes),
+        "ok_class": ok_class,
+        "input": contract.to_json(),
+        "counts": _json(counts),
+        "n": sum(sum(row.values()) for row in counts.values()),
+        "audit": [finding.to_json() for finding in findings],
+        "quarantined": [item.to_json() for item in out],
+    }
+
+
+def _json(counts: Counts) -> dict[str, Json]:
+    return {split: dict(row) for split, row in counts.items()}
