@@ -1,0 +1,80 @@
+"""`edgeft predict`: lines for people and pipes, objects for scripts; nothing skipped."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from edgeft.cli.main import app
+from edgeft.core.errors import DataError
+from edgeft.runtime.predictor import Prediction
+
+RUNNER = CliRunner()
+
+
+class _Predictor:
+    """Decides by file name; refuses "bad.png"."""
+
+    classes = ("defective", "functional")
+
+    def predict(self, images: Sequence[Path]) -> list[Prediction]:
+        return [self._one(image) for image in images]
+
+    def _one(self, image: Path) -> Prediction:
+        if image.name == "bad.png":
+            raise DataError(f"{image}: the image cannot be decoded")
+        scores = (0.75, 0.25) if image.stem.startswith("d") else (0.0625, 0.9375)
+        return Prediction(self.classes[scores[0] < 0.5], int(scores[0] < 0.5), scores, image)
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    asked: list[int] = []
+
+    def load(bundle: Path, threads: int) -> _Predictor:
+        del bundle
+        asked.append(threads)
+        return _Predictor()
+
+    monkeypatch.setattr("edgeft.runtime.load", load)
+    return asked
+
+
+def test_one_line_per_image(threads: list[int]) -> None:
+    result = RUNNER.invoke(app, ["predict", "bundle", "a/d1.png", "f 2.png", "--threads", "2"])
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == "a/d1.png\tdefective\t0.7500\nf 2.png\tfunctional\t0.9375\n"
+    assert threads == [2]
+
+
+def test_one_object() -> None:
+    result = RUNNER.invoke(app, ["predict", "bundle", "d1.png", "--json"])
+    assert json.loads(result.stdout) == {
+        "status": "ok",
+        "exit_code": 0,
+        "bundle": "bundle",
+        "predictions": [
+            {
+                "path": "d1.png",
+                "label": "defective",
+                "index": 0,
+                "score": 0.75,
+                "scores": {"defective": 0.75, "functional": 0.25},
+            }
+        ],
+    }
+
+
+def test_an_unreadable_image_ends_the_command() -> None:
+    result = RUNNER.invoke(app, ["predict", "bundle", "d1.png", "bad.png"])
+    assert result.exit_code == 3
+    assert result.stdout == "d1.png\tdefective\t0.7500\n"
+    assert "bad.png" in result.stderr
+
+
+def test_under_json_an_unreadable_image_gives_one_error_object() -> None:
+    result = RUNNER.invoke(app, ["predict", "bundle", "d1.png", "bad.png", "--json"])
+    assert result.exit_code == 3
+    assert "bad.png" in json.loads(result.stdout)["message"]
