@@ -4,6 +4,7 @@ Scalars follow YAML 1.2's core schema: `no`, `on`, `12:30` and dates stay text, 
 Keys are always text.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -169,4 +170,6 @@ def _scalar(tag: str, text: str) -> Json:
         return text.lower() == "true"
     if tag == "int":
         return int(text, 0) if text[:2] in {"0o", "0x"} else int(text)
-    return float(text) if tag == "float" else text
+    if tag == "float" and math.isfinite(number := float(text)):
+        return number
+    return text

@@ -7,12 +7,16 @@ from edgeft.core.stage import Json
 from edgeft.recipe.stages import Stage
 
 _SHOWN = 3
-_ENGINE_KEYS = {
-    "metric": "verify.accuracy.metric",
+_FILLED_FROM = {
+    "input": "model.input",
     "max_drop_pp": "verify.accuracy.max_drop_pp",
+    "metric": "verify.accuracy.metric",
+    "model": "model",
+    "rounds": "verify.latency.rounds",
     "target": "lower.targets",
+    "threads": "verify.latency.threads",
 }
-_BLOCKS = frozenset({"data", "finetune", "export", "compress"})
+"""Config fields that the engine fills in: the recipe key that a user would change."""
 
 
 def reason(stage: Stage, last: Components | None, now: Components) -> str | None:
@@ -55,13 +59,9 @@ def _phrase(stage: Stage, change: Change) -> str:
 
 
 def _recipe_key(stage: Stage, rest: list[str]) -> str:
-    """Return the recipe's key for a config field: the engine fills some from other blocks."""
-    dotted = ".".join(rest)
-    if stage.name == "finetune" and rest[0] == "model":
-        return dotted
-    if stage.name == "data" and rest[0] == "input":
-        return f"model.{dotted}"
-    return f"{stage.name}.{dotted}" if stage.name in _BLOCKS else _ENGINE_KEYS.get(dotted, f"{stage.name}.{dotted}")
+    """Return the recipe's key for a config field."""
+    first = _FILLED_FROM.get(rest[0]) if rest[0] in stage.filled else None
+    return ".".join([first or f"{stage.name}.{rest[0]}", *rest[1:]])
 
 
 def _shown(value: Json) -> str:

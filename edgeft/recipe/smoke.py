@@ -33,4 +33,4 @@ def shrink(block: str, values: Mapping[str, Json], config: type[BaseModel]) -> d
 
 def shrink_latency(bar: LatencyBar) -> LatencyBar:
     """Return the bar with the fewest rounds that still give an interval."""
-    return bar.model_copy(update={"rounds": (5,), "samples_per_round": 10})
+    return bar.model_copy(update={"rounds": (3,), "samples_per_round": 10})

@@ -30,6 +30,7 @@ class Stage:
         upstream: by role, the stage whose output folder it reads.
         sources: by role, the user's file or folder that it reads.
         per_device: whether the result depends on this device.
+        filled: config fields that came from other blocks of the recipe.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Stage:
     upstream: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, Path] = field(default_factory=dict)
     per_device: bool = False
+    filled: frozenset[str] = frozenset()
 
     def config_json(self) -> dict[str, Json]:
         """Return the config as JSON values, defaults filled in."""
@@ -103,7 +105,15 @@ def _stage(
     except ValidationError as error:
         what = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise UsageError(f"{name}: {what}") from error
-    return Stage(name, block.method, made, dict(upstream), dict(sources or {}), per_device)
+    return Stage(
+        name,
+        block.method,
+        made,
+        dict(upstream),
+        dict(sources or {}),
+        per_device,
+        frozenset(known.keys() - block.values.keys()),
+    )
 
 
 def _data_sources(recipe: Recipe) -> tuple[Path, Path]:

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -10,10 +12,12 @@ from edgeft import catalog
 from edgeft.core.errors import DeviceError, UsageError
 from edgeft.core.stage import Method
 
+Points = dict[str, list[EntryPoint]]
+
 
 @pytest.fixture
-def points(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[EntryPoint]]:
-    listed: dict[str, list[EntryPoint]] = {"edgeft.methods": [], "edgeft.exporters": []}
+def points(monkeypatch: pytest.MonkeyPatch) -> Iterator[Points]:
+    listed: Points = {"edgeft.methods": [], "edgeft.exporters": []}
     monkeypatch.setattr(catalog, "entry_points", lambda group: listed[group])
     catalog._third_party.cache_clear()
     yield listed
@@ -26,7 +30,7 @@ def test_a_typo_gets_the_nearest_names() -> None:
     assert "'gradual'" in caught.value.hint
 
 
-def test_every_exporter_is_a_lowering(points) -> None:
+def test_every_exporter_is_a_lowering(points: Points) -> None:
     points["edgeft.exporters"] = [EntryPoint("npu", "vendor.npu:Exporter", "edgeft.exporters")]
     assert catalog.find("lower", "npu").run == "edgeft.pipeline.lower:run"
     with pytest.raises(UsageError, match="'npx'") as caught:
@@ -34,28 +38,29 @@ def test_every_exporter_is_a_lowering(points) -> None:
     assert "'npu'" in caught.value.hint
 
 
-def test_a_broken_entry_point_is_listed_with_its_reason(points) -> None:
+def test_a_broken_entry_point_is_listed_with_its_reason(points: Points) -> None:
     points["edgeft.methods"] = [EntryPoint("lora", "no_such_module:METHOD", "edgeft.methods")]
     (found,) = catalog.broken()
     assert found.name == "lora"
     assert "no_such_module" in found.reason
-    with pytest.raises(UsageError, match="cannot be imported.*no_such_module"):
+    with pytest.raises(UsageError, match=r"cannot be imported.*no_such_module"):
         catalog.find("finetune", "lora")
 
 
-def test_an_entry_point_that_is_no_method_is_listed(points) -> None:
+def test_an_entry_point_that_is_no_method_is_listed(points: Points) -> None:
     points["edgeft.methods"] = [EntryPoint("odd", "math:pi", "edgeft.methods")]
     assert "math:pi is not a Method" in catalog.broken()[0].reason
 
 
-def test_a_duplicate_is_an_error(points, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("points")
+def test_a_duplicate_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     twice = Method("finetune", "full", "a:C", "a:run", 1)
     monkeypatch.setattr(catalog, "METHODS", (*catalog.METHODS, twice))
     with pytest.raises(UsageError, match="finetune/full"):
         catalog.methods()
 
 
-def test_a_missing_library_names_the_extra(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "needs_more.py").write_text("import surely_not_installed\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(DeviceError, match="surely_not_installed") as caught:

@@ -63,9 +63,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
+def fill(folder: Path) -> None:
+    try:
+        (folder / "big").write_bytes(bytes(1 << 20))
+    except OSError as error:
+        raise RuntimeError("a foreign library's own words") from error
+
+
 def test_a_library_error_on_a_really_full_disk_is_a_full_disk(small_disk: Path) -> None:
     with pytest.raises(DeviceError, match="is full"), disk_errors(small_disk, purpose="the cache", option="--cache"):
-        try:
-            (small_disk / "big").write_bytes(bytes(1 << 20))
-        except OSError as error:
-            raise RuntimeError("a foreign library's own words") from error
+        fill(small_disk)

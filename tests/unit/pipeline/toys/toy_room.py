@@ -2,10 +2,11 @@
 
 import json
 import time
+from pathlib import Path
 
 from edgeft.config import Config
 from edgeft.core.events import Message
-from edgeft.core.stage import Method, StageResult
+from edgeft.core.stage import Context, Inputs, Json, Method, StageResult
 
 
 class SplitConfig(Config):
@@ -64,27 +65,27 @@ METHODS = (
 class ToyExporter:
     """A target whose facts never change."""
 
-    def fingerprint(self):
+    def fingerprint(self) -> dict[str, Json]:
         return {"runtime": "toy 1"}
 
 
-def _done(ctx, stage, **measurements):
+def _done(ctx: Context, stage: str, **measurements: Json) -> StageResult:
     ctx.emit(Message(f"ran {stage}"))
     return StageResult(ctx.folder, measurements=measurements, notes=(f"note of {stage}",), timings={"ms": time.time()})
 
 
-def _dump(path, value):
+def _dump(path: Path, value: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value))
 
 
-def data(ctx, inputs, config):
+def data(ctx: Context, inputs: Inputs, _config: DataConfig) -> StageResult:
     images = sorted(path.name for path in inputs["images"].iterdir() if path.suffix == ".png")
     _dump(ctx.folder / "dataset.json", {"n": len(images), "counts": {"test": {"ok": len(images)}}, "classes": ["ok"]})
     return _done(ctx, "data", n=len(images))
 
 
-def train(ctx, inputs, config):
+def train(ctx: Context, inputs: Inputs, config: TrainConfig) -> StageResult:
     state = ctx.workspace / "epoch.json"
     first = json.loads(state.read_text()) if state.exists() else 0
     if first:
@@ -102,14 +103,14 @@ def train(ctx, inputs, config):
     return _done(ctx, "finetune")
 
 
-def export(ctx, inputs, config):
+def export(ctx: Context, inputs: Inputs, _config: EmptyConfig) -> StageResult:
     # Keeps the epochs only: a new learning rate yields the same bytes here.
     epochs = json.loads((inputs["checkpoint"] / "model.safetensors").read_text())[1]
     (ctx.folder / "model.onnx").write_text(str(epochs))
     return _done(ctx, "export")
 
 
-def compress(ctx, inputs, config):
+def compress(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
     model = (inputs["graph"] / "model.onnx").read_text()
     for name in ("fp32", config.precision):
         _dump(ctx.folder / "candidates" / name / "model.onnx", model + name)
@@ -117,18 +118,18 @@ def compress(ctx, inputs, config):
     return _done(ctx, "compress")
 
 
-def choose(ctx, inputs, config):
+def choose(ctx: Context, _inputs: Inputs, _config: TargetConfig) -> StageResult:
     _dump(ctx.folder / "choice.json", {"chosen": "int8", "reason": "toy", "latency": {}})
     return _done(ctx, "choose")
 
 
-def lower(ctx, inputs, config):
+def lower(ctx: Context, _inputs: Inputs, config: TargetConfig) -> StageResult:
     _dump(ctx.folder / config.target / "lint.json", [])
     _dump(ctx.folder / config.target / "model.onnx", "lowered")
     return _done(ctx, "lower")
 
 
-def verify(ctx, inputs, config):
+def verify(ctx: Context, _inputs: Inputs, config: TargetConfig) -> StageResult:
     gate = {
         "name": "accuracy", "verdict": config.verdict, "value": 0.1, "interval": [0.0, 0.3], "limit": 2.0,
         "unit": "pp", "n": 9, "detail": "toy", "exit_code": 5,
