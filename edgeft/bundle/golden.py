@@ -1,0 +1,106 @@
+"""Golden vectors: real inputs with the outputs that the build saw, replayed on the device.
+
+golden.npz holds `pixels` uint8 [G, H, W, 3], `scores` float32 [G, K], `atol` float64, and `raw_0`, `raw_1`, ... uint8:
+the bytes of the image files that `pixels[0]`, `pixels[1]`, ... were made from, so that decoding and resizing are
+replayed too.
+"""
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from edgeft.core.errors import IntegrityError
+from edgeft.runtime.preprocess import Pixels, read_image_bytes
+from edgeft.runtime.session import Scores
+
+IMAGES: Final = 16
+RAW_IMAGES: Final = 4
+_RAW_BYTES: Final = 1 << 23
+ATOL: Final[Mapping[str, float]] = {"fp32": 1e-4, "int8": 0.02}
+"""Largest allowed difference of a score, by precision. fp32: sums in another order differ by about 1e-6 in a logit, and
+100 times that leaves room for deep nets. int8: pair-safe sums are exact on every CPU, but rounding an activation to 8
+bits may go the other way where float code before it rounds differently; one step moves a logit by about its scale."""
+_DEFAULT_ATOL = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """Golden vectors.
+
+    Args:
+        pixels: uint8 [G, H, W, 3].
+        scores: float32 [G, K].
+        raw: bytes of the files of the first images.
+        atol: largest allowed difference of a score.
+    """
+
+    pixels: Pixels
+    scores: Scores
+    raw: tuple[bytes, ...]
+    atol: float
+
+
+def tolerance(precision: str) -> float:
+    """Return the largest allowed score difference of a replay at `precision`."""
+    return ATOL.get(precision, _DEFAULT_ATOL)
+
+
+def spread(n: int, most: int) -> list[int]:
+    """Return at most `most` indices spread evenly over 0..n-1."""
+    return sorted({round(position * (n - 1) / max(1, most - 1)) for position in range(min(n, most))})
+
+
+def read_raw(paths: Sequence[Path]) -> tuple[bytes, ...]:
+    """Return the bytes of the first `RAW_IMAGES` files, fewer where they are large, but at least one.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    taken: list[bytes] = []
+    for path in paths[:RAW_IMAGES]:
+        data = read_image_bytes(path)
+        if taken and sum(map(len, taken)) + len(data) > _RAW_BYTES:
+            break
+        taken.append(data)
+    return tuple(taken)
+
+
+def to_bytes(golden: Golden) -> bytes:
+    """Return golden.npz; equal vectors give equal bytes."""
+    arrays: dict[str, Any] = {"pixels": golden.pixels, "scores": golden.scores, "atol": np.float64(golden.atol)}
+    arrays |= {f"raw_{index}": np.frombuffer(data, dtype=np.uint8) for index, data in enumerate(golden.raw)}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def from_bytes(data: bytes, name: str) -> Golden:
+    """Read golden.npz; `name` is what messages call it.
+
+    Raises:
+        IntegrityError: it is truncated, or does not hold what golden vectors are.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            found = {key: arrays[key] for key in arrays.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise IntegrityError(
+            f"{name}: no golden vectors can be read ({error})", hint="build the bundle again"
+        ) from error
+    raw = tuple(found[f"raw_{index}"].tobytes() for index in range(sum(key.startswith("raw_") for key in found)))
+    golden = Golden(found["pixels"], found["scores"], raw, float(found["atol"]))
+    good = (
+        golden.pixels.dtype == np.uint8
+        and golden.scores.dtype == np.float32
+        and len(golden.pixels) == len(golden.scores) >= max(1, len(raw))
+    )
+    if not good:
+        raise IntegrityError(
+            f"{name}: pixels {golden.pixels.shape} and scores {golden.scores.shape} do not fit together"
+        )
+    return golden

@@ -1,0 +1,167 @@
+"""Assembles a bundle: model, golden vectors, licences and evidence, under one manifest; whole or not at all."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from edgeft.bundle import golden as vectors
+from edgeft.bundle.licenses import License, licenses_markdown
+from edgeft.bundle.swap import replace_folder
+from edgeft.core.atomic import fsync_folder, write_atomic
+from edgeft.core.digest import sha256_bytes
+from edgeft.core.errors import DataError, UsageError
+from edgeft.core.record import Gate
+from edgeft.core.stage import Json
+from edgeft.runtime import manifest as names
+from edgeft.runtime.manifest import Manifest, manifest_bytes, read_files, seal
+from edgeft.runtime.preprocess import InputContract
+from edgeft.runtime.session import Model
+
+FILES: Final = frozenset(
+    {names.NAME, names.MODEL, names.GOLDEN, names.LICENSES, names.REPORT_HTML, names.REPORT_JSON, names.CARD}
+)
+"""Every name a bundle can hold."""
+_GOLDEN_SPLIT = "val"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a bundle is made of.
+
+    Args:
+        name: of the bundle.
+        target: the runtime it was lowered for.
+        precision: "int8" or "fp32".
+        model: the lowered model.onnx.
+        data: the data stage's folder: classes, input contract, and the pixels that golden vectors are made of.
+        images: root of the raw images.
+        gates: accuracy and parity gates; latency gates belong in `run`.
+        measurements: deterministic numbers about the artifact.
+        licenses: of weights and data.
+        report_html: the report.
+        report_json: the run record.
+        model_card: Markdown.
+        run: timings, timestamps, latency gates, machine: all that differs between two equal builds.
+    """
+
+    name: str
+    target: str
+    precision: str
+    model: Path
+    data: Path
+    images: Path
+    gates: Sequence[Gate]
+    measurements: Mapping[str, Json]
+    licenses: Sequence[License]
+    report_html: str
+    report_json: Mapping[str, Any]
+    model_card: str
+    run: Mapping[str, Any]
+
+
+def pack(out: Path, parts: Parts) -> Manifest:
+    """Write the bundle folder `out`; an older bundle there is replaced whole.
+
+    Args:
+        out: the bundle's folder.
+        parts: see `Parts`.
+
+    Raises:
+        UsageError: `out` is a file, or a folder that is no bundle.
+        IntegrityError: the model is no deployment graph for one file.
+        DataError: a raw image that belongs into the golden vectors cannot be read.
+        OSError: the disk is full or the folder cannot be written; what stood there is untouched.
+    """
+    _refuse_strangers(out)
+    contents, evidence = _contents(parts)
+    values = seal(_manifest(parts, contents, evidence))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    for left in out.parent.glob(f".{out.name}.*.tmp"):  # by a build that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        for name, data in {**contents, **evidence, names.NAME: manifest_bytes(values)}.items():
+            write_atomic(temporary / name, data)
+        fsync_folder(temporary)
+        manifest, _ = read_files(temporary)  # what a device would say of it
+        replace_folder(temporary, out)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return manifest
+
+
+def _refuse_strangers(out: Path) -> None:
+    """Refuse to replace what is not a bundle: the folder is removed whole."""
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise UsageError(f"{out}: exists and is no folder", hint="choose another --out")
+    strangers = sorted(path.name for path in out.iterdir() if path.name not in FILES) if out.is_dir() else []
+    if strangers:
+        raise UsageError(
+            f"{out}: holds {strangers[0]!r}, which is no part of a bundle, and would be replaced whole",
+            hint="choose another --out, or empty that folder",
+        )
+
+
+def _contents(parts: Parts) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Return the files the device relies on, and the evidence."""
+    model = parts.model.read_bytes()
+    contents = {
+        names.MODEL: model,
+        names.GOLDEN: vectors.to_bytes(_golden(parts, Model(model, str(parts.model)))),
+        names.LICENSES: licenses_markdown(parts.name, parts.licenses).encode(),
+    }
+    record = json.dumps(parts.report_json, indent=1, ensure_ascii=False, allow_nan=False)
+    evidence = {names.REPORT_HTML: parts.report_html, names.REPORT_JSON: record + "\n", names.CARD: parts.model_card}
+    return contents, {name: text.encode() for name, text in evidence.items()}
+
+
+def _golden(parts: Parts, model: Model) -> vectors.Golden:
+    """Take validation images, spread over the split; the expected scores are what the packed model gives, batch 1."""
+    with (parts.data / "rows.jsonl").open(encoding="utf-8") as lines:
+        rows = [row for row in map(json.loads, lines) if row["split"] == _GOLDEN_SPLIT]
+    if not rows:
+        raise DataError(f"{parts.data}: no {_GOLDEN_SPLIT} images to make golden vectors of")
+    chosen = [rows[index] for index in vectors.spread(len(rows), vectors.IMAGES)]
+    pixels = np.load(parts.data / "pixels.npy", mmap_mode="r")[[row["index"] for row in chosen]]
+    return vectors.Golden(
+        pixels=pixels,
+        scores=np.concatenate([model.scores(pixels[index : index + 1]) for index in range(len(pixels))]),
+        raw=vectors.read_raw([parts.images / row["path"] for row in chosen]),
+        atol=vectors.tolerance(parts.precision),
+    )
+
+
+def _manifest(parts: Parts, contents: Mapping[str, bytes], evidence: Mapping[str, bytes]) -> dict[str, Any]:
+    dataset = json.loads((parts.data / "dataset.json").read_bytes())
+    # A round trip makes plain what asdict leaves: enums as text, tuples as lists.
+    plain: dict[str, Any] = json.loads(
+        json.dumps(
+            {
+                "schema": names.SCHEMA,
+                "name": parts.name,
+                "task": dataset["task"],
+                "classes": dataset["classes"],
+                "ok_class": dataset["ok_class"],
+                "input": InputContract.from_json(dataset["input"]).to_json(),
+                "decision": {"method": "argmax"},
+                "target": parts.target,
+                "model": names.MODEL,
+                "precision": parts.precision,
+                "gates": [asdict(gate) for gate in parts.gates],
+                "measurements": dict(parts.measurements),
+                "files": {name: sha256_bytes(data) for name, data in contents.items()},
+                "evidence": {name: sha256_bytes(data) for name, data in evidence.items()},
+                "run": dict(parts.run),
+            },
+            allow_nan=False,
+        )
+    )
+    return plain
