@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-HASH := $(shell sha256sum pyproject.toml | cut -c1-16)
+HASH := $(shell cksum pyproject.toml | cut -d" " -f1)
 DEMO := $(VENV)/.installed-demo-$(HASH)
 DEV := $(VENV)/.installed-dev-$(HASH)
 

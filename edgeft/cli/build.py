@@ -58,7 +58,6 @@ def plan(
     smoke: Smoke = False,
     no_latency: NoLatency = False,
     cache: Cache = None,
-    out: Out = None,
     seed: Seed = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="Print the recipe with every default as YAML.")] = False,
     as_json: JsonFlag = False,
@@ -69,14 +68,14 @@ def plan(
     """
     from edgeft.cli.summary import plan_object, plan_text
     from edgeft.cli.terminal import note, print_json, stdout_reserved
-    from edgeft.cli.workplace import bundle_of, cache_of, open_recipe
+    from edgeft.cli.workplace import cache_of, open_recipe
     from edgeft.core.store import Store
     from edgeft.recipe.plan import make_plan
 
     with stdout_reserved():
         recipe = open_recipe(folder, overrides, smoke=smoke, seed=seed)
         store = Store(cache_of(recipe.folder, cache))
-        found = make_plan(recipe, store, latency=not no_latency, exclude=(bundle_of(recipe, out),)).to_json()
+        found = make_plan(recipe, store, latency=not no_latency).to_json()
     if as_json:
         print_json(plan_object(found))
     elif resolved:

@@ -30,6 +30,8 @@ def contents(thing: Path) -> dict[str, Any]:
         return {"kind": "model", "path": str(thing), **_model(thing)}
     if (thing / "manifest.json").is_file():
         return {"kind": "bundle", "path": str(thing), **_bundle(thing)}
+    if thing.suffix in {".yaml", ".yml"} or (thing / "recipe.yaml").is_file():
+        raise DataError(f"{thing}: a recipe, not data, a model or a bundle", hint=f"edgeft plan {thing}")
     from edgeft.cli.survey import survey
 
     return {"kind": "data", "path": str(thing), **survey(thing).to_json()}

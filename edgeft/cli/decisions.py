@@ -1,7 +1,7 @@
-"""Predictions as `edgeft predict` prints them."""
+"""What `edgeft predict` and `edgeft verify` print."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeft.runtime.predictor import Prediction
@@ -21,3 +21,16 @@ def decision_object(found: "Prediction", classes: Sequence[str]) -> dict[str, ob
         "score": found.scores[found.index],
         "scores": dict(zip(classes, found.scores, strict=True)),
     }
+
+
+def check_text(found: Mapping[str, Any]) -> str:
+    """Return what a passed check proved."""
+    pixels = "to the same pixels" if found["raw_pixels_equal"] else "to nearly the same pixels"
+    lines = [
+        f"{found['bundle']}: ok",
+        f"bundle  {found['name']}, {found['precision']} for {found['target']}, content {found['content_digest']}",
+        f"files   {found['files']} with the digests that the manifest names",
+        f"golden  {found['golden_images']} images replayed, {found['raw_images']} of them from raw files {pixels}; "
+        f"scores differ by at most {found['max_abs_score_error']:.2g} (allowed {found['atol']:.2g})",
+    ]
+    return "\n".join([*lines, *(f"note    {text}" for text in found["notes"])])

@@ -8,18 +8,23 @@ import typer
 from edgeft.cli.options import Bundle, JsonFlag, Threads
 
 
-def verify(bundle: Bundle, as_json: JsonFlag = False) -> None:
+def verify(bundle: Bundle, threads: Threads = 1, as_json: JsonFlag = False) -> None:
     """Check a bundle on this device.
 
-    Digests first, then its golden vectors are replayed through the runtime.
+    Digests first, then its golden vectors are replayed through this device's decoder and runtime.
 
-    Exit codes: 0 ok, 4 the runtime cannot run it, 8 a file or an output is not what the build signed off.
+    Exit codes: 0 ok; 4 the folder cannot be read; 8 a file or an output is not what the build signed off.
     """
     from edgeft.bundle.check import check
+    from edgeft.cli.decisions import check_text
     from edgeft.cli.terminal import print_json, stdout_reserved
 
     with stdout_reserved():
-        result = check(bundle)
+        found = check(bundle, threads=threads).to_json()
+    if as_json:
+        print_json({"status": "ok", "exit_code": 0, **found})
+    else:
+        typer.echo(check_text(found))
 
 
 def predict(

@@ -28,11 +28,6 @@ def open_recipe(
     return load_recipe(path, overrides=(*(overrides or ()), *seeded), smoke=smoke)
 
 
-def bundle_of(recipe: "Recipe", out: Path | None) -> Path:
-    """Return where the bundle of `recipe` goes: `out`, or dist/NAME beside the recipe."""
-    return (out or recipe.folder / "dist" / recipe.name).absolute()
-
-
 def cache_of(folder: Path, cache: Path | None) -> Path:
     """Return where a recipe in `folder` keeps its finished stages: `cache`, or .edgeft beside the recipe."""
     return cache or folder / CACHE_NAME

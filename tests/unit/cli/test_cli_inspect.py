@@ -109,3 +109,11 @@ def test_data_s_class_counts(tmp_path: Path) -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         contents(tmp_path / "nowhere")
+
+
+def test_a_recipe_is_sent_to_plan(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("version: 1\n")
+    for thing in (tmp_path, tmp_path / "recipe.yaml"):
+        with pytest.raises(DataError) as caught:
+            contents(thing)
+        assert caught.value.hint == f"edgeft plan {thing}"
