@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from edgeft.core.record import Gate, Verdict
 from edgeft.recipe.model import LatencyBar
+from edgeft.verify.verdicts import at_most
 
 ACCURACY_EXIT, LATENCY_EXIT, INCONCLUSIVE_EXIT = 5, 6, 7
 NOT_SLOWER = 1.05
@@ -25,21 +26,6 @@ def gate_from_json(values: Mapping[str, Any]) -> Gate:
     return Gate(**{**values, "verdict": Verdict(values["verdict"]), "interval": pair})
 
 
-def latency_gates(bar: LatencyBar, compared: Mapping[str, Any]) -> tuple[Gate, ...]:
-    """Return the latency gates that the recipe asks for.
-
-    Args:
-        bar: what the recipe asks.
-        compared: an `edgeft.runtime.abba.LatencyComparison` as JSON.
-    """
-    gates = []
-    if bar.vs_fp32 is not None:
-        gates.append(_against_fp32(bar, compared))
-    if bar.p99_ms is not None:
-        gates.append(_deadline(bar.p99_ms, compared["new"]))
-    return tuple(gates)
-
-
 def status(gates: Iterable[Gate], *, strict: bool) -> tuple[str, int]:
     """Return ("passed" | "failed" | "inconclusive", exit code); accuracy speaks before latency.
 
@@ -56,30 +42,14 @@ def status(gates: Iterable[Gate], *, strict: bool) -> tuple[str, int]:
     return "passed", 0
 
 
-def _against_fp32(bar: LatencyBar, compared: Mapping[str, Any]) -> Gate:
-    low, high = compared["interval"]
-    ratio, limit = compared["ratio"], max_ratio(bar)
-    verdict = Verdict(compared["verdict"])
-    words = {
-        Verdict.PASS: f"runs at {1 / ratio:.2f}x the speed of fp32",
-        Verdict.FAIL: f"takes {ratio:.2f} times as long as fp32; see which operators stay in float in the report",
-        Verdict.INCONCLUSIVE: "this machine is too noisy to tell: close other programs, or raise verify.latency.rounds",
-    }
-    return Gate(
-        name="latency vs_fp32",
-        verdict=verdict,
-        value=ratio,
-        interval=(low, high),
-        limit=limit,
-        unit="ratio",
-        n=compared["rounds"],
-        detail=words[verdict],
-        exit_code=LATENCY_EXIT,
-    )
+def deadline(limit_ms: float, arm: Mapping[str, Any]) -> Gate:
+    """Return the gate on the 99th percentile: PASS where all of its interval is within the limit.
 
-
-def _deadline(limit_ms: float, arm: Mapping[str, Any]) -> Gate:
-    samples = sum(map(len, arm["rounds_ms"]))
+    Args:
+        limit_ms: the recipe's limit.
+        arm: an `edgeft.runtime.abba.ArmLatency` as JSON.
+    """
+    samples = arm["samples"]
     p99 = arm["p99"]
     if p99 is None:
         return Gate(
@@ -94,7 +64,7 @@ def _deadline(limit_ms: float, arm: Mapping[str, Any]) -> Gate:
             exit_code=LATENCY_EXIT,
         )
     value, low, high = p99["value_ms"], p99["low_ms"], p99["high_ms"]
-    verdict = Verdict.PASS if high <= limit_ms else Verdict.FAIL if low > limit_ms else Verdict.INCONCLUSIVE
+    verdict = at_most(low, high, limit_ms)
     return Gate(
         name="latency p99",
         verdict=verdict,

@@ -113,3 +113,13 @@ class Recipe:
         """The bundle's name: the recipe's, or its folder's with everything unusual as a dash."""
         kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in self.folder.resolve().name)
         return self.bundle.name or kept.strip("._-")[:64] or "bundle"
+
+    @property
+    def bundle_folder(self) -> Path:
+        """Where the bundle goes unless the command line names another place."""
+        return self.folder / "dist" / self.name
+
+
+def failed_folder(bundle: Path) -> Path:
+    """Return where the bundle goes when a gate fails: beside the place it did not earn."""
+    return bundle.with_name(f"{bundle.name}.failed")

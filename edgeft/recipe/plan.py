@@ -3,17 +3,15 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from edgeft import catalog
 from edgeft.core.errors import UsageError
 from edgeft.core.keys import Components, changes, key_of
-from edgeft.core.sources import SourceDigests
 from edgeft.core.stage import Json
 from edgeft.core.store import Entry, Store
 from edgeft.recipe.model import Recipe
-from edgeft.recipe.resolve import Resolved, Resolver
+from edgeft.recipe.resolve import Resolved, Resolver, source_digests
 from edgeft.recipe.stages import Stage, stages
 
 _CERTIFIABLE = "edgeft.verify.power:certifiable_margin_pp"
@@ -80,20 +78,19 @@ class Plan:
         return asdict(self)
 
 
-def make_plan(recipe: Recipe, store: Store, *, latency: bool = True, exclude: tuple[Path, ...] = ()) -> Plan:
+def make_plan(recipe: Recipe, store: Store, *, latency: bool = True) -> Plan:
     """Return what a build of `recipe` would do; writes nothing but small remembered facts in an existing cache.
 
     Args:
         recipe: the recipe.
         store: its cache, which need not exist yet.
         latency: whether the build would measure latency.
-        exclude: what beside the images is not data: the bundle folder.
 
     Raises:
         DataError: a file that the recipe names is missing.
         UsageError: a method is unknown, or a number is not finite.
     """
-    resolver = Resolver(store, SourceDigests((store.cache, recipe.path, *exclude)), recipe.seed)
+    resolver = Resolver(store, source_digests(recipe, store.cache), recipe.seed)
     listed = stages(recipe, store)
     check_finite(listed)
     found = [resolver.resolve(stage) for stage in listed]

@@ -5,6 +5,7 @@ known to run, its key is not.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from edgeft import catalog
 from edgeft.core import machine
@@ -12,6 +13,7 @@ from edgeft.core.keys import Components, components, key_of
 from edgeft.core.sources import SourceDigests
 from edgeft.core.stage import Json
 from edgeft.core.store import Entry, Store
+from edgeft.recipe.model import Recipe, failed_folder
 from edgeft.recipe.reasons import reason
 from edgeft.recipe.stages import Stage
 
@@ -70,6 +72,18 @@ class Resolver:
         if last is None:
             return "first run"
         return reason(stage, last, {name: value for name, value in parts.items() if name != "inputs"})
+
+
+def source_digests(recipe: Recipe, cache: Path, bundle: Path | None = None) -> SourceDigests:
+    """Return the digests of the user's files; the cache, the bundle and the recipe may lie among them and do not count.
+
+    Args:
+        recipe: the recipe.
+        cache: its cache folder.
+        bundle: where its bundle goes; None is the default place.
+    """
+    place = bundle or recipe.bundle_folder
+    return SourceDigests((cache, place, failed_folder(place), recipe.path))
 
 
 def device_facts(stage: Stage) -> dict[str, Json]:

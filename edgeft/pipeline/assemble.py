@@ -1,0 +1,119 @@
+"""From a finished walk to the bundle folder: which stage output becomes which part."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeft.core.errors import UsageError
+from edgeft.core.record import Gate
+from edgeft.core.stage import Json
+from edgeft.core.store import Entry
+from edgeft.pipeline.gates import LATENCY_EXIT
+from edgeft.pipeline.record import RunRecord
+from edgeft.recipe.model import Recipe
+
+_ARM_NUMBERS = ("median_ms", "p50", "p90", "p99", "load_ms", "first_ms", "peak_rss_bytes", "samples")
+
+
+def refuse_taken(out: Path) -> None:
+    """Refuse, before any work is done, a bundle folder that holds something else.
+
+    Raises:
+        UsageError: `out` is a file, or holds what is no part of a bundle.
+    """
+    from edgeft.bundle.pack import FILES
+
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} exists and is no folder", hint="choose another folder with --out")
+    strangers = sorted(path.name for path in out.iterdir() if path.name not in FILES) if out.is_dir() else []
+    if strangers:
+        raise UsageError(
+            f"{out} holds {strangers[0]!r}, which is no part of a bundle, and would be replaced whole",
+            hint="choose another folder with --out, or empty that one",
+        )
+
+
+def assemble(record: RunRecord, entries: Mapping[str, Entry], recipe: Recipe, images: Path, out: Path) -> None:
+    """Write the bundle of `record` to `out`.
+
+    Args:
+        record: the run.
+        entries: stage outputs by name.
+        recipe: what was built.
+        images: root of the raw images.
+        out: the bundle's folder.
+
+    Raises:
+        EdgeftError: a part cannot be read or does not fit.
+    """
+    from edgeft.bundle.licenses import license_of
+    from edgeft.bundle.pack import Parts, pack
+    from edgeft.report.card import model_card
+    from edgeft.report.html import render
+
+    target = recipe.lower.targets[0]
+    report = record.to_json()
+    weights = getattr(recipe.model, "weights", None)
+    origins = [("data", str(recipe.data.values["source"])), *([("model weights", str(weights))] if weights else [])]
+    parts = Parts(
+        name=recipe.name,
+        target=target,
+        precision=_chosen(record)["precision"],
+        model=lowered_model(entries, target),
+        data=entries["data"].folder,
+        images=images,
+        gates=[gate for gate in record.gates if not _is_timing(gate)],
+        measurements=_measurements(record),
+        licenses=[license_of(what, source) for what, source in origins],
+        report_html=render(report, entries["verify"].folder),
+        report_json=report,
+        model_card=model_card(report),
+        run=_run(record, report),
+    )
+    pack(out, parts)
+
+
+def lowered_model(entries: Mapping[str, Entry], target: str) -> Path:
+    """Return the file that the device runs."""
+    return entries["lower"].folder / target / "model.onnx"
+
+
+def _chosen(record: RunRecord) -> dict[str, Any]:
+    name = record.choice["chosen"]
+    return next(item for item in record.candidates["candidates"] if item["name"] == name)
+
+
+def _is_timing(gate: Gate) -> bool:
+    return gate.exit_code == LATENCY_EXIT
+
+
+def _measurements(record: RunRecord) -> dict[str, Json]:
+    """Return the numbers that an equal build repeats bit for bit."""
+    chosen = _chosen(record)
+    block = record.verify.get("metrics", {}).get(chosen["name"], {})
+    kept = ("n", "accuracy", "accuracy_interval", "balanced_accuracy", "balanced_accuracy_interval", "auroc")
+    return {
+        "size_bytes": chosen.get("size_bytes"),
+        "unsafe_pairs": chosen.get("unsafe_pairs"),
+        "test": {name: block[name] for name in kept if name in block},
+        "drop": record.verify.get("drop"),
+    }
+
+
+def _run(record: RunRecord, report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what differs between two equal builds."""
+    compared = record.latency
+    latency = compared and {
+        **{name: compared[name] for name in ("ratio", "interval", "noise_floor", "rounds", "threads", "verdict")},
+        **{arm: {name: compared[arm][name] for name in _ARM_NUMBERS} for arm in ("base", "new")},
+    }
+    return {
+        "run": record.run,
+        "status": record.status,
+        "started": record.started,
+        "seconds": record.seconds,
+        "gates": [gate for gate in report["gates"] if gate["exit_code"] == LATENCY_EXIT],
+        "latency": latency,
+        "machine": dict(record.machine),
+        "versions": dict(record.versions),
+    }
