@@ -23,11 +23,12 @@ _REFERENCES = {"pp": (0.0, "no change"), "ratio": (1.0, "same speed")}
 def hero(record: View) -> Markup:
     """Return the head of the page: name, verdict and the three numbers that matter."""
     verdict = status_verdict(record)
+    day = record.text("started")[:10]
     return element(
         "header",
         element(
             "div",
-            element("p", "edgeft build report", class_="eyebrow"),
+            element("p", "edgeft build report", f" \u00b7 {day}" if day else None, class_="eyebrow"),
             element("h1", element("bdi", bundle_name(record)), class_="title"),
             element(
                 "p",

@@ -46,9 +46,9 @@ def _block(scores: list[float]) -> dict:
         curve_precision.append(true_positives / index)
     return {
         "n": len(LABELS),
-        "accuracy": round(accuracy, 4),
+        "accuracy": accuracy,
         "accuracy_interval": _round([accuracy - 0.027, accuracy + 0.025]),
-        "balanced_accuracy": round(balanced, 4),
+        "balanced_accuracy": balanced,
         "balanced_accuracy_interval": _round([balanced - 0.031, balanced + 0.029]),
         "auroc": round(auroc, 4),
         "per_class": [
