@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, StringConstra
 from edgeft.config import Config
 from edgeft.core.stage import Json, Method
 
-Metric = Literal["accuracy", "balanced_accuracy", "auroc"]
+Metric = Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc"]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 

@@ -1,13 +1,16 @@
 """From a file to a checked recipe: every mistake is named with key, line, what was found and what was expected."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from edgeft.core.errors import DeviceError, UsageError
 from edgeft.recipe.load import load_recipe
+from edgeft.recipe.model import Metric
 from edgeft.recipe.paths import locate
 from edgeft.recipe.schema import json_schema
+from edgeft.verify.accuracy import METRICS
 
 
 def refused(project: Path, text: str, *overrides: str) -> UsageError:
@@ -119,6 +122,10 @@ def test_smoke_shrinks_what_there_is_to_shrink(project: Path) -> None:
     assert recipe.compress.values == {}
     assert len(recipe.verify.latency.rounds) == 1
     assert load_recipe(project, ["data.limit=5"], smoke=True).data.values["limit"] == 5
+
+
+def test_the_recipe_knows_the_metrics_that_verify_knows() -> None:
+    assert get_args(Metric) == METRICS
 
 
 def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
