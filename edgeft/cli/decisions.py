@@ -26,11 +26,14 @@ def decision_object(found: "Prediction", classes: Sequence[str]) -> dict[str, ob
 def check_text(found: Mapping[str, Any]) -> str:
     """Return what a passed check proved."""
     pixels = "to the same pixels" if found["raw_pixels_equal"] else "to nearly the same pixels"
+    golden = (
+        f"{found['golden_images']} images replayed, {found['raw_images']} of them from raw files {pixels}; "
+        f"scores differ by at most {found['max_abs_score_error']:.2g} (allowed {found['atol']:.2g})"
+    )
     lines = [
         f"{found['bundle']}: ok",
         f"bundle  {found['name']}, {found['precision']} for {found['target']}, content {found['content_digest']}",
         f"files   {found['files']} with the digests that the manifest names",
-        f"golden  {found['golden_images']} images replayed, {found['raw_images']} of them from raw files {pixels}; "
-        f"scores differ by at most {found['max_abs_score_error']:.2g} (allowed {found['atol']:.2g})",
+        f"golden  {golden}",
     ]
     return "\n".join([*lines, *(f"note    {text}" for text in found["notes"])])

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from edgeft.bundle.check import CheckResult
 from edgeft.cli.main import app
-from edgeft.core.errors import DataError
+from edgeft.core.errors import DataError, IntegrityError
 from edgeft.runtime.predictor import Prediction
 
 RUNNER = CliRunner()
@@ -78,3 +79,45 @@ def test_under_json_an_unreadable_image_gives_one_error_object() -> None:
     result = RUNNER.invoke(app, ["predict", "bundle", "d1.png", "bad.png", "--json"])
     assert result.exit_code == 3
     assert "bad.png" in json.loads(result.stdout)["message"]
+
+
+CHECKED = CheckResult(
+    bundle="out/cells",
+    name="cells",
+    target="onnx",
+    precision="int8",
+    content_digest="0123abcd",
+    files=7,
+    golden_images=16,
+    raw_images=4,
+    max_abs_score_error=1.5e-6,
+    atol=0.02,
+    raw_pixels_equal=True,
+    notes=("a note",),
+)
+
+
+def test_verify_says_what_it_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeft.bundle.check.check", lambda bundle, threads: CHECKED)  # noqa: ARG005 - the signature
+    result = RUNNER.invoke(app, ["verify", "out/cells"])
+    assert result.exit_code == 0, result.stderr
+    for needle in ("out/cells: ok", "int8 for onnx", "0123abcd", "16 images", "4 of them", "1.5e-06", "0.02", "a note"):
+        assert needle in result.stdout
+    answer = json.loads(RUNNER.invoke(app, ["verify", "out/cells", "--json"]).stdout)
+    assert (answer["status"], answer["content_digest"], answer["golden_images"]) == ("ok", "0123abcd", 16)
+
+
+def test_verify_exits_8_and_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(bundle: Path, threads: int) -> CheckResult:
+        del threads
+        raise IntegrityError(f"{bundle}/model.onnx: sha256 00..., expected ff...", hint="copy it again")
+
+    monkeypatch.setattr("edgeft.bundle.check.check", damaged)
+    result = RUNNER.invoke(app, ["verify", "out/cells", "--json"])
+    assert result.exit_code == 8
+    assert "model.onnx" in json.loads(result.stdout)["message"]
+
+
+def test_verify_of_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
+    assert RUNNER.invoke(app, ["verify", str(tmp_path)]).exit_code == 8
+    assert RUNNER.invoke(app, ["verify", str(tmp_path / "nowhere")]).exit_code == 4
