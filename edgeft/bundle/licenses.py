@@ -13,7 +13,7 @@ _PACKAGE = "package:"
 _NON_COMMERCIAL = re.compile(r"(?i)\bNC\b|non-?\s?commercial")
 _FILE = re.compile(r"(?i)(^|/)(licen[cs]e|copying)[^/]*$")
 _TITLES = (
-    (re.compile(r"Apache License\s+Version 2\.0"), "Apache-2.0"),
+    (re.compile(r"Apache (?:Software )?License[,\s]+(?:Version )?2\.0"), "Apache-2.0"),
     (re.compile(r"(?i)\bMIT License\b"), "MIT"),
     (re.compile(r"(?i)Attribution-NonCommercial-ShareAlike 4\.0"), "CC-BY-NC-SA-4.0"),
     (re.compile(r"(?i)BSD 3-Clause"), "BSD-3-Clause"),

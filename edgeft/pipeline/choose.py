@@ -1,0 +1,124 @@
+"""The choose stage: which candidate ships on this device. Reads validation results and pixels; never test.
+
+Among the candidates that hold the margin on validation, float is the one to beat: another ships only if the whole
+interval of its latency ratio is below 1, so that the artifact is never slower than float; of several such, the fastest.
+"""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from edgeft import catalog
+from edgeft.core.atomic import write_atomic
+from edgeft.core.errors import DataError
+from edgeft.core.events import Progress
+from edgeft.core.stage import Context, Inputs, Json, StageResult
+from edgeft.pipeline.stage_configs import ChooseConfig
+
+if TYPE_CHECKING:
+    from edgeft.runtime.worker import Timing
+
+__all__ = ["ChooseConfig", "run"]
+
+FP32 = "fp32"
+_IMAGES = 16
+_WARMUP = 3
+_MAX_SECONDS = 3.0
+_DIGITS = 4
+
+
+def run(ctx: Context, inputs: Inputs, config: ChooseConfig) -> StageResult:
+    """Choose among `inputs["compress"]` with pixels of `inputs["data"]`.
+
+    Raises:
+        DataError: an input folder is damaged.
+        DeviceError: a timing process failed.
+    """
+    listed = json.loads((inputs["compress"] / "candidates.json").read_bytes())["candidates"]
+    by_name: dict[str, dict[str, Any]] = {item["name"]: item for item in listed}
+    if FP32 not in by_name:
+        raise DataError(f"{inputs['compress']}: candidates.json has no {FP32} candidate", hint="run the build again")
+    holding = [name for name, item in by_name.items() if name == FP32 or item["validation"]["holds_margin"]]
+    files = {name: inputs["compress"] / by_name[name]["file"] for name in holding}
+    timings = _timed(ctx, files, inputs["data"], config) if len(files) > 1 else {}
+    chosen, reason = _decide(timings, by_name, config)
+    write_atomic(ctx.folder / "model.onnx", files[chosen].read_bytes())
+    latency = {name: _latency_json(runs) for name, runs in timings.items()}
+    choice: dict[str, Json] = {"schema": 1, "chosen": chosen, "reason": reason, "latency": dict(latency)}
+    write_atomic(ctx.folder / "choice.json", json.dumps(choice, indent=1) + "\n")
+    notes = [f"{name} loses too much on validation to be chosen" for name in by_name if name not in holding]
+    medians: dict[str, Json] = {f"{name}_median_ms": found["median_ms"] for name, found in latency.items()}
+    return StageResult(ctx.folder, {"chosen": chosen}, tuple(notes), medians)
+
+
+def _timed(ctx: Context, files: Mapping[str, Path], data: Path, config: ChooseConfig) -> "dict[str, list[Timing]]":
+    """Time every candidate in rounds of fresh processes, forth and back in each: A B B A."""
+    from edgeft.runtime.launch import launch
+    from edgeft.runtime.worker import Request
+
+    pixels = str(_pixels(data, ctx.workspace / "choose_inputs.npy"))
+    requests = {
+        name: Request(str(file), config.threads, False, config.samples, _WARMUP, _MAX_SECONDS, pixels)
+        for name, file in files.items()
+    }
+    runs: dict[str, list[Timing]] = {name: [] for name in files}
+    order = [*files, *reversed(list(files))]
+    for done in range(config.rounds):
+        for name in order:
+            runs[name].append(launch(requests[name]))
+        last = ", ".join(f"{name} {median(of[-1].samples_ms):.2f} ms" for name, of in runs.items())
+        ctx.emit(Progress("choose", done + 1, config.rounds, last))
+    return runs
+
+
+def _decide(
+    timings: "Mapping[str, Sequence[Timing]]", by_name: Mapping[str, dict[str, Any]], config: ChooseConfig
+) -> tuple[str, str]:
+    """Return the chosen candidate and why."""
+    margin = f"{config.max_drop_pp:g} pp of {config.metric} on validation"
+    if not timings:
+        why = "it is the only candidate" if len(by_name) == 1 else f"no other candidate holds {margin}"
+        return FP32, f"{FP32} ships because {why}"
+    import numpy as np
+
+    from edgeft.verify.latency import ratio
+
+    medians = {
+        name: np.array([median(one.samples_ms) for one in runs]).reshape(-1, 2) for name, runs in timings.items()
+    }
+    ratios = {name: ratio(medians[FP32], of) for name, of in medians.items() if name != FP32}
+    faster = {name: found for name, found in ratios.items() if found.high < 1}
+    if not faster:
+        tried = ", ".join(
+            f"{name} {found.value:.2f} ({found.low:.2f} to {found.high:.2f})" for name, found in ratios.items()
+        )
+        return FP32, f"{FP32} ships because nothing that holds {margin} is clearly faster; latency ratios: {tried}"
+    best = min(faster, key=lambda name: faster[name].value)
+    found = faster[best]
+    return best, (
+        f"{best} ships because it holds {margin} and takes {found.value:.2f} times as long as {FP32} "
+        f"({found.low:.2f} to {found.high:.2f} over {found.rounds} rounds)"
+    )
+
+
+def _latency_json(runs: "Sequence[Timing]") -> dict[str, Any]:
+    samples = [sample for one in runs for sample in one.samples_ms]
+    rounds = [[round(sample, _DIGITS) for sample in one.samples_ms] for one in runs]
+    return {"median_ms": median(samples), "rounds_ms": rounds}
+
+
+def _pixels(data: Path, path: Path) -> Path:
+    """Write a few validation images, so that the timed processes need not hold all of them."""
+    import numpy as np
+
+    dataset = catalog.resolve("edgeft.data.dataset:Dataset").open(data)
+    rows = dataset.indices("val")
+    if not len(rows):
+        raise DataError(f"{data}: no validation images to time candidates on", hint="give data.split a val share")
+    buffer = io.BytesIO()
+    np.save(buffer, dataset.pixels[rows[:: max(1, len(rows) // _IMAGES)][:_IMAGES]])
+    write_atomic(path, buffer.getvalue())
+    return path

@@ -1,0 +1,134 @@
+"""Runs the test split through every step of the way: torch, the float graph, the chosen graph, the runtime, raw files.
+
+Nothing else in edgeft reads the test split.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeft import catalog
+from edgeft.core.digest import sha256_bytes
+from edgeft.core.errors import DataError, IntegrityError
+from edgeft.core.events import EventSink, Progress
+from edgeft.core.exporter import Session
+from edgeft.runtime.preprocess import decode, preprocess, read_image_bytes
+from edgeft.runtime.session import INPUT, OUTPUT, Model, session_options
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+LOGITS = "logits"
+_CHUNK = 1024
+_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The test split of a dataset.
+
+    Args:
+        data: an `edgeft.data.dataset:Dataset`.
+        rows: int64 [n], its test rows.
+        labels: int64 [n].
+    """
+
+    data: Any
+    rows: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+
+    @classmethod
+    def open(cls, folder: Path) -> "HeldOut":
+        """Open the data stage's folder.
+
+        Raises:
+            DataError: the split is empty or lacks a class.
+        """
+        data = catalog.resolve("edgeft.data.dataset:Dataset").open(folder)
+        rows = data.indices("test")
+        if not len(rows):
+            raise DataError(f"{folder}: the test split is empty", hint="give data.split a test share")
+        labels = data.labels[rows]
+        for index, name in enumerate(data.classes):
+            if not (labels == index).any():
+                raise DataError(f"{folder}: the test split has no image of class {name!r}", hint="change data.split")
+        return cls(data, rows, labels)
+
+    def chunks(self, size: int) -> Iterator[Pixels]:
+        """Yield pixels uint8 [<= size, H, W, 3] in order; the rest stays on disk."""
+        for start in range(0, len(self.rows), size):
+            yield self.data.pixels[self.rows[start : start + size]]
+
+
+def require_classes(split: HeldOut, file: Path) -> None:
+    """Prove that the step which wrote `file` (model.json, graph.json) has the data's class order.
+
+    Raises:
+        IntegrityError: it has another.
+    """
+    found = json.loads(file.read_bytes())["classes"]
+    if found != list(split.data.classes):
+        raise IntegrityError(f"{file}: classes {found}, the data stage froze {list(split.data.classes)}")
+
+
+def torch_logits(split: HeldOut, checkpoint: Path, threads: int, emit: EventSink) -> Floats:
+    """Return the checkpoint's logits in torch, float32 [n, K]."""
+    run = catalog.resolve("edgeft.models.predict:logits")
+    return np.concatenate([run(checkpoint, pixels, threads, emit=emit) for pixels in split.chunks(_CHUNK)])
+
+
+def graph_outputs(split: HeldOut, graph: Path, threads: int, emit: EventSink, task: str) -> tuple[Floats, Floats]:
+    """Return (logits, scores) of an ONNX graph in onnxruntime, each float32 [n, K]."""
+    import onnxruntime as ort
+
+    model = catalog.resolve("edgeft.graph.load:load")(graph)
+    tapped = catalog.resolve("edgeft.graph.taps:with_outputs")(model, [LOGITS])
+    session = ort.InferenceSession(
+        tapped.SerializeToString(), session_options(threads, spinning=False), providers=["CPUExecutionProvider"]
+    )
+    logits, scores = [], []
+    for pixels in _counted(split.chunks(_BATCH), len(split.rows), emit, task):
+        found = session.run([LOGITS, OUTPUT], {INPUT: pixels})
+        logits.append(found[0])
+        scores.append(found[1])
+    return np.concatenate(logits), np.concatenate(scores)
+
+
+def runtime_scores(split: HeldOut, session: Session, emit: EventSink) -> Floats:
+    """Return the scores of a target runtime's own session, batch 1 as on the device, float32 [n, K]."""
+    chunks = _counted(split.chunks(1), len(split.rows), emit, "verify runtime")
+    return np.concatenate([np.asarray(session({INPUT: pixels})[0], dtype=np.float32) for pixels in chunks])
+
+
+def raw_scores(split: HeldOut, model: Path, images: Path, threads: int, emit: EventSink) -> tuple[Floats, int]:
+    """Return the scores of the device's own code from raw image files, and how many images decode to other pixels.
+
+    Raises:
+        DataError: a file is missing, damaged, or no longer what the data stage read.
+    """
+    device = Model.open(model, threads=threads)
+    scores: list[Floats] = []
+    different = 0
+    for done, row in enumerate(split.rows):
+        entry = split.data.rows[row]
+        data = read_image_bytes(images / entry.path)
+        if sha256_bytes(data) != entry.sha256:
+            raise DataError(f"{images / entry.path}: changed since the data stage read it", hint="run the build again")
+        pixels = preprocess(decode(data, entry.path), split.data.input)
+        different += not np.array_equal(pixels, split.data.pixels[row])
+        scores.append(device.scores(pixels[None]))
+        emit(Progress("verify raw files", done + 1, len(split.rows)))
+    return np.concatenate(scores), different
+
+
+def _counted(chunks: Iterator[Pixels], total: int, emit: EventSink, task: str) -> Iterator[Pixels]:
+    done = 0
+    for pixels in chunks:
+        yield pixels
+        done += len(pixels)
+        emit(Progress(task, done, total))

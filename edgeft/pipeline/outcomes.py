@@ -1,0 +1,107 @@
+"""What every step of the way gives for the test split, and the hops between them."""
+
+import json
+from dataclasses import dataclass
+
+from edgeft import catalog
+from edgeft.core.stage import Context, Inputs
+from edgeft.pipeline.held_out import (
+    Floats,
+    HeldOut,
+    graph_outputs,
+    raw_scores,
+    require_classes,
+    runtime_scores,
+    torch_logits,
+)
+from edgeft.pipeline.hops import FLOAT_TOLERANCE, Hop, from_scores, hop, relative_tolerance
+from edgeft.pipeline.stage_configs import VerifyConfig
+
+FP32 = "fp32"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Outputs float32 [n, K] of every step on the same test images.
+
+    Args:
+        split: the images.
+        chosen: the candidate that ships; "fp32" where no other does.
+        precision: its precision.
+        temperature: its temperature.
+        torch_logits: of the checkpoint in torch.
+        fp32_logits: of the float graph.
+        fp32_scores: of the float graph.
+        chosen_logits: of the chosen candidate.
+        chosen_scores: of the chosen candidate.
+        runtime_scores: of the lowered file in the target's own session.
+        raw_scores: of the lowered file in the device's code, from raw image files.
+        different_pixels: raw files that decode to other pixels than the data stage's.
+    """
+
+    split: HeldOut
+    chosen: str
+    precision: str
+    temperature: float
+    torch_logits: Floats
+    fp32_logits: Floats
+    fp32_scores: Floats
+    chosen_logits: Floats
+    chosen_scores: Floats
+    runtime_scores: Floats
+    raw_scores: Floats
+    different_pixels: int
+
+    def decided_by(self) -> dict[str, Floats]:
+        """Return the scores that metrics are of: the float graph's, and what the device decides from raw files."""
+        return {FP32: self.fp32_scores, self.chosen: self.raw_scores}
+
+
+def collect(ctx: Context, inputs: Inputs, config: VerifyConfig) -> Outcomes:
+    """Run the test split through every step; see `edgeft.pipeline.verify.run`."""
+    split = HeldOut.open(inputs["data"])
+    require_classes(split, inputs["checkpoint"] / "model.json")
+    require_classes(split, inputs["graph"] / "graph.json")
+    lowered = json.loads((inputs["lower"] / "lowered.json").read_bytes())
+    model = inputs["lower"] / lowered["model"]
+    candidates = inputs["compress"] / "candidates"
+    fp32 = graph_outputs(split, candidates / FP32 / "model.onnx", ctx.threads, ctx.emit, "verify fp32")
+    same = lowered["chosen"] == FP32
+    chosen = fp32
+    if not same:
+        file = candidates / lowered["chosen"] / "model.onnx"
+        chosen = graph_outputs(split, file, ctx.threads, ctx.emit, f"verify {lowered['chosen']}")
+    session = catalog.exporter(config.target).session(model, ctx.threads)
+    raw, different = raw_scores(split, model, inputs["images"], ctx.threads, ctx.emit)
+    return Outcomes(
+        split=split,
+        chosen=lowered["chosen"],
+        precision=lowered["precision"],
+        temperature=float(lowered["temperature"]),
+        torch_logits=torch_logits(split, inputs["checkpoint"], ctx.threads, ctx.emit),
+        fp32_logits=fp32[0],
+        fp32_scores=fp32[1],
+        chosen_logits=chosen[0],
+        chosen_scores=chosen[1],
+        runtime_scores=runtime_scores(split, session, ctx.emit),
+        raw_scores=raw,
+        different_pixels=different,
+    )
+
+
+def hops_of(outcomes: Outcomes) -> tuple[Hop, ...]:
+    """Return the hops from torch to raw files, in order; without the compressing one where float ships."""
+    chosen, tolerance = outcomes.chosen, relative_tolerance(outcomes.precision)
+    candidate, runtime, raw = (
+        from_scores(scores, outcomes.temperature)
+        for scores in (outcomes.chosen_scores, outcomes.runtime_scores, outcomes.raw_scores)
+    )
+    wide = [array.astype("float64") for array in (outcomes.torch_logits, outcomes.fp32_logits, outcomes.chosen_logits)]
+    different = outcomes.different_pixels
+    fault = f"{different} of {len(raw)} raw files give other pixels than training saw" if different else ""
+    return (
+        hop(f"torch > {FP32}", wide[0], wide[1], FLOAT_TOLERANCE),
+        *([hop(f"{FP32} > {chosen}", wide[1], wide[2], None)] if chosen != FP32 else []),
+        hop(f"{chosen} > runtime", candidate, runtime, tolerance),
+        hop("runtime > raw files", runtime, raw, tolerance, fault=fault),
+    )

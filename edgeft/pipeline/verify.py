@@ -1,0 +1,143 @@
+"""The verify stage: what the artifact is worth on the test split, hop by hop. The only stage that reads that split.
+
+Deterministic, so it is cached; latency is measured elsewhere, anew each time.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeft.core.atomic import write_atomic
+from edgeft.core.record import Gate, Verdict
+from edgeft.core.stage import Context, Inputs, Json, StageResult
+from edgeft.pipeline.stage_configs import VerifyConfig
+
+if TYPE_CHECKING:
+    from edgeft.pipeline.outcomes import Outcomes
+
+__all__ = ["VerifyConfig", "run"]
+
+FP32 = "fp32"
+_SAVED = (
+    "torch_logits",
+    "fp32_logits",
+    "fp32_scores",
+    "chosen_logits",
+    "chosen_scores",
+    "runtime_scores",
+    "raw_scores",
+)
+
+
+def run(ctx: Context, inputs: Inputs, config: VerifyConfig) -> StageResult:
+    """Verify `inputs["lower"]` against `inputs["compress"]`, `inputs["graph"]` and `inputs["checkpoint"]`.
+
+    Reads the test rows of `inputs["data"]` and their raw files below `inputs["images"]`.
+
+    Raises:
+        DataError: a raw file is missing, damaged or changed; the split is empty or lacks a class.
+        IntegrityError: a step has another class order than the data.
+    """
+    from edgeft.pipeline import metrics
+    from edgeft.pipeline.flips import flips, write_thumbnails
+    from edgeft.pipeline.outcomes import collect, hops_of
+
+    outcomes = collect(ctx, inputs, config)
+    hops = hops_of(outcomes)
+    drop, accuracy = _drop(ctx, outcomes, config)
+    blocks = {
+        name: metrics.block(
+            outcomes.split.labels,
+            scores,
+            outcomes.split.data.classes,
+            ctx.seed_for(f"bootstrap {name}"),
+            config.resamples,
+            outcomes.split.data.positive_index,
+        )
+        for name, scores in outcomes.decided_by().items()
+    }
+    changed = flips(outcomes, config.thumbnails)
+    write_thumbnails(ctx.folder, outcomes, changed)
+    gates = [*(gate for hop in hops if (gate := hop.gate()) is not None), accuracy]
+    found: dict[str, Any] = {
+        "schema": 1,
+        "n": len(outcomes.split.rows),
+        "chosen": outcomes.chosen,
+        "hops": [hop.to_json() for hop in hops],
+        "metrics": blocks,
+        "drop": drop,
+        "flips": changed,
+        "gates": [asdict(gate) for gate in gates],
+    }
+    write_atomic(ctx.folder / "verify.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    _write_predictions(ctx.folder / "predictions.npz", outcomes)
+    return StageResult(ctx.folder, _measurements(found), tuple(_notes(gates)))
+
+
+def _drop(ctx: Context, outcomes: "Outcomes", config: VerifyConfig) -> tuple[dict[str, Any], Gate]:
+    """Return the drop from fp32 to what ships, and the accuracy gate."""
+    from edgeft.pipeline.hops import ACCURACY_EXIT
+    from edgeft.verify.accuracy import decisions
+    from edgeft.verify.paired import METHOD, discordance_bound_pp, paired_difference
+    from edgeft.verify.verdicts import at_most
+
+    labels, k = outcomes.split.labels, len(outcomes.split.data.classes)
+    base, new, limit = outcomes.fp32_scores, outcomes.raw_scores, config.max_drop_pp
+    found = paired_difference(config.metric, labels, base, new, k, ctx.seed_for("paired bootstrap"), config.resamples)
+    changed, n = int((decisions(base) != decisions(new)).sum()), len(labels)
+    bound = discordance_bound_pp(changed, n)
+    verdict, method = at_most(found.low_pp, found.high_pp, limit), METHOD
+    if verdict is not Verdict.PASS and config.metric == "accuracy" and bound <= limit:
+        verdict, method = Verdict.PASS, f"share of changed decisions, at most {bound:.2f} % (Clopper-Pearson, 95 %)"
+    if outcomes.chosen == FP32 and changed == 0:
+        verdict, method = Verdict.PASS, "the float graph itself ships: nothing was compressed"
+    interval = (found.low_pp, found.high_pp)
+    detail = _accuracy_detail(verdict, config, changed, n)
+    gate = Gate("accuracy", verdict, found.value_pp, interval, limit, "pp", n, detail, ACCURACY_EXIT)
+    drop = {
+        "metric": config.metric,
+        "value_pp": found.value_pp,
+        "interval_pp": list(interval),
+        "margin_pp": limit,
+        "verdict": verdict,
+        "n": n,
+        "changed": changed,
+        "changed_bound_pp": bound,
+        "method": method,
+    }
+    return drop, gate
+
+
+def _accuracy_detail(verdict: Verdict, config: VerifyConfig, changed: int, n: int) -> str:
+    from edgeft.verify.power import certifiable_margin_pp, images_needed
+
+    said = f"drop of {config.metric} from fp32 on the test split; {changed} of {n} decisions changed"
+    if verdict is not Verdict.INCONCLUSIVE:
+        return said
+    discordance = max(changed, 1) / n
+    return (
+        f"{said}; {n} images certify {certifiable_margin_pp(n, discordance):.1f} pp at this rate, "
+        f"{images_needed(config.max_drop_pp, discordance)} would certify {config.max_drop_pp:g} pp"
+    )
+
+
+def _measurements(found: dict[str, Any]) -> dict[str, Json]:
+    metric = found["drop"]["metric"]
+    values: dict[str, Json] = {f"{name}_{metric}": block[metric] for name, block in found["metrics"].items()}
+    return {**values, "drop_pp": found["drop"]["value_pp"], "flips": len(found["flips"]), "n": found["n"]}
+
+
+def _notes(gates: list[Gate]) -> list[str]:
+    return [f"{gate.name}: {gate.verdict}; {gate.detail}" for gate in gates if gate.verdict is not Verdict.PASS]
+
+
+def _write_predictions(path: Path, outcomes: "Outcomes") -> None:
+    import io
+
+    import numpy as np
+
+    arrays: dict[str, Any] = {name: getattr(outcomes, name) for name in _SAVED}
+    buffer = io.BytesIO()
+    np.savez(buffer, index=outcomes.split.rows, label=outcomes.split.labels, **arrays)
+    write_atomic(path, buffer.getvalue())
