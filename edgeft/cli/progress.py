@@ -8,14 +8,17 @@ import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
+from edgeft.cli.tables import seconds
 from edgeft.core import events
 
 
@@ -30,12 +33,22 @@ def narrate() -> Iterator[events.EventSink]:
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
-        MofNCompleteColumn(),
+        _Count(),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         TextColumn("{task.fields[text]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
         yield LiveBars(progress)
+
+
+class _Count(ProgressColumn):
+    """Units done of all, or the time since the start where there is nothing to count."""
+
+    def render(self, task: Task) -> Text:
+        """Return what stands in the task's row."""
+        if task.total is None:
+            return Text(seconds(task.elapsed or 0))
+        return Text(f"{task.completed:.0f}/{task.total:.0f}")
 
 
 class PlainLines:
@@ -81,6 +94,8 @@ class LiveBars:
                 if task not in self._bars:
                     self._bars[task] = self._progress.add_task(task, total=total, text=text)
                 self._progress.update(self._bars[task], completed=done, total=total, text=text)
+                if done >= total:
+                    self._progress.remove_task(self._bars.pop(task))
 
     def _clear(self) -> None:
         for bar in self._bars.values():

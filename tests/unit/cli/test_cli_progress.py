@@ -33,6 +33,8 @@ def test_bars_come_with_progress_and_go_with_the_stage() -> None:
         sink(Progress("epochs", 2, 8, "loss 0.4"))
         shown = {task.description: (task.completed, task.total) for task in progress.tasks}
         assert shown["epochs"] == (2, 8)
+        sink(Progress("epochs", 8, 8))
+        assert [task.description for task in progress.tasks] == ["finetune"]
         sink(StageFinished("finetune", reused=False, seconds=5.0))
         assert progress.tasks == []
     assert "first run" in text.getvalue()
