@@ -40,7 +40,7 @@ def diagnose(cache: Path) -> dict[str, Any]:
         "int8": int8_arithmetic(facts["isa"] if isinstance(facts["isa"], list) else []),
         "memory_available_bytes": _available_memory(),
         "cache": {"path": str(cache), "free_bytes": shutil.disk_usage(_existing(cache)).free},
-        "exporters": _exporters(),
+        "exporters": _exporters(facts),
         "broken": _broken(),
     }
 
@@ -122,7 +122,7 @@ def _missing(packages: Sequence[Package]) -> list[dict[str, object]]:
     ]
 
 
-def _exporters() -> list[dict[str, object]]:
+def _exporters(machine: Mapping[str, object]) -> list[dict[str, object]]:
     from edgeft import catalog
 
     found: list[dict[str, object]] = []
@@ -132,9 +132,8 @@ def _exporters() -> list[dict[str, object]]:
         except Exception as error:  # noqa: BLE001 - a broken tool is listed with its reason, whatever it raised
             found.append({"name": name, "works": False, "reason": f"{type(error).__name__}: {error}"})
         else:
-            found.append(
-                {"name": name, "works": True, "reason": ", ".join(f"{key} {value}" for key, value in facts.items())}
-            )
+            own = {key: value for key, value in facts.items() if key not in machine}
+            found.append({"name": name, "works": True, "reason": ", ".join(f"{k} {v}" for k, v in own.items())})
     return found
 
 
