@@ -33,11 +33,11 @@ METHODS: tuple[Method, ...] = (
         (*_GRAPH, "onnxscript", "timm", "torch"),
     ),
     Method("compress", "auto", "edgeft.quantize.config:CompressConfig", "edgeft.quantize.stage:run", 1, _GRAPH),
-    Method("choose", "fastest", "edgeft.pipeline.choose:ChooseConfig", "edgeft.pipeline.choose:run", 1, _GRAPH),
+    Method("choose", "fastest", "edgeft.pipeline.stage_configs:ChooseConfig", "edgeft.pipeline.choose:run", 1, _GRAPH),
     Method(
         "verify",
         "parity",
-        "edgeft.pipeline.verify:VerifyConfig",
+        "edgeft.pipeline.stage_configs:VerifyConfig",
         "edgeft.pipeline.verify:run",
         1,
         ("numpy", "onnxruntime", "pillow", "torch"),
@@ -48,6 +48,7 @@ METHODS: tuple[Method, ...] = (
 _METHOD_GROUP = "edgeft.methods"
 _EXPORTER_GROUP = "edgeft.exporters"
 _SUGGESTIONS = 3
+_NOTHING_INSTALLED = "none is installed; from a source tree: pip install -e . (entry points come with an install)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def suggestion(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=_SUGGESTIONS, cutoff=0.5)
     if near:
         return "did you mean " + " or ".join(repr(item) for item in near) + "?"
-    return f"known: {', '.join(known)}" if known else "none is installed"
+    return f"known: {', '.join(known)}" if known else _NOTHING_INSTALLED
 
 
 def resolve(reference: str) -> Any:  # noqa: ANN401 - what a string names has any type
@@ -134,9 +135,14 @@ def exporter(name: str) -> Exporter:
     """
     known = exporters()
     if name not in known:
-        hint = suggestion(name, sorted(known)) if known else "pip install edgeft (entry points come with an install)"
-        raise UsageError(f"no exporter is called {name!r}", hint=hint)
+        raise UsageError(f"no exporter is called {name!r}", hint=suggestion(name, sorted(known)))
     return cast("Exporter", resolve(known[name])())
+
+
+def exporter_distribution(name: str) -> str | None:
+    """Return the distribution that the exporter `name` comes from, or None where it is edgeft itself or not known."""
+    found = [point.dist.name for point in _points(_EXPORTER_GROUP) if point.name == name and point.dist is not None]
+    return found[0] if found and found[0] != "edgeft" else None
 
 
 def broken() -> tuple[Broken, ...]:
@@ -145,7 +151,7 @@ def broken() -> tuple[Broken, ...]:
 
 
 def _lowerings() -> tuple[Method, ...]:
-    config, run = "edgeft.pipeline.lower:LowerConfig", "edgeft.pipeline.lower:run"
+    config, run = "edgeft.pipeline.stage_configs:LowerConfig", "edgeft.pipeline.lower:run"
     return tuple(Method("lower", name, config, run, 1, _GRAPH) for name in sorted(exporters()))
 
 

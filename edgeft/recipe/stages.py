@@ -1,7 +1,7 @@
 """The stages of a recipe in their fixed order: each with its method, its full config and where its inputs come from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,16 +98,20 @@ def _stage(
     per_device: bool = False,
 ) -> Stage:
     """Return a stage; its config holds what the recipe wrote and, where it has such fields, the engine's values."""
-    config: Any = catalog.resolve(block.method.config)
+    method = block.method
+    config: Any = catalog.resolve(method.config)
     known = {key: value for key, value in filled.items() if key in config.model_fields}
     try:
         made = config.model_validate({**known, **block.values})
     except ValidationError as error:
         what = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise UsageError(f"{name}: {what}") from error
+    target = getattr(made, "target", None)
+    if isinstance(target, str) and (foreign := catalog.exporter_distribution(target)):
+        method = replace(method, needs=(*method.needs, foreign))
     return Stage(
         name,
-        block.method,
+        method,
         made,
         dict(upstream),
         dict(sources or {}),
