@@ -62,7 +62,7 @@ class AffineParams:
     scale: Floats
     zero_point: Integers
     dtype: IntegerType
-    granularity: Granularity = PerTensor()  # noqa: RUF009 - a frozen value without fields
+    granularity: Granularity = PerTensor()
 
     def along(self, values: Integers, rank: int) -> Integers:
         """Reshape `values` [] or [C] so that it broadcasts against a tensor of `rank` dimensions."""

@@ -92,7 +92,7 @@ def input_name(model: ir.Model, pixels: Pixels) -> str:
     return str(value.name)
 
 
-def observe(  # noqa: PLR0913 - one pass, every argument is a different thing
+def observe(
     model: ir.Model,
     pixels: Pixels,
     *,

@@ -1,8 +1,8 @@
 """Write Q/DQ pairs into a float graph as a plan says.
 
-    activation:  x -> Q(scale, zero) -> DQ -> consumers
-    weight:      int8 initializer -> DQ(per channel) -> operator
-    bias:        int32 initializer -> DQ(scale = input scale * weight scale) -> operator
+activation:  x -> Q(scale, zero) -> DQ -> consumers
+weight:      int8 initializer -> DQ(per channel) -> operator
+bias:        int32 initializer -> DQ(scale = input scale * weight scale) -> operator
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeft.quantize.affine import AffineParams, Floats, Integers
-from edgeft.quantize.plan import IntegerOp, Plan
+from edgeft.quantize.placement import IntegerType
+from edgeft.quantize.plan import IntegerOp, Plan, constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,6 @@ def source_params(model: ir.Model, plan: Plan, tensor: str, params: Mapping[str,
 
 def input_params(value: ir.Value) -> AffineParams:
     """Return the parameters of a `value` that comes from a DequantizeLinear with constant parameters."""
-    from edgeft.quantize.placement import IntegerType
-    from edgeft.quantize.plan import constant
-
     node = value.producer()
     scale = constant(node.inputs[1]) if node is not None and node.op_type == "DequantizeLinear" else None
     if node is None or scale is None:
@@ -86,7 +84,7 @@ def insert_weight_(model: ir.Model, op: IntegerOp, weight: IntegerWeight, axis: 
 def add_initializer_(model: ir.Model, name: str, array: NDArray[np.generic]) -> ir.Value:
     """Register `array` as an initializer of `model` and return its value."""
     tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=tensor.shape)
+    value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape))
     model.graph.register_initializer(value)
     return value
 
@@ -118,7 +116,7 @@ def _insert_pair_(model: ir.Model, value: ir.Value, params: AffineParams) -> Non
         use.node.replace_input_with(use.idx, dq.outputs[0])
 
 
-def _replace_input_(  # noqa: PLR0913 - one DQ is node, position, name, values, scale and axis
+def _replace_input_(
     model: ir.Model,
     node: ir.Node,
     position: int,
@@ -135,7 +133,8 @@ def _replace_input_(  # noqa: PLR0913 - one DQ is node, position, name, values, 
             initializers[full].const_value = ir.tensor(array, name=full)
         else:
             add_initializer_(model, full, array)
-    if f"{name}::dq" == (node.inputs[position].name if node.inputs[position] is not None else None):
+    current = node.inputs[position]
+    if current is not None and current.name == f"{name}::dq":
         return
     inputs = [initializers[f"{name}::{suffix}"] for suffix in ("q", "scale", "zero_point")]
     dq = ir.node("DequantizeLinear", inputs, attributes={"axis": axis}, name=f"{name}::DQ")

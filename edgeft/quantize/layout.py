@@ -1,7 +1,7 @@
 """Weights as matrices, in the order in which integer kernels multiply them.
 
 A weight is viewed as [G, O, K]: G groups, O output channels of a group, K products of one output in the order of the
-kernel's reduction: (kh, kw, cin) of the NHWC im2col for Conv, the row index for MatMul and Gemm. Everything that chooses
+kernel's reduction: (kh, kw, cin) of the NHWC im2col for Conv, the row index for MatMul and Gemm. All that chooses
 integers works on this view. Inputs are viewed the same way: [G, P, K] with P positions.
 """
 
@@ -11,11 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeft.quantize.affine import Doubles, QuantizationError
-from edgeft.quantize.placement import OpRule
-from edgeft.quantize.plan import constant
-
-_CONV_RANK = 4
+from edgeft.quantize.affine import Integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +50,21 @@ class WeightLayout:
         """Whether every output channel reads one input channel of its own: such kernels do not pair products."""
         return self.geometry is not None and self.shape[1] == 1 and self.groups == self.shape[0]
 
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) of a Conv's output for an input of that size.
+
+        Raises:
+            ValueError: the layout is not a convolution's.
+        """
+        if self.geometry is None:
+            message = "only a convolution has an output size"
+            raise ValueError(message)
+        top, left, bottom, right = self.geometry.pads
+        (kh, kw), (sh, sw), (dh, dw) = self.geometry.kernel, self.geometry.strides, self.geometry.dilations
+        return (height + top + bottom - dh * (kh - 1) - 1) // sh + 1, (
+            width + left + right - dw * (kw - 1) - 1
+        ) // sw + 1
+
     def to_matrix(self, weight: NDArray[np.generic]) -> NDArray[np.generic]:
         """Return `weight` as [G, O, K]."""
         if self.geometry is None:
@@ -71,33 +82,23 @@ class WeightLayout:
         return np.ascontiguousarray(rows.transpose(0, 3, 1, 2))
 
 
-def weight_layout(node: ir.Node, rule: OpRule) -> WeightLayout:
-    """Return the layout of `node`'s weight under the target's `rule`.
+def weight_layout(node: ir.Node, shape: tuple[int, ...], axis: int) -> WeightLayout:
+    """Return the layout of a weight of `shape` that `node` reads.
 
-    Raises:
-        QuantizationError: the convolution is not 2-D, or its padding is given by name.
+    Args:
+        node: a 2-D Conv with explicit padding, a MatMul or a Gemm.
+        shape: of its weight.
+        axis: the weight's output-channel axis; negative axes count from the end.
     """
-    weight = constant(node.inputs[rule.weight or 0])
-    axis = rule.channel_axis(transposed=bool(node.attributes.get_int("transB", 0)))
-    if weight is None or axis is None:
-        raise QuantizationError(f"{node.op_type} {node.name!r} has no constant weight")
-    axis %= weight.ndim
     if node.op_type != "Conv":
-        return WeightLayout(weight.shape, axis, 1, None)
-    auto_pad = node.attributes.get_string("auto_pad", "NOTSET")
-    if weight.ndim != _CONV_RANK or auto_pad != "NOTSET":
-        raise QuantizationError(
-            f"Conv {node.name!r} has {weight.ndim - 2} spatial dimensions and auto_pad {auto_pad}; 2-D with explicit "
-            "pads is supported",
-            hint="export with explicit padding",
-        )
+        return WeightLayout(shape, axis % len(shape), 1, None)
     geometry = ConvGeometry(
-        (weight.shape[2], weight.shape[3]),
+        (shape[2], shape[3]),
         _pair(node.attributes.get_ints("strides", [1, 1])),
         _pair(node.attributes.get_ints("dilations", [1, 1])),
         _four(node.attributes.get_ints("pads", [0, 0, 0, 0])),
     )
-    return WeightLayout(weight.shape, axis, node.attributes.get_int("group", 1), geometry)
+    return WeightLayout(shape, axis % len(shape), node.attributes.get_int("group", 1), geometry)
 
 
 def _pair(values: object) -> tuple[int, int]:
@@ -110,7 +111,7 @@ def _four(values: object) -> tuple[int, int, int, int]:
     return top, left, bottom, right
 
 
-def patches(x: Doubles, layout: WeightLayout, padding: float, positions: NDArray[np.int64] | None = None) -> Doubles:
+def patches(x: Integers, layout: WeightLayout, padding: float, positions: NDArray[np.int64] | None = None) -> Integers:
     """Return the inputs of every product, [G, P, K], for P output positions.
 
     Args:

@@ -79,7 +79,8 @@ def evenly_spaced(count: int, wanted: int) -> NDArray[np.int64]:
     """Return at most `wanted` positions of `count`, evenly spaced."""
     if count <= wanted:
         return np.arange(count)
-    return np.floor((np.arange(wanted) + 0.5) * (count / wanted)).astype(np.int64)
+    spread: NDArray[np.int64] = np.floor((np.arange(wanted) + 0.5) * (count / wanted)).astype(np.int64)
+    return spread
 
 
 def position_sums(q: Integers, layout: WeightLayout, zero_point: int) -> tuple[Doubles, int]:
@@ -92,18 +93,16 @@ def position_sums(q: Integers, layout: WeightLayout, zero_point: int) -> tuple[D
         rows = q.reshape(-1, q.shape[-1])
         return (rows.sum(axis=0, dtype=np.int64) - zero_point * len(rows))[None].astype(np.float64), len(rows)
     n, channels, height, width = q.shape
-    top, left, bottom, right = geometry.pads
+    image = q.sum(axis=0, dtype=np.int64) - n * zero_point
+    top, left, _, _ = geometry.pads
     (kh, kw), (sh, sw), (dh, dw) = geometry.kernel, geometry.strides, geometry.dilations
-    out_h = (height + top + bottom - dh * (kh - 1) - 1) // sh + 1
-    out_w = (width + left + right - dw * (kw - 1) - 1) // sw + 1
+    out_h, out_w = layout.output_size(height, width)
     sums = np.zeros((channels, kh, kw), np.float64)
     for i in range(kh):
         rows_read = _taps(i * dh - top, sh, out_h, height)
         for j in range(kw):
             columns_read = _taps(j * dw - left, sw, out_w, width)
-            tap = q[:, :, rows_read, columns_read]
-            size = n * tap.shape[2] * tap.shape[3]
-            sums[:, i, j] = tap.sum(axis=(0, 2, 3), dtype=np.int64) - zero_point * size
+            sums[:, i, j] = image[:, rows_read, columns_read].sum(axis=(1, 2))
     grouped = sums.reshape(layout.groups, -1, kh, kw).transpose(0, 2, 3, 1)
     return grouped.reshape(layout.groups, -1), n * out_h * out_w
 

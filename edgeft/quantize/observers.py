@@ -1,7 +1,7 @@
 """Streaming observers of activations: memory does not depend on how many images are seen.
 
-A histogram has bins [i w, (i + 1) w) for i = -B .. B - 1, with w a power of two. When a value does not fit, w doubles and
-neighbours merge: bin j of the new one is bins 2j and 2j + 1 of the old one, exactly. So w depends on the largest
+A histogram has bins [i w, (i + 1) w) for i = -B .. B - 1, with w a power of two. When a value does not fit, w doubles
+and neighbours merge: bin j of the new one is bins 2j and 2j + 1 of the old one, exactly. So w depends on the largest
 magnitude alone, and histograms of parts merge into the histogram of the whole, whatever the order.
 """
 
@@ -47,7 +47,7 @@ class Histogram:
     def centres(self) -> NDArray[np.float64]:
         """The middle of each bin, float64 [2 B]."""
         width = 0.0 if self.exponent is None else math.ldexp(1.0, self.exponent)
-        return (np.arange(-BINS_PER_SIDE, BINS_PER_SIDE) + 0.5) * width
+        return np.asarray((np.arange(-BINS_PER_SIDE, BINS_PER_SIDE) + 0.5) * width, np.float64)
 
     def update_(self, values: Floats, stride: int = 1) -> None:
         """Count `values` (any shape, any number).

@@ -39,9 +39,9 @@ def unsafe_pairs(matrix: Integers) -> int:
 def repair(integers: Doubles, target: Doubles, importance: Doubles) -> Doubles:
     """Return the cheapest pair-safe integers near `target`, changing only unsafe pairs.
 
-    For an unsafe pair both weights have one sign and the best safe pair has |a| + |b| = 128, so what is left is a convex
-    parabola in a alone: minimise u (a - x)^2 + v (128 - a - y)^2. Its vertex is a* = (u x + v (128 - y)) / (u + v) and the
-    best integer is next to it.
+    For an unsafe pair both weights have one sign and the best safe pair has |a| + |b| = 128, so what is left is a
+    parabola in a alone: minimise u (a - x)^2 + v (128 - a - y)^2. Its vertex is a* = (u x + v (128 - y)) / (u + v), and
+    the best integer is the nearest.
 
     Args:
         integers: float64 [..., K], rounded weights within [-127, 127].
@@ -77,4 +77,6 @@ def partner_bound(integers: Doubles, column: int) -> tuple[NDArray[np.float64], 
     if column % 2 == 0:
         return -full, full
     partner = integers[..., column - 1]
-    return np.maximum(-full, -PAIR_LIMIT - np.minimum(partner, 0)), np.minimum(full, PAIR_LIMIT - np.maximum(partner, 0))
+    return np.maximum(-full, -PAIR_LIMIT - np.minimum(partner, 0)), np.minimum(
+        full, PAIR_LIMIT - np.maximum(partner, 0)
+    )

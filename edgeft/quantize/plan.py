@@ -1,8 +1,8 @@
 """Which operators become integer ones, where their Q/DQ pairs go, and why the others stay float.
 
-A `Placement` says what the target can do; the plan says what this graph lets it do. An operator without weights is taken
-only where all its inputs are integers anyway, and one that only moves values only where an integer operator follows:
-elsewhere the pair would cost more than it saves.
+A `Placement` says what the target can do; the plan says what this graph lets it do. An operator without weights is
+taken only where all its inputs are integers anyway, and one that only moves values only where an integer operator
+follows: elsewhere the pair would cost more than it saves.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,8 @@ from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.placement import OpRule, OutputRule, Placement
 
 _QUANTIZED_OPS = ("QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
+_CONV_RANK = 4
+_MATRIX_RANK = 2
 _SILENT_OPS = ("Constant", "DequantizeLinear")
 
 
@@ -124,7 +126,7 @@ def _refuse_quantized(nodes: list[ir.Node]) -> None:
 def _examine(node: ir.Node, placement: Placement, integer: set[ir.Value]) -> IntegerOp | Skip | None:
     """Return the integer form of `node`, or why it has none; None for nodes that are not worth a word."""
     name = node.name or str(node.outputs[0].name)
-    if node.op_type in _SILENT_OPS:
+    if node.op_type in _SILENT_OPS or _moves_integers(node):
         return None
     rule = placement.rule(node.op_type)
     if rule is None:
@@ -139,6 +141,12 @@ def _examine(node: ir.Node, placement: Placement, integer: set[ir.Value]) -> Int
     if output.is_graph_output():
         return Skip(name, "its output is an output of the graph, which stays float")
     return IntegerOp(node, rule, inputs, output, absorbed)
+
+
+def _moves_integers(node: ir.Node) -> bool:
+    """Return whether `node` already works on integers, such as the Transpose of uint8 pixels."""
+    dtype = node.inputs[0].dtype if node.inputs and node.inputs[0] is not None else None
+    return dtype is not None and dtype.is_integer()
 
 
 def _activations(node: ir.Node, rule: OpRule) -> tuple[ir.Value, ...]:
@@ -156,25 +164,34 @@ def _refusal(node: ir.Node, rule: OpRule, inputs: tuple[ir.Value, ...], integer:
     weight = constant(node.inputs[rule.weight]) if rule.weight < len(node.inputs) else None
     if weight is None:
         return "its weights are computed, not constant"
+    bias = node.inputs[rule.bias] if rule.bias is not None and rule.bias < len(node.inputs) else None
+    if bias is not None and constant(bias) is None:
+        return "its bias is computed, not constant"
+    return _weight_refusal(weight) or _attribute_refusal(node, weight)
+
+
+def _weight_refusal(weight: np.ndarray) -> str | None:
     if weight.dtype != np.float32:
         return f"its weights are {weight.dtype}, not float32"
-    if not np.isfinite(weight).all():
-        return "its weights hold NaN or Inf"
-    if rule.bias is not None and rule.bias < len(node.inputs):
-        bias = node.inputs[rule.bias]
-        if bias is not None and constant(bias) is None:
-            return "its bias is computed, not constant"
-    if node.op_type == "Gemm" and (_number(node, "alpha") != 1.0 or _number(node, "beta") != 1.0):
-        return "integer Gemm needs alpha = beta = 1"
-    if node.op_type == "Gemm" and node.attributes.get_int("transA", 0):
-        return "integer Gemm needs transA = 0"
-    if node.op_type == "MatMul" and weight.ndim != 2:  # noqa: PLR2004 - a matrix
-        return f"its weight has {weight.ndim} dimensions, not 2"
-    return None
+    return None if np.isfinite(weight).all() else "its weights hold NaN or Inf"
 
 
-def _number(node: ir.Node, attribute: str) -> float:
-    return float(node.attributes.get_float(attribute, 1.0))
+def _attribute_refusal(node: ir.Node, weight: np.ndarray) -> str | None:
+    """Return which attribute or weight rank the integer kernels here do not take."""
+    get = node.attributes
+    match node.op_type:
+        case "Conv" if weight.ndim != _CONV_RANK:
+            return f"it has {weight.ndim - 2} spatial dimensions, not 2"
+        case "Conv" if get.get_string("auto_pad", "NOTSET") not in {"NOTSET", ""}:
+            return "its padding is automatic, not explicit"
+        case "Gemm" if get.get_float("alpha", 1.0) != 1.0 or get.get_float("beta", 1.0) != 1.0:
+            return "integer Gemm needs alpha = beta = 1"
+        case "Gemm" if get.get_int("transA", 0):
+            return "integer Gemm needs transA = 0"
+        case "MatMul" if weight.ndim != _MATRIX_RANK:
+            return f"its weight has {weight.ndim} dimensions, not 2"
+        case _:
+            return None
 
 
 def _output(node: ir.Node, placement: Placement) -> tuple[ir.Value, ir.Node | None]:

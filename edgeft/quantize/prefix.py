@@ -1,7 +1,7 @@
 """The quantized prefix: everything before one operator, run once, in order, on integers.
 
-Only tensors that later operators still read are kept, as integers, so a sweep over all layers costs one forward pass and
-holds a few feature maps: at most about 1.6 MB an image for a 224 pixel mobile net.
+Only tensors that later operators still read are kept, as integers, so a sweep over all layers costs one forward pass
+and holds a few feature maps: at most about 1.6 MB an image for a 224 pixel mobile net.
 """
 
 from collections.abc import Iterable, Sequence

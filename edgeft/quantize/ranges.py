@@ -2,8 +2,9 @@
 
     cost(low, high) = sum_{x < low} (x - low)^2 + sum_{x > high} (x - high)^2 + n_inside * scale^2 / 12
 
-with scale = (high - low) / steps; exact zeros carry no rounding error. The clipped sums come from cumulative moments, so
-one cost is O(1) and a whole grid of clips is searched. Source: Banner et al. 2019, section 2; Nagel et al. 2021, eq. 13.
+with scale = (high - low) / steps; exact zeros carry no rounding error. The clipped sums come from cumulative moments,
+so one cost is O(1) and a whole grid of clips is searched. Source: Banner et al. 2019, section 2; Nagel et al. 2021,
+eq. 13.
 """
 
 from typing import TypeAlias
@@ -72,7 +73,8 @@ def _clip_cost(histogram: Histogram, lows: Doubles, highs: Doubles, steps: int) 
     over = _squares(tuple(m[-1] - m[above] for m in moments), highs)
     inside = np.maximum(moments[0][above][None, :] - moments[0][below][:, None], 0.0)
     scale = (highs[None, :] - lows[:, None]) / steps
-    return under[:, None] + over[None, :] + inside * scale**2 / 12
+    cost: Doubles = under[:, None] + over[None, :] + inside * scale**2 / 12
+    return cost
 
 
 def _squares(moments: tuple[Doubles, ...], clip: Doubles) -> Doubles:

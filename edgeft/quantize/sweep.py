@@ -88,7 +88,7 @@ def quantize_weights_(  # noqa: PLR0913 - one sweep, every argument is a differe
     unsafe = 0
     uncorrected = []
     for done, (op, source) in enumerate(zip(plan.weighted, inputs, strict=True), start=1):
-        layout = weight_layout(op.node, op.rule)
+        layout = layout_of(op)
         tensor = str(op.inputs[0].name)
         input_params = source_params(model, plan, tensor, params)
         moments = MomentAccumulator(layout, input_params, len(pixels))
@@ -98,7 +98,9 @@ def quantize_weights_(  # noqa: PLR0913 - one sweep, every argument is a differe
         if method.correct_bias and op.rule.bias is None:
             uncorrected.append(op.name)
         pair_safe = placement.saturating_pairs and not layout.depthwise
-        weight = choose_weight(op, layout, moments.result(), float(input_params.scale), mean, method, pair_safe=pair_safe)
+        weight = choose_weight(
+            op, layout, moments.result(), float(input_params.scale), mean, method, pair_safe=pair_safe
+        )
         if not layout.depthwise:
             unsafe += unsafe_pairs(layout.to_matrix(weight.values))
         insert_weight_(model, op, weight, layout.axis)
@@ -106,7 +108,14 @@ def quantize_weights_(  # noqa: PLR0913 - one sweep, every argument is a differe
     return Sweep(unsafe, tuple(uncorrected))
 
 
-def choose_weight(  # noqa: PLR0913 - plain values instead of a config
+def layout_of(op: IntegerOp) -> WeightLayout:
+    """Return the layout of `op`'s float weight."""
+    weight = np.asarray(constant(op.node.inputs[op.rule.weight or 0]))
+    axis = op.rule.channel_axis(transposed=bool(op.node.attributes.get_int("transB", 0)))
+    return weight_layout(op.node, weight.shape, axis or 0)
+
+
+def choose_weight(
     op: IntegerOp,
     layout: WeightLayout,
     moments: InputMoments,

@@ -36,7 +36,9 @@ def scale_floor(bias: Doubles, input_scale: float) -> Doubles:
     return np.maximum(np.abs(bias) / (input_scale * BIAS_LIMIT), SMALLEST_SCALE / min(input_scale, 1.0))
 
 
-def search_scales(matrix: Doubles, variance: Doubles, floor: Doubles, *, pair_safe: bool, search: bool) -> IntegerMatrix:
+def search_scales(
+    matrix: Doubles, variance: Doubles, floor: Doubles, *, pair_safe: bool, search: bool
+) -> IntegerMatrix:
     """Return the integers with the least expected output error.
 
     Args:

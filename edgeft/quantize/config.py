@@ -1,0 +1,27 @@
+"""The `compress:` block. Imports pydantic and the standard library only."""
+
+from typing import Literal
+
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+from edgeft.config import Config
+
+
+class CompressConfig(Config):
+    """How the deployment graph is made small; fp32 is always a candidate beside it."""
+
+    precision: Literal["int8", "fp32"] = "int8"
+    """`int8`: static uint8 activations and int8 weights; `fp32`: leave the graph as it is."""
+    method: Literal["auto", "minmax", "mse", "gptq"] = "auto"
+    """`minmax`: extremes as ranges; `mse`: ranges that cost least; both with pair-safe scales and corrected biases.
+    `gptq`: `mse` with closed-form rounding. `auto`: the best known of these, now `gptq`."""
+    calib_images: PositiveInt = 256
+    """Training images that set the ranges of activations."""
+    bias_images: NonNegativeInt = 96
+    """Of these, how many go through the quantized prefix to round weights and correct biases; 0 corrects none."""
+    metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc"] = "accuracy"
+    """What candidates are compared by, on validation; from verify.accuracy unless set."""
+    max_drop_pp: PositiveFloat = 2.0
+    """How much of it a candidate may lose, in percentage points; from verify.accuracy unless set."""
+    target: str = "onnx"
+    """The exporter whose placement rules hold."""

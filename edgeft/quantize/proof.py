@@ -1,0 +1,40 @@
+"""Counting unsafe pairs in the file that ships, not in what made it."""
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from edgeft.quantize.layout import weight_layout
+from edgeft.quantize.pair_rule import unsafe_pairs
+from edgeft.quantize.plan import constant
+
+_WEIGHTED = ("Conv", "MatMul", "Gemm")
+
+
+def count_unsafe_pairs(model: onnx.ModelProto) -> int:
+    """Return how many weight pairs of `model`'s int8 Conv, MatMul and Gemm could saturate; 0 is the proof.
+
+    Depthwise convolutions multiply without pairing and are left out.
+
+    Args:
+        model: a Q/DQ graph; operators whose weight is float are left out.
+    """
+    total = 0
+    for node in ir.from_proto(model).graph:
+        if node.op_type not in _WEIGHTED:
+            continue
+        integers = _integer_weight(node)
+        if integers is None or integers.dtype != np.int8:
+            continue
+        axis = 0 if node.op_type == "Conv" or node.attributes.get_int("transB", 0) == 1 else 1
+        layout = weight_layout(node, integers.shape, axis)
+        if not layout.depthwise:
+            total += unsafe_pairs(layout.to_matrix(integers))
+    return total
+
+
+def _integer_weight(node: ir.Node) -> np.ndarray | None:
+    """Return the integers behind the DQ that feeds input 1, or None."""
+    value = node.inputs[1]
+    producer = None if value is None else value.producer()
+    return constant(producer.inputs[0]) if producer is not None and producer.op_type == "DequantizeLinear" else None
