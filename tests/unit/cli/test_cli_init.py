@@ -174,3 +174,22 @@ def test_the_recipe_room_accepts_every_recipe_that_init_writes(kind: str, tree: 
     recipe = load_recipe(out)
     assert recipe.finetune.method.name == "gradual"
     assert recipe.verify.accuracy.max_drop_pp >= 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"), [("2024", "2024"), ("Écran #3", "cran--3"), ("検査", "model"), ("on", "on")]
+)
+def test_the_bundle_s_name_is_plain_whatever_the_folder_is_called(folder: str, name: str, tmp_path: Path) -> None:
+    from edgeft.recipe.load import load_recipe
+
+    for label in ("bad", "good"):
+        _images(tmp_path / folder / label, ["a.png"])
+    assert RUNNER.invoke(app, ["init", str(tmp_path / folder)]).exit_code == 0
+    assert load_recipe(tmp_path / folder).name == name
+
+
+def test_far_away_data_is_named_by_its_absolute_path(tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a" / "b" / "c" / "recipe.yaml"
+    assert RUNNER.invoke(app, ["init", str(tree), "--out", str(out)]).exit_code == 0
+    assert yaml.safe_load(out.read_text())["data"]["source"] == str(tree)
+    assert '" # 8 images' in out.read_text()
