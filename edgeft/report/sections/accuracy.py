@@ -3,12 +3,18 @@
 from edgeft.report.blocks import absent, figure, legend, name, note, section, series, table
 from edgeft.report.charts.curves import Curve, Plane, plot
 from edgeft.report.markup import Content, Markup, element, join
-from edgeft.report.numbers import count, fixed, percent, points, span
+from edgeft.report.numbers import count, percent, points, span
 from edgeft.report.reading import FP32, View, chosen
 from edgeft.report.sections.confusion import confusion
-from edgeft.report.sentences import GATE_INTERVAL, METRIC_INTERVAL, NO_ACCURACY, accuracy_sentence
+from edgeft.report.sentences import GATE_INTERVAL, METRIC_INTERVAL, NO_ACCURACY, accuracy_sentence, metric_name
 
 _PANELS = 6
+_METRICS = (
+    ("accuracy", "accuracy"),
+    ("balanced_accuracy", "balanced accuracy"),
+    ("macro_f1", "macro F1"),
+    ("auroc", "AUROC"),
+)
 
 
 def accuracy(record: View) -> Markup:
@@ -38,29 +44,29 @@ def metric_blocks(record: View) -> list[tuple[str, View]]:
 
 
 def _headline(blocks: list[tuple[str, View]], record: View) -> Markup:
-    def interval(block: View, metric: str) -> str:
-        return f"{span(block.pair(metric), 1, 100)} %" if block.pair(metric) else "no interval"
-
-    rows = [
-        [
-            candidate,
-            percent(block.number("accuracy")),
-            interval(block, "accuracy_interval"),
-            percent(block.number("balanced_accuracy")),
-            interval(block, "balanced_accuracy_interval"),
-            "undefined" if (auroc := block.number("auroc")) is None else fixed(auroc, 3),
-            count(block.number("n")),
-        ]
-        for candidate, block in blocks
-    ]
+    judged = metric_name(record)
+    rows: list[list[Content]] = []
+    for key, title in _METRICS:
+        if any(key in block.data for _, block in blocks):
+            cells = [cell for _, block in blocks for cell in _estimate(block, key)]
+            rows.append([f"{title} (judged)" if title.lower() == judged.lower() else title, *cells])
+    header = ["metric", *(title for candidate, _ in blocks for title in (candidate, METRIC_INTERVAL))]
     undefined = any(block.number("auroc") is None for _, block in blocks)
     reason = note(
         "AUROC is undefined where the test split holds fewer than two classes, or where no score was recorded."
     )
-    ship = chosen(record)
-    single = note("fp32 is what ships: there is no compressed model to compare it with.") if ship == FP32 else None
-    header = ["model", "accuracy", METRIC_INTERVAL, "balanced accuracy", METRIC_INTERVAL, "AUROC", "n"]
-    return join(table("Metrics on the test split", header, rows), reason if undefined else None, single)
+    single = (
+        note("fp32 is what ships: there is no compressed model to compare it with.") if chosen(record) == FP32 else None
+    )
+    caption = f"Metrics on the test split, n = {count(blocks[0][1].number('n'))}"
+    return join(table(caption, header, rows), reason if undefined else None, single)
+
+
+def _estimate(block: View, key: str) -> tuple[str, str]:
+    value, interval = block.number(key), block.pair(f"{key}_interval")
+    if value is None:
+        return "undefined", ""
+    return percent(value), f"{span(interval, 1, 100)} %" if interval else "no interval"
 
 
 def _drop(record: View) -> Markup | None:

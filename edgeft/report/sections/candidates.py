@@ -17,7 +17,7 @@ def candidates(record: View) -> Markup:
     if not built:
         return section("candidates", "Candidates", absent("No candidate was built: the run stopped before compress."))
     reason = record.at("choice").text("reason")
-    lead = f"Chosen: {chosen(record)}, {reason}." if reason else "No candidate was chosen in this run."
+    lead = f"{reason}." if reason else "No candidate was chosen in this run."
     single = note("There was a single candidate, so there was nothing to choose between.") if len(built) == 1 else None
     return section(
         "candidates",

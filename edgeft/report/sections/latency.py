@@ -23,7 +23,7 @@ def latency(record: View) -> Markup:
         "Latency",
         _samples(measured, record),
         _ratio(record),
-        _table(measured),
+        _table(measured, record.at("latency")),
         lead=f"{latency_sentence(record)}. Measured on this machine only.",
     )
 
@@ -53,10 +53,11 @@ def _samples(measured: list[tuple[str, View]], record: View) -> Markup:
 def _ratio(record: View) -> Markup | None:
     compared = record.at("latency")
     ratio, floor, interval = compared.number("ratio"), compared.number("noise_floor"), compared.pair("interval")
+    limit = compared.number("max_ratio") or 1.0
     if ratio is None:
         return None
     verdict = compared.text("verdict")
-    judged = Judged(value=ratio, interval=interval, limit=1.0, reference=1.0, noise=floor)
+    judged = Judged(value=ratio, interval=interval, limit=limit, reference=1.0, noise=floor)
     limits = f", {GATE_INTERVAL} {span(interval, 3)}" if interval else ""
     noise = (
         f" Grey band: the machine differs from itself by {percent(floor)} (two runs of the same arm in each round)."
@@ -66,7 +67,7 @@ def _ratio(record: View) -> Markup | None:
     drawing = interval_line(
         judged,
         tone=tone(verdict),
-        labels=("", "1: same speed"),
+        labels=("same speed", f"limit {fixed(limit, 2)}"),
         title="Ratio of the medians, shipped over fp32",
         description=f"{fixed(ratio, 3)}{limits}.{noise}",
     )
@@ -74,21 +75,38 @@ def _ratio(record: View) -> Markup | None:
     return figure(drawing, caption)
 
 
-def _table(measured: list[tuple[str, View]]) -> Markup:
+def _table(measured: list[tuple[str, View]], compared: View) -> Markup:
     rows: list[list[Content]] = [
         [
             name,
             *(_quantile(arm, key) for key in _QUANTILES),
+            _quantile(arm, "end_to_end_p50"),
             milliseconds(arm.number("load_ms")),
             milliseconds(arm.number("first_ms")),
             size(arm.number("peak_rss_bytes")),
+            size(arm.number("base_rss_bytes")),
         ]
         for name, arm in measured
     ]
-    header = ["model", "median", "p90", "p99", "load", "first inference", "peak memory"]
+    threads = compared.number("threads")
+    how = [f"{count(threads)} thread{'s' if threads != 1 else ''}" if threads else "", compared.text("inputs")]
+    caption = "; ".join(
+        [f"Latency of one image, small: {GATE_INTERVAL} of each quantile", *(text for text in how if text)]
+    )
+    header = [
+        "model",
+        "median",
+        "p90",
+        "p99",
+        "median from raw file",
+        "load",
+        "first inference",
+        "peak memory",
+        "without model",
+    ]
     few = any(arm.data.get("p99") is None for _, arm in measured)
     reason = note("No p99 is given below 299 samples: fewer cannot bound it.") if few else None
-    return join(table(f"Latency of one image, with {GATE_INTERVAL} of each quantile", header, rows), reason)
+    return join(table(caption, header, rows), reason)
 
 
 def _quantile(arm: View, key: str) -> Content:
@@ -98,5 +116,5 @@ def _quantile(arm: View, key: str) -> Content:
     if value is None:
         return "too few samples" if key in arm.data else milliseconds(None)
     low, high = found.number("low_ms"), found.number("high_ms")
-    limits = None if low is None or high is None else element("small", f" {span((low, high), 2)}")
+    limits = None if low is None or high is None else element("small", span((low, high), 2))
     return join(milliseconds(value), limits)

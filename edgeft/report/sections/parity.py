@@ -32,7 +32,12 @@ def hops(record: View) -> Markup:
         "The same test images through each step from the trained model to raw files on this machine, "
         "so that a fault names its step."
     )
-    return section("parity", "Parity, hop by hop", table("Hops on the test split", header, rows, words=(1,)), lead=lead)
+    faults = [
+        element("li", element("b", hop.text("name"), ": "), hop.text("detail")) for hop in found if hop.text("detail")
+    ]
+    details = element("ul", *faults, class_="notes") if faults else None
+    caption = "Hops on the test split; the hop that compresses has no tolerance, the accuracy gate judges it"
+    return section("parity", "Parity, hop by hop", table(caption, header, rows, words=(1,)), details, lead=lead)
 
 
 def _hop(hop: View) -> list[Content]:

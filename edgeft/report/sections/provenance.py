@@ -2,10 +2,11 @@
 
 import json
 
+from edgeft.core.stage import Json
 from edgeft.report.blocks import absent, digest, facts, name, plain, section, table
 from edgeft.report.markup import Content, Markup, element, join
-from edgeft.report.numbers import duration
-from edgeft.report.reading import View
+from edgeft.report.numbers import duration, size
+from edgeft.report.reading import View, finite
 
 
 def stages(record: View) -> Markup:
@@ -20,7 +21,7 @@ def stages(record: View) -> Markup:
             "reused" if stage.flag("reused") else "ran",
             duration(stage.number("seconds")),
             stage.text("reason"),
-            digest(stage.text("key")),
+            digest(stage.text("key")) if stage.text("key") else "not cached",
         ]
         for stage in found
     ]
@@ -74,4 +75,10 @@ def _mapping(title: str, values: View, missing: str) -> Markup:
     heading = element("h3", title)
     if not values:
         return join(heading, absent(missing))
-    return join(heading, facts((key.replace("_", " "), plain(value)) for key, value in values.data.items()))
+    return join(heading, facts(_fact(key, value) for key, value in values.data.items()))
+
+
+def _fact(key: str, value: Json) -> tuple[str, str]:
+    if key.endswith("_bytes"):
+        return key.removesuffix("_bytes").replace("_", " "), size(finite(value))
+    return key.replace("_", " "), "not known" if value is None else plain(value)

@@ -17,6 +17,8 @@ from edgeft.report.sentences import (
 )
 
 _SIGNS = {"PASS": "\u2713", "FAIL": "\u2715", "INCONCLUSIVE": "?"}
+_AT_MOST = {"pp", "ratio", "ms", "logit", "flips", "bytes"}
+_AT_LEAST = {"agreement"}
 _REFERENCES = {"pp": (0.0, "no change"), "ratio": (1.0, "same speed")}
 
 
@@ -109,8 +111,8 @@ def gates(record: View) -> Markup:
         )
     lead = (
         "What the recipe requires and what was measured. Dot: the value. Thick line: its interval. Shaded: what the "
-        "limit allows. A gate passes only where the whole interval is allowed, fails only where none of it is, and is "
-        "inconclusive in between."
+        "limit allows. A gate passes where the whole interval is allowed, fails where none of it is, and is "
+        "inconclusive in between; where another rule decided, its sentence says so."
     )
     return section("gates", "Gates", element("ul", *(_gate(gate, record) for gate in found), class_="gates"), lead=lead)
 
@@ -146,7 +148,7 @@ def _glyph(gate: View, record: View) -> Markup | None:
         interval=gate.pair("interval"),
         limit=limit,
         reference=reference,
-        allowed_below=_allowed_below(verdict, value, limit),
+        allowed_below=_allowed_below(unit),
         noise=record.at("latency").number("noise_floor") if unit == "ratio" else None,
     )
     return interval_line(
@@ -158,8 +160,6 @@ def _glyph(gate: View, record: View) -> Markup | None:
     )
 
 
-def _allowed_below(verdict: str, value: float, limit: float) -> bool | None:
-    """Tell on which side of the limit values are allowed: a gate that passed lies there, one that failed does not."""
-    if verdict == Verdict.PASS:
-        return value <= limit
-    return value > limit if verdict == Verdict.FAIL else None
+def _allowed_below(unit: str) -> bool | None:
+    """Tell on which side of a limit in `unit` values are allowed; None for a unit that edgeft does not know."""
+    return True if unit in _AT_MOST else False if unit in _AT_LEAST else None

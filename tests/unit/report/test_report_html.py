@@ -136,7 +136,7 @@ def test_the_record_s_facts_are_there(page: Page, complete: dict[str, Any]) -> N
         "the last Gemm's output stays float",
         "AMD EPYC 7B13",
         "onnxruntime",
-        "0 of 7 stages reused",
+        "0 of 8 stages reused",
         "max_drop_pp: 2.0",
     ):
         assert expected in text
