@@ -52,7 +52,8 @@ def tolerance(precision: str) -> float:
 
 def spread(n: int, most: int) -> list[int]:
     """Return at most `most` indices spread evenly over 0..n-1."""
-    return sorted({round(position * (n - 1) / max(1, most - 1)) for position in range(min(n, most))})
+    count = min(n, most)
+    return [round(position * (n - 1) / max(1, count - 1)) for position in range(count)]
 
 
 def read_raw(paths: Sequence[Path]) -> tuple[bytes, ...]:
@@ -88,12 +89,12 @@ def from_bytes(data: bytes, name: str) -> Golden:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             found = {key: arrays[key] for key in arrays.files}
+        raw = tuple(found[f"raw_{index}"].tobytes() for index in range(sum(key.startswith("raw_") for key in found)))
+        golden = Golden(found["pixels"], found["scores"], raw, float(found["atol"]))
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise IntegrityError(
             f"{name}: no golden vectors can be read ({error})", hint="build the bundle again"
         ) from error
-    raw = tuple(found[f"raw_{index}"].tobytes() for index in range(sum(key.startswith("raw_") for key in found)))
-    golden = Golden(found["pixels"], found["scores"], raw, float(found["atol"]))
     good = (
         golden.pixels.dtype == np.uint8
         and golden.scores.dtype == np.float32
