@@ -36,7 +36,7 @@ def explain(node: ir.Node, placement: Placement) -> Cause | None:
         return Cause(placement.float_reason(node.op_type), _mend_operator(node.op_type), expected=False)
     activations = _activations(node, rule)
     weight = None if rule.weight is None else node.inputs[rule.weight]
-    if not any(dequantizer(value) for value in (*activations, weight) if value is not None):
+    if not any(_is_fed(value, placement) for value in (*activations, weight) if value is not None):
         reason = "no DequantizeLinear feeds it: compress left it in float"
         return Cause(reason, "see `skipped` in candidates.json for the reason", expected=True)
     for broken in (_broken_input(activations), _broken_weight(node, rule), _broken_output(node, rule, placement)):
@@ -55,6 +55,17 @@ def dequantizer(value: ir.Value | None) -> ir.Node | None:
     """Return the DequantizeLinear that makes `value`, or None."""
     producer = None if value is None else value.producer()
     return producer if producer is not None and producer.op_type == "DequantizeLinear" else None
+
+
+def _is_fed(value: ir.Value, placement: Placement) -> bool:
+    """Return whether `value` comes from a DequantizeLinear, perhaps past operators that only move values."""
+    producer = value.producer()
+    while producer is not None and producer.op_type != "DequantizeLinear":
+        rule = placement.rule(producer.op_type)
+        if rule is None or rule.output is not OutputRule.SHARE or producer.inputs[0] is None:
+            return False
+        producer = producer.inputs[0].producer()
+    return producer is not None
 
 
 def _activations(node: ir.Node, rule: OpRule) -> list[ir.Value]:
