@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
+from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from edgeft.core.events import EventSink, ignore
 from edgeft.quantize.affine import AffineParams, QuantizationError, integer_range, params_for_range
@@ -100,6 +100,7 @@ def quantize_static(
     """
     execution = execution or Execution()
     model = ir.from_proto(float_model)
+    ShapeInferencePass()(model)
     plan = make_plan(model, placement)
     prefix = pixels[: method.prefix_images]
     means = {str(op.node.outputs[0].name): (1 if op.node.op_type == "Conv" else -1) for op in plan.weighted}

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from edgeft.quantize.affine import QuantizationError
+from edgeft.quantize.observers import BINS_PER_SIDE, Histogram
+
+
+def test_counts_every_value_once_and_zeros_apart() -> None:
+    histogram = Histogram("t")
+    histogram.update_(np.array([0.0, 0.0, 1.0, -2.0, 3.5], np.float32))
+    assert histogram.zeros == 2
+    assert histogram.counts.sum() == 3
+    assert histogram.total == 5
+    assert (histogram.low, histogram.high) == (-2.0, 3.5)
+
+
+def test_range_grows_by_doubling_and_keeps_values_near_their_bins() -> None:
+    histogram = Histogram("t")
+    histogram.update_(np.array([0.75], np.float32))
+    before = histogram.exponent
+    histogram.update_(np.array([100.0], np.float32))
+    assert before is not None
+    assert histogram.exponent == before + 7  # 0.75 < 1 = 2**0 and 100 < 128 = 2**7
+    width = 2.0**histogram.exponent
+    seen = histogram.centres[np.flatnonzero(histogram.counts)]
+    np.testing.assert_allclose(seen, [0.75, 100.0], atol=width / 2)
+
+
+def test_memory_does_not_depend_on_the_number_of_values() -> None:
+    histogram = Histogram("t")
+    for seed in range(5):
+        histogram.update_(np.random.default_rng(seed).normal(size=10_000).astype(np.float32))
+    assert histogram.counts.shape == (2 * BINS_PER_SIDE,)
+
+
+def test_stride_thins_the_counts_but_not_the_extremes() -> None:
+    histogram = Histogram("t")
+    values = np.full(100, 1.0, np.float32)
+    values[1] = 9.0
+    histogram.update_(values, stride=10)
+    assert histogram.total == 10
+    assert histogram.high == 9.0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_and_inf_are_refused_with_the_tensor_named(bad: float) -> None:
+    with pytest.raises(QuantizationError, match="'features'"):
+        Histogram("features").update_(np.array([0.0, bad], np.float32))
+
+
+def test_an_empty_batch_changes_nothing() -> None:
+    histogram = Histogram("t")
+    histogram.update_(np.zeros((0, 3), np.float32))
+    assert histogram.total == 0
+    assert histogram.exponent is None
+
+
+def test_the_smallest_and_largest_floats_fit() -> None:
+    histogram = Histogram("t")
+    tiny, huge = np.finfo(np.float32).tiny, np.finfo(np.float32).max
+    histogram.update_(np.array([tiny, -huge], np.float32))
+    assert histogram.counts.sum() == 2
+
+
+def test_merging_with_nothing_keeps_both_sides() -> None:
+    left, right = Histogram("t"), Histogram("t")
+    left.update_(np.array([1.0, 2.0], np.float32))
+    left.merge_(right)
+    right.merge_(left)
+    assert left.total == right.total == 2
+    assert (right.low, right.high, right.exponent) == (left.low, left.high, left.exponent)
