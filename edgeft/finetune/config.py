@@ -1,0 +1,123 @@
+"""The `finetune:` block: how a pretrained classifier is trained. Imports pydantic and the standard library only."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from edgeft.config import Config
+from edgeft.data.augment_config import AugmentSpec
+from edgeft.models.config import ModelConfig
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Metric = Literal["loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc"]
+
+
+class TrainConfig(Config):
+    """What every method of the training loop shares."""
+
+    model: ModelConfig
+    """Filled from the recipe's `model:` block."""
+    epochs: PositiveInt = 8
+    """Passes over the training rows."""
+    batch_size: PositiveInt = 32
+    """Images per forward pass; an epoch is cut into batches of equal size (plus or minus one)."""
+    accumulate: PositiveInt = 1
+    """Batches per optimizer step; gradients are averaged over their images."""
+
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    """Training loss; `focal` gives less weight to images that are already right."""
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of each label that is spread evenly over all classes."""
+    focal_gamma: NonNegativeFloat = 2.0
+    """Focusing power of the focal loss; 0 is cross entropy."""
+    class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = "none"
+    """`balanced` weighs each class by 1 / its share, or give a weight per class name."""
+    sampling: Literal["shuffle", "balanced"] = "shuffle"
+    """`balanced` draws every class equally often, repeating rows of the small ones."""
+
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """SGD uses Nesterov momentum."""
+    lr: PositiveFloat = 1e-3
+    """Peak learning rate of the trunk's topmost trained group."""
+    head_lr_factor: PositiveFloat = 5.0
+    """The new classifier learns with lr times this."""
+    weight_decay: NonNegativeFloat = 0.05
+    """Decoupled for AdamW; never applied to biases and BatchNorm."""
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    """Of SGD."""
+    schedule: Literal["cosine", "one_cycle", "step", "constant"] = "cosine"
+    """How the learning rate moves over all steps."""
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    """Share of all steps in which the rate rises to its peak."""
+    step_every: Annotated[float, Field(gt=0.0, le=1.0)] = 1 / 3
+    """Of schedule `step`: share of all steps after which the rate is multiplied by `step_factor`."""
+    step_factor: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    """Of schedule `step`."""
+    clip_norm: PositiveFloat | None = 5.0
+    """Largest norm of the whole gradient; null does not clip."""
+
+    augment: AugmentSpec = ()
+    """Augmentation of the training images: a preset or a list of steps."""
+    batch_norm: Literal["train", "frozen"] = "train"
+    """`frozen` keeps the pretrained statistics of every BatchNorm."""
+    metric: Metric = "loss"
+    """The validation metric that picks the best checkpoint and drives early stopping."""
+    early_stop: PositiveInt | None = None
+    """Stop after so many epochs in a row without a better checkpoint."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a GPU where there is one."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Mixed precision of forward and backward passes; fp16 needs a GPU."""
+    checkpoint_seconds: NonNegativeFloat = 60.0
+    """A killed run loses at most so many seconds of training."""
+
+    @model_validator(mode="after")
+    def _fp16_needs_gpu(self) -> Self:
+        if self.precision == "fp16" and self.device == "cpu":
+            msg = "precision fp16 needs a GPU; use bf16 or fp32 with device cpu"
+            raise ValueError(msg)
+        return self
+
+
+class FullConfig(TrainConfig):
+    """Train every layer from the first step."""
+
+
+class CachedConfig(TrainConfig):
+    """A method that computes what its frozen layers put out once per view of an image."""
+
+    views: PositiveInt = 1
+    """Cached views per image: the first is the image itself, the others are augmented; epoch e uses view e mod views."""
+    engine: Literal["auto", "torch", "onnxruntime"] = "auto"
+    """What computes the frozen layers; `auto` takes onnxruntime where its start-up pays (see features.py)."""
+
+
+class FrozenConfig(CachedConfig):
+    """Train a new head on the features of the pretrained trunk."""
+
+    lr: PositiveFloat = 1e-2
+    """Peak learning rate of the head."""
+    head_lr_factor: PositiveFloat = 1.0
+    """The head learns with lr times this."""
+    epochs: PositiveInt = 10
+    """Passes over the cached features."""
+
+
+class GradualConfig(CachedConfig):
+    """Train the head, then let go of the groups below it one by one, the lower ones with smaller learning rates."""
+
+    views: PositiveInt = 3
+    """Cached views per image while part of the trunk is frozen; afterwards every epoch sees fresh augmentations."""
+    head_epochs: NonNegativeInt = 1
+    """Epochs in which only the head is trained."""
+    unfreeze_every: PositiveInt = 1
+    """Epochs between two releases."""
+    groups_per_release: PositiveInt = 2
+    """Depth groups released at once."""
+    frozen_groups: NonNegativeInt = 0
+    """Groups at the stem that are never trained; with 0 the whole network is trained in the end."""
+    lr_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
+    """Each group learns with its upper neighbour's rate times this."""
+    cache_limit_mb: PositiveInt = 4096
+    """Activations above this size are computed anew each epoch instead of stored."""

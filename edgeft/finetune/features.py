@@ -1,0 +1,63 @@
+"""The frozen layers' output for a dataset: which engine computes it, from which views, and where it is kept."""
+
+import torch
+from torch import Tensor
+
+from edgeft.finetune import engines
+from edgeft.finetune.cache import ActivationCache
+from edgeft.finetune.config import CachedConfig
+from edgeft.finetune.feeds import CachedFeed
+from edgeft.finetune.sampling import Rows, epoch_seed
+from edgeft.finetune.session import Session
+from edgeft.models.pixels import as_tensor
+from edgeft.models.stages import chain
+
+
+class PixelViews:
+    """Views of the images: view 0 is the image itself, the others are augmented, always in the same way."""
+
+    def __init__(self, opened: Session) -> None:
+        self._pixels = opened.data.pixels
+        self._augment = opened.augment()
+        self._seed = opened.ctx.seed_for("views")
+
+    def __call__(self, view: int, rows: Rows) -> Tensor:
+        """Return uint8 [n, 3, H, W]; the augmentation depends on `view` and the first row only."""
+        images = as_tensor(self._pixels[rows])
+        if view == 0 or self._augment is None:
+            return images
+        generator = torch.Generator().manual_seed(epoch_seed(self._seed, "view", view, int(rows[0])))
+        return self._augment(images, generator)
+
+
+def base_cache(opened: Session, config: CachedConfig, boundary: int, images: int) -> tuple[ActivationCache, str]:
+    """Return the cache of the output of the groups below `boundary`, and the name of what computes it.
+
+    Args:
+        opened: the model and its data.
+        config: which engine.
+        boundary: index of the lowest trained group.
+        images: how many forward passes are expected.
+    """
+    ctx, device = opened.ctx, opened.accelerate.device
+    name = engines.choose(config.engine, images, device)
+    layers = chain(opened.groups[:boundary])
+    views = PixelViews(opened)
+    engine: engines.Engine | None = None
+
+    def compute(split: str, view: int, rows: Rows) -> Tensor:
+        nonlocal engine
+        if engine is None:  # only now: a resumed run may find everything on disk
+            if name == "onnxruntime":
+                engine = engines.onnxruntime_engine(layers, opened.data.input, ctx.threads, ctx.workspace / "engine")
+            else:
+                engine = engines.torch_engine(layers, opened.data.input, device)
+        return engine(views(view if split == "train" else 0, rows))
+
+    splits = {split: opened.data.indices(split) for split in ("train", "val")}
+    return ActivationCache(ctx.workspace / f"features_{boundary}", splits, compute, ctx.emit), name
+
+
+def feed(cache: ActivationCache, opened: Session, config: CachedConfig) -> CachedFeed:
+    """Return a feed from `cache`; without augmentation all views are the same, so one is kept."""
+    return CachedFeed(cache, config.views if config.augment else 1, opened.accelerate.device)

@@ -1,0 +1,82 @@
+"""What a training step is fed with: pixels, or the stored output of layers that are frozen."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from edgeft.finetune.cache import ActivationCache
+from edgeft.finetune.sampling import Rows, epoch_seed
+from edgeft.models.pixels import Normalizer, as_tensor
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+"""(uint8 [N, 3, H, W], generator) -> uint8 [N, 3, H, W]."""
+
+
+class Feed(Protocol):
+    """The input of the trained layers, batch after batch; a batch is valid until the next call."""
+
+    def prepare(self, epoch: int) -> None:
+        """Compute what `epoch` and its validation need, once."""
+        ...
+
+    def train(self, rows: Rows, epoch: int, step: int) -> Tensor:
+        """Return the training input for dataset rows `rows` [n]; augmented."""
+        ...
+
+    def evaluate(self, rows: Rows) -> Tensor:
+        """Return the input for dataset rows `rows` [n]; never augmented."""
+        ...
+
+
+class PixelFeed:
+    """Images from the dataset, augmented anew in every epoch, normalised into one channels_last buffer."""
+
+    def __init__(
+        self, pixels: npt.NDArray[np.uint8], normalize: Normalizer, augment: Augment | None, seed: int
+    ) -> None:
+        self._pixels = pixels
+        self._normalize = normalize
+        self._augment = augment
+        self._seed = seed
+
+    def prepare(self, epoch: int) -> None:
+        """Do nothing: pixels are ready."""
+
+    def train(self, rows: Rows, epoch: int, step: int) -> Tensor:
+        """Return float32 [n, 3, H, W]."""
+        images = as_tensor(self._pixels[rows])
+        if self._augment is not None:
+            generator = torch.Generator().manual_seed(epoch_seed(self._seed, "augment", epoch, step))
+            images = self._augment(images, generator)
+        return self._normalize(images)
+
+    def evaluate(self, rows: Rows) -> Tensor:
+        """Return float32 [n, 3, H, W]."""
+        return self._normalize(as_tensor(self._pixels[rows]))
+
+
+class CachedFeed:
+    """Stored activations: epoch e is fed view e mod `views`, computed when it is first asked for."""
+
+    def __init__(self, cache: ActivationCache, views: int, device: torch.device) -> None:
+        self._cache = cache
+        self._views = views
+        self._device = device
+
+    def prepare(self, epoch: int) -> None:
+        """Compute the epoch's view and the validation split, unless they are stored."""
+        self._cache.prepare("train", epoch % self._views)
+        self._cache.prepare("val", 0)
+
+    def train(self, rows: Rows, epoch: int, step: int) -> Tensor:
+        """Return float32 [n, ...], the output of the frozen layers."""
+        del step
+        return self._cache.rows("train", epoch % self._views, rows).to(self._device)
+
+    def evaluate(self, rows: Rows) -> Tensor:
+        """Return float32 [n, ...], the output of the frozen layers for the image itself."""
+        return self._cache.rows("val", 0, rows).to(self._device)

@@ -1,0 +1,251 @@
+"""The one training loop, on HF Accelerate: device, mixed precision, clipping, resume, early stopping, best checkpoint.
+
+A method says which depth groups are trained in which epochs (`Phase`) and what feeds them (`Feed`); the loop does the
+rest. One optimizer step sees `accumulate` batches, each weighted by its share of the images.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from edgeft.core.digest import sha256_json
+from edgeft.core.errors import UsageError
+from edgeft.core.events import Progress
+from edgeft.core.stage import Context, Json
+from edgeft.data.dataset import Dataset
+from edgeft.finetune import evaluate, objectives, optimizers, sampling
+from edgeft.finetune.config import TrainConfig
+from edgeft.finetune.feeds import Feed
+from edgeft.finetune.sampling import Rows
+from edgeft.finetune.schedules import progress, schedule
+from edgeft.finetune.state import Cursor, Weights, load_state_, save_state
+from edgeft.models.stages import Groups, chain
+
+_NAMED = 5
+"""Images named in an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Epochs first <= e < last train the groups from `boundary` up to the head; those below it are frozen."""
+
+    first: int
+    last: int
+    boundary: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What a run of the loop found.
+
+    Args:
+        best: the weights of the best epoch.
+        best_epoch: counted from 0.
+        history: one entry per epoch, deterministic.
+        seconds: per epoch of this process: preparing the feed, training, validating.
+        images: training images that this process has seen.
+    """
+
+    best: Weights
+    best_epoch: int
+    history: tuple[dict[str, Json], ...]
+    seconds: tuple[tuple[float, float, float], ...]
+    images: int
+
+
+def accelerator(config: TrainConfig) -> Accelerator:
+    """Return a fresh Accelerator; an earlier one's settings would otherwise stick to the process.
+
+    Raises:
+        UsageError: the recipe asks for a GPU and there is none.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("finetune.device is cuda and torch sees no GPU", hint="set finetune.device to auto or cpu")
+    AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001 - the only way; accelerate's tests do so
+    precision = "no" if config.precision == "fp32" else config.precision
+    return Accelerator(cpu=config.device == "cpu", mixed_precision=precision)
+
+
+class Loop:
+    """Trains `module`, whose depth groups are `groups`, on `data`'s train rows.
+
+    Args:
+        ctx: seed, workspace and progress.
+        data: the dataset.
+        module: the classifier, on the accelerator's device.
+        groups: its depth groups.
+        rates: peak learning rate of each group.
+        config: the method's settings.
+        accelerate: from `accelerator`.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts are made by the method, none can be derived from another
+        self,
+        ctx: Context,
+        data: Dataset,
+        module: nn.Module,
+        groups: Groups,
+        rates: Sequence[float],
+        config: TrainConfig,
+        accelerate: Accelerator,
+    ) -> None:
+        self._ctx, self._data, self._module, self._groups, self._config = ctx, data, module, groups, config
+        self._accelerate = accelerate
+        self._train, self._val = data.indices("train"), data.indices("val")
+        self._labels = torch.from_numpy(data.labels)
+        self._objective = _objective(config, data)
+        self._schedule = schedule(config.schedule, config.warmup, config.step_every, config.step_factor)
+        parameters = optimizers.parameter_groups(groups, rates, config.weight_decay)
+        plain = optimizers.optimizer(config.optimizer, parameters, config.momentum, accelerate.device)
+        self._optimizer = accelerate.prepare_optimizer(plain)
+        self._best: Weights = {}
+        self._saved = time.monotonic()
+        self._images = 0
+
+    def run(self, phases: Sequence[Phase], feed_for: Callable[[Phase], Feed]) -> Fit:
+        """Train through all phases and return the best weights.
+
+        Raises:
+            UsageError: the loss or the gradient is not finite; names the batch.
+        """
+        config = self._config
+        key = sha256_json({"config": config.model_dump(mode="json"), "seed": self._ctx.seed, "n": len(self._data)})
+        cursor, self._best, scale = load_state_(self._ctx.workspace, key, self._module, self._optimizer.optimizer)
+        if scale is not None and self._accelerate.scaler is not None:
+            self._accelerate.scaler.update(scale)
+        seconds: list[tuple[float, float, float]] = []
+        for phase in phases:
+            if cursor.epoch >= phase.last:
+                continue
+            self._set_trainable_(phase.boundary)
+            layers, feed = chain(self._groups[phase.boundary :]), feed_for(phase)
+            while cursor.epoch < phase.last and not self._exhausted(cursor):
+                clock = [time.perf_counter()]
+                feed.prepare(cursor.epoch)
+                clock.append(time.perf_counter())
+                cursor = self._epoch(cursor, layers, feed)
+                clock.append(time.perf_counter())
+                cursor = self._validate(cursor, layers, feed)
+                clock.append(time.perf_counter())
+                self._save_when_due(cursor)
+                seconds.append((clock[1] - clock[0], clock[2] - clock[1], clock[3] - clock[2]))
+        return Fit(self._best, cursor.best_epoch, cursor.history, tuple(seconds), self._images)
+
+    def _exhausted(self, cursor: Cursor) -> bool:
+        patience = self._config.early_stop
+        return patience is not None and cursor.best_epoch >= 0 and cursor.epoch - cursor.best_epoch > patience
+
+    def _set_trainable_(self, boundary: int) -> None:
+        for index, (_, group) in enumerate(self._groups):
+            group.requires_grad_(index >= boundary)
+            group.eval()
+
+    def _epoch(self, cursor: Cursor, layers: nn.Module, feed: Feed) -> Cursor:
+        epoch, config = cursor.epoch, self._config
+        layers.train()
+        if config.batch_norm == "frozen":
+            for part in layers.modules():
+                if isinstance(part, _BatchNorm):
+                    part.eval()
+        steps = self._steps(epoch)
+        for step in range(cursor.step, len(steps)):
+            factor = self._schedule(progress(epoch * len(steps) + step, config.epochs * len(steps)))
+            optimizers.set_rates_(self._optimizer.optimizer, factor)
+            loss = self._step(layers, feed, epoch, step, steps[step])
+            rows = sum(len(batch) for batch in steps[step])
+            cursor = replace(cursor, step=step + 1, loss_sum=cursor.loss_sum + loss * rows, seen=cursor.seen + rows)
+            self._images += rows
+            text = f"epoch {epoch + 1}/{config.epochs}, loss {cursor.loss_sum / cursor.seen:.3f}"
+            self._ctx.emit(Progress("finetune", epoch * len(steps) + step + 1, config.epochs * len(steps), text))
+            self._save_when_due(cursor)
+        return cursor
+
+    def _steps(self, epoch: int) -> list[list[Rows]]:
+        """Return the batches of each optimizer step of `epoch`."""
+        config, seed = self._config, sampling.epoch_seed(self._ctx.seed, "order", epoch)
+        if config.sampling == "balanced":
+            order = sampling.balanced(self._train, self._data.labels[self._train], seed)
+        else:
+            order = sampling.shuffled(self._train, seed)
+        batches = sampling.batches(order, config.batch_size)
+        return [batches[start : start + config.accumulate] for start in range(0, len(batches), config.accumulate)]
+
+    def _step(self, layers: nn.Module, feed: Feed, epoch: int, step: int, batches: list[Rows]) -> float:
+        """Take one optimizer step and return the mean loss over its images."""
+        rows = np.concatenate(batches)
+        total = 0.0
+        for part, batch in enumerate(batches):
+            number = step * self._config.accumulate + part
+            torch.manual_seed(sampling.epoch_seed(self._ctx.seed, "dropout", epoch, number))
+            inputs, labels = feed.train(batch, epoch, number), self._labels[batch].to(self._accelerate.device)
+            with self._accelerate.autocast():
+                logits: Tensor = layers(inputs)
+            loss = self._objective(logits, labels) * (len(batch) / len(rows))
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise self._diverged("loss", value, epoch, number, batch)
+            self._accelerate.backward(loss)
+            total += value
+        self._update(epoch, step, rows)
+        return total
+
+    def _update(self, epoch: int, step: int, rows: Rows) -> None:
+        parameters = [parameter for parameter in self._module.parameters() if parameter.requires_grad]
+        limit = self._config.clip_norm if self._config.clip_norm is not None else math.inf
+        norm = float(self._accelerate.clip_grad_norm_(parameters, limit))
+        if not math.isfinite(norm) and self._accelerate.scaler is None:  # fp16's scaler skips such a step by itself
+            raise self._diverged("gradient norm", norm, epoch, step, rows)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+
+    def _validate(self, cursor: Cursor, layers: nn.Module, feed: Feed) -> Cursor:
+        layers.eval()
+        config, labels = self._config, self._data.labels[self._val]
+        with self._accelerate.autocast():
+            scores = evaluate.logits(layers, feed.evaluate, self._val)
+        values = evaluate.metrics(scores, labels, config.metric)
+        entry: dict[str, Json] = {"epoch": cursor.epoch, "train_loss": cursor.loss_sum / cursor.seen}
+        entry |= {f"val_{name}": value for name, value in values.items()}
+        entry["lr"] = max(float(group["lr"]) for group in self._optimizer.optimizer.param_groups)
+        value = evaluate.goodness(config.metric, values)
+        best = (cursor.best_epoch, cursor.best_value)
+        if value > cursor.best_value:
+            best = (cursor.epoch, value)
+            self._best = {name: tensor.detach().cpu().clone() for name, tensor in self._module.state_dict().items()}
+        return Cursor(cursor.key, cursor.epoch + 1, 0, 0.0, 0, (*cursor.history, entry), *best)
+
+    def _save_when_due(self, cursor: Cursor) -> None:
+        if time.monotonic() - self._saved >= self._config.checkpoint_seconds:
+            scaler = self._accelerate.scaler
+            scale = None if scaler is None else scaler.get_scale()
+            save_state(self._ctx.workspace, cursor, self._module, self._best, self._optimizer.optimizer, scale)
+            self._saved = time.monotonic()
+
+    def _diverged(self, what: str, value: float, epoch: int, batch: int, rows: Rows) -> UsageError:
+        named = ", ".join(self._data.rows[int(row)].path for row in rows[:_NAMED])
+        more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+        return UsageError(
+            f"the {what} became {value} in epoch {epoch + 1}, batch {batch + 1}: {named}{more}",
+            hint="lower finetune.lr, raise finetune.warmup, or look at these images",
+        )
+
+
+def _objective(config: TrainConfig, data: Dataset) -> objectives.Objective:
+    weights = objectives.class_weights(config.class_weights, data.labels[data.indices("train")], data.classes)
+    if config.loss == "focal":
+        return objectives.focal(config.focal_gamma, config.label_smoothing, weights)
+    return objectives.cross_entropy(config.label_smoothing, weights)
+
+
+def trainable(groups: Groups, boundary: int) -> Iterator[nn.Parameter]:
+    """Yield the parameters of the groups from `boundary` on."""
+    for _, group in groups[boundary:]:
+        yield from group.parameters()

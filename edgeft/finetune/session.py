@@ -1,0 +1,109 @@
+"""What every method does around the loop: open the data, make the model, write the checkpoint folder."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from accelerate import Accelerator
+from torch import nn
+
+from edgeft.core.atomic import write_atomic
+from edgeft.core.stage import Context, Inputs, Json, StageResult
+from edgeft.data.augment import build
+from edgeft.data.dataset import Dataset
+from edgeft.finetune.config import TrainConfig
+from edgeft.finetune.environment import peak_memory_bytes, training_process
+from edgeft.finetune.feeds import Augment, PixelFeed
+from edgeft.finetune.loop import Fit, Loop, Phase, accelerator, trainable
+from edgeft.models.checkpoint import CheckpointMeta, save
+from edgeft.models.pixels import Normalizer
+from edgeft.models.sources import create_with_notes
+from edgeft.models.stages import Groups, depth_groups
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A model and its data, ready to train."""
+
+    ctx: Context
+    data: Dataset
+    module: nn.Module
+    groups: Groups
+    config: TrainConfig
+    accelerate: Accelerator
+    notes: tuple[str, ...]
+
+    @property
+    def head(self) -> int:
+        """Index of the head among the groups."""
+        return len(self.groups) - 1
+
+    def augment(self) -> Augment | None:
+        """Return the recipe's augmentation, or None where there is none."""
+        return build(self.config.augment) if self.config.augment else None
+
+    def pixel_feed(self) -> PixelFeed:
+        """Return the feed of the whole network."""
+        normalize = Normalizer(self.data.input, self.accelerate.device)
+        return PixelFeed(self.data.pixels, normalize, self.augment(), self.ctx.seed_for("augment"))
+
+    def loop(self, rates: Sequence[float]) -> Loop:
+        """Return the training loop with these peak learning rates, from stem to head."""
+        return Loop(self.ctx, self.data, self.module, self.groups, rates, self.config, self.accelerate)
+
+
+@contextmanager
+def session(ctx: Context, inputs: Inputs, config: TrainConfig) -> Iterator[Session]:
+    """Open the data, create the model on its device; torch's global state is restored at the end.
+
+    Raises:
+        DataError: the data folder or the weights cannot be used.
+        UsageError: unknown architecture, or a GPU is asked for and there is none.
+    """
+    with training_process(ctx.seed_for("finetune"), ctx.threads):
+        data = Dataset.open(inputs["data"])
+        created = create_with_notes(config.model, inputs.get("weights"), data.classes, ctx.seed_for("head"))
+        accelerate = accelerator(config)
+        module = created.module.to(accelerate.device)
+        yield Session(ctx, data, module, depth_groups(module), config, accelerate, created.notes)
+
+
+def finish(
+    run: Session, fit: Fit, phases: Sequence[Phase], notes: Sequence[str] = (), timings: dict[str, Json] | None = None
+) -> StageResult:
+    """Write the best weights as a checkpoint folder and say what was measured."""
+    run.module.load_state_dict(fit.best)
+    folder, config = run.ctx.folder, run.config
+    meta = CheckpointMeta(config.model.base, run.data.classes, run.data.input, config.model.dropout)
+    save(folder, run.module, meta)
+    write_atomic(folder / "history.json", json.dumps(fit.history, indent=2) + "\n")
+    lowest = min(phase.boundary for phase in phases)
+    trained = sum(parameter.numel() for parameter in trainable(run.groups, lowest))
+    total = sum(parameter.numel() for parameter in run.module.parameters())
+    best = fit.history[fit.best_epoch]
+    measurements: dict[str, Json] = {
+        "epochs": len(fit.history),
+        "best_epoch": fit.best_epoch,
+        "n_train": len(run.data.indices("train")),
+        "n_val": len(run.data.indices("val")),
+        **{name: value for name, value in best.items() if name.startswith("val_")},
+        "trainable_parameters": trained,
+        "parameters": total,
+        "trainable_share": trained / total,
+    }
+    stopped = config.epochs - len(fit.history)
+    early = [f"stopped {stopped} epochs early: {config.metric} did not improve"] if stopped else []
+    return StageResult(folder, measurements, (*run.notes, *notes, *early), _timings(fit) | (timings or {}))
+
+
+def _timings(fit: Fit) -> dict[str, Json]:
+    training = sum(seconds for _, seconds, _ in fit.seconds)
+    return {
+        "seconds_per_epoch": [round(sum(parts), 3) for parts in fit.seconds],
+        "feature_seconds": round(sum(seconds for seconds, _, _ in fit.seconds), 3),
+        "train_seconds": round(training, 3),
+        "validation_seconds": round(sum(seconds for _, _, seconds in fit.seconds), 3),
+        "train_images_per_second": round(fit.images / training, 2) if training else None,
+        "peak_memory_bytes": peak_memory_bytes(),
+    }

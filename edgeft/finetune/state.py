@@ -1,0 +1,99 @@
+"""What a killed run resumes from: weights, optimizer moments and the cursor, in one safetensors file.
+
+All randomness is a function of (seed, epoch, step), so no generator state is stored, and a resumed run gives the same
+bits as an uninterrupted one.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from edgeft.core.atomic import write_atomic
+from edgeft.core.stage import Json
+
+_FILE = "state.safetensors"
+_MODEL, _BEST, _MOMENTS = "model.", "best.", "optimizer."
+
+Weights: TypeAlias = dict[str, Tensor]
+"""A module's state by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a run stands, between two optimizer steps.
+
+    Args:
+        key: digest of what is being trained; a file with another key is ignored.
+        epoch: running epoch.
+        step: optimizer steps done in it.
+        loss_sum: sum over its images of the training loss.
+        seen: images it has seen.
+        history: one entry per finished epoch.
+        best_epoch: epoch of the best checkpoint, -1 before the first.
+        best_value: its value of the metric, larger is better.
+    """
+
+    key: str
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    seen: int = 0
+    history: tuple[dict[str, Json], ...] = field(default=())
+    best_epoch: int = -1
+    best_value: float = float("-inf")
+
+
+def save_state(
+    folder: Path, cursor: Cursor, module: nn.Module, best: Weights, optimizer: Optimizer, scale: float | None
+) -> None:
+    """Write the run's state whole or not at all; `scale` is the loss scale of fp16."""
+    tensors = {f"{_MODEL}{name}": tensor for name, tensor in module.state_dict().items()}
+    tensors |= {f"{_BEST}{name}": tensor for name, tensor in best.items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"{_MOMENTS}{index}.{name}": value for name, value in values.items() if value is not None}
+    metadata = {"cursor": json.dumps(asdict(cursor)), "scale": json.dumps(scale)}
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomic(folder / _FILE, save(plain, metadata))
+
+
+def load_state_(folder: Path, key: str, module: nn.Module, optimizer: Optimizer) -> tuple[Cursor, Weights, float | None]:
+    """Restore `module` and `optimizer` in place; return the cursor, the best weights and the loss scale.
+
+    Where there is no state, or one of another `key`, nothing is touched and a new cursor is returned.
+    """
+    try:
+        with safe_open(folder / _FILE, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (FileNotFoundError, SafetensorError):
+        return Cursor(key), {}, None
+    cursor = Cursor(**json.loads(metadata["cursor"]))
+    if cursor.key != key:
+        return Cursor(key), {}, None
+    module.load_state_dict(_below(_MODEL, tensors))
+    _load_moments_(optimizer, _below(_MOMENTS, tensors))
+    return replace(cursor, history=tuple(cursor.history)), _below(_BEST, tensors), json.loads(metadata["scale"])
+
+
+def _below(prefix: str, tensors: Weights) -> Weights:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _load_moments_(optimizer: Optimizer, flat: Weights) -> None:
+    """Restore per-parameter state with each parameter's memory layout: fused kernels depend on it."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in flat.items():
+        index, _, key = name.partition(".")
+        like = parameters[int(index)]
+        laid_out = torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value
+        state.setdefault(int(index), {})[key] = laid_out
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
