@@ -60,7 +60,7 @@ def _ratio(record: View) -> Markup | None:
     judged = Judged(value=ratio, interval=interval, limit=limit, reference=1.0, noise=floor)
     limits = f", {GATE_INTERVAL} {span(interval, 3)}" if interval else ""
     noise = (
-        f" Grey band: the machine differs from itself by {percent(floor)} (two runs of the same arm in each round)."
+        f" Grey band: a change up to {percent(floor)} could not be told from none here (A/A control)."
         if floor is not None
         else " The noise floor is not recorded."
     )

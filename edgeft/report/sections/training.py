@@ -8,8 +8,8 @@ from edgeft.report.markup import Markup, element, join
 from edgeft.report.numbers import fixed, percent, significant
 from edgeft.report.reading import View
 
-_LOSSES = (("train_loss", "training", "s-fp32"), ("val_loss", "validation", "s-chosen"))
-_SCORES = (("val_accuracy", "accuracy", "s-chosen"), ("val_balanced_accuracy", "balanced accuracy", "s-other-0"))
+_LOSSES = (("train_loss", "training", "s-other-1"), ("val_loss", "validation", "s-other-2"))
+_SCORES = (("val_accuracy", "accuracy", "s-other-2"), ("val_balanced_accuracy", "balanced accuracy", "s-other-0"))
 _TABLE_LIMIT = 40
 
 
