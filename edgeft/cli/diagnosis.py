@@ -19,13 +19,16 @@ _SATURATING = (
 )
 _SLOW = "no vector int8 kernels known for this processor: expect int8 to gain little"
 _LITTLE_DISK = 2_000_000_000
+_DEVELOPERS = "dev"
+"""The extra that only edgeft's own developers need."""
+_TRAINING = "train"
 
 
 def diagnose(cache: Path) -> dict[str, Any]:
     """Return everything `doctor` shows, as JSON values; `problems` is empty where edgeft can run."""
     from edgeft.core import machine
 
-    packages = required()
+    packages = tuple(package for package in required() if package.extra != _DEVELOPERS)
     facts = machine.facts()
     problems = _problems(packages, cache)
     return {
@@ -82,14 +85,18 @@ def diagnosis_text(found: Mapping[str, Any]) -> str:
     parts += [
         f"entry point {item['name']} ({item['group']}) cannot be used: {item['reason']}" for item in found["broken"]
     ]
-    parts.append("\n".join(f"problem: {text}" for text in found["problems"]) or "edgeft can run here")
+    parts.append("\n".join(f"problem: {text}" for text in found["problems"]) or _abilities(found))
     return "\n\n".join(parts)
 
 
+def _abilities(found: Mapping[str, Any]) -> str:
+    if any(item["extra"] == _TRAINING for item in found["missing"]):
+        return f"verify and predict can run here; build needs {pip_command(_TRAINING)}"
+    return "every verb can run here"
+
+
 def _state(package: Mapping[str, Any]) -> str:
-    if package["fits"]:
-        return ""
-    return "missing" if package["installed"] is None else "too old or too new"
+    return "" if package["fits"] or package["installed"] is None else "not within the bounds"
 
 
 def _problems(packages: Sequence[Package], cache: Path) -> list[str]:
