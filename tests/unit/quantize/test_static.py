@@ -1,0 +1,153 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import numpy_helper
+
+from edgeft.quantize.affine import QuantizationError
+from edgeft.quantize.candidates import logits_of
+from edgeft.quantize.calibration import Execution
+from edgeft.quantize.proof import count_unsafe_pairs
+from edgeft.quantize.static import quantize_static, static_method
+from edgeft_exporters.onnx.placement import PLACEMENT
+
+METHODS = ["minmax", "mse", "gptq"]
+
+
+def arrays(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def logits(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    return logits_of(model, x, Execution())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_logits_stay_near_the_float_graph(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray], method: str
+) -> None:
+    result = quantize_static(net, PLACEMENT, pixels(48), static_method(method, 32))
+    x = pixels(64, seed=9)
+    expected, found = logits(net, x), logits(result.model, x)
+    noise = ((found - expected) ** 2).mean() / expected.var(axis=0).mean()
+    assert noise < 0.01  # 20 dB; 8 bits a layer give about 30
+    assert result.unsafe_pairs == 0
+
+
+def test_bias_correction_restores_the_mean_logits(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
+    x = pixels(64)
+    shifts = {}
+    for images in (0, 64):
+        result = quantize_static(net, PLACEMENT, x, static_method("mse", images))
+        shifts[images] = np.abs((logits(result.model, x) - logits(net, x)).mean(axis=0)).max()
+    assert shifts[64] < 1e-3
+    assert shifts[64] < shifts[0]
+
+
+def test_weights_biases_and_activations_are_stored_as_the_target_asks(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray]
+) -> None:
+    result = quantize_static(net, PLACEMENT, pixels(16), static_method("auto", 16))
+    stored = arrays(result.model)
+    assert stored["stem::weight::q"].dtype == np.int8
+    assert stored["stem::weight::scale"].shape == (8,)
+    assert stored["logits::weight::q"].shape == (3, 8)
+    assert stored["stem::bias::q"].dtype == np.int32
+    assert stored["sum::zero_point"].dtype == np.uint8
+    np.testing.assert_array_equal(stored["stem::bias::scale"], stored["std"] * stored["stem::weight::scale"])
+    assert "pw::bias::q" in stored  # the pointwise layer had no bias: correction gives it one
+    assert not {"stem.w", "stem.b", "head.w"} & set(stored)
+
+
+def test_a_clip_before_a_q_can_vanish(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
+    stored = arrays(quantize_static(net, PLACEMENT, pixels(16), static_method("minmax", 16)).model)
+    assert stored["stem.clip::zero_point"] == 0
+    assert np.float32(255) * stored["stem.clip::scale"] <= np.float32(6)
+
+
+def test_the_runtime_fuses_every_planned_operator(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray], tmp_path: object
+) -> None:
+    result = quantize_static(net, PLACEMENT, pixels(16), static_method("auto", 16))
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = f"{tmp_path}/optimised.onnx"
+    options.log_severity_level = 3
+    ort.InferenceSession(result.model.SerializeToString(), options)
+    ran = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
+    assert ran.count("QLinearConv") == 3
+    assert {"QLinearAdd", "QLinearGlobalAveragePool", "QGemm"} <= set(ran)
+    assert not {"Conv", "Gemm", "QuantizeLinear", "Clip", "Relu"} & set(ran)
+
+
+def test_two_runs_give_the_same_bytes(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
+    one, two = (quantize_static(net, PLACEMENT, pixels(16), static_method("auto", 16)).model for _ in range(2))
+    assert one.SerializeToString(deterministic=True) == two.SerializeToString(deterministic=True)
+
+
+def test_the_float_graph_is_left_as_it_was(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
+    before = net.SerializeToString(deterministic=True)
+    quantize_static(net, PLACEMENT, pixels(8), static_method("auto", 8))
+    assert net.SerializeToString(deterministic=True) == before
+
+
+def test_quantizing_twice_is_refused(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
+    once = quantize_static(net, PLACEMENT, pixels(8), static_method("mse", 8)).model
+    with pytest.raises(QuantizationError, match="already quantized"):
+        quantize_static(once, PLACEMENT, pixels(8), static_method("mse", 8))
+
+
+def test_constant_images_still_give_a_graph_that_runs(net: onnx.ModelProto) -> None:
+    grey = np.full((8, 12, 12, 3), 127, np.uint8)
+    result = quantize_static(net, PLACEMENT, grey, static_method("auto", 8))
+    np.testing.assert_allclose(logits(result.model, grey), logits(net, grey), atol=0.05)
+
+
+def test_a_dead_layer_is_quantized_to_zeros(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
+    for tensor in net.graph.initializer:
+        if tensor.name in {"dw.w", "dw.b"}:
+            tensor.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(tensor)), tensor.name))
+    x = pixels(16)
+    result = quantize_static(net, PLACEMENT, x, static_method("auto", 16))
+    assert not arrays(result.model)["dw::weight::q"].any()
+    np.testing.assert_allclose(logits(result.model, x), logits(net, x), atol=0.1)
+
+
+def test_a_huge_bias_on_a_near_dead_channel_fits_int32(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray]
+) -> None:
+    for tensor in net.graph.initializer:
+        array = numpy_helper.to_array(tensor).copy()
+        if tensor.name == "stem.w":
+            array[0] *= 1e-12
+        if tensor.name == "stem.b":
+            array[0] = 3.0
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    x = pixels(16)
+    result = quantize_static(net, PLACEMENT, x, static_method("auto", 16))
+    stored = arrays(result.model)
+    real = stored["stem::bias::q"].astype(np.float64) * stored["stem::bias::scale"]
+    assert real[0] == pytest.approx(3.0, abs=1e-3)
+    np.testing.assert_allclose(logits(result.model, x), logits(net, x), atol=0.1)
+
+
+def test_a_target_without_saturating_kernels_keeps_full_range(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray]
+) -> None:
+    placement = replace(PLACEMENT, saturating_pairs=False)
+    result = quantize_static(net, placement, pixels(16), static_method("mse", 16))
+    assert result.unsafe_pairs == count_unsafe_pairs(result.model)
+
+
+def test_skips_are_reported(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
+    result = quantize_static(net, PLACEMENT, pixels(8), static_method("mse", 8))
+    assert {skip.layer for skip in result.skips} == {"scaled", "scores"}
+    assert all(skip.reason for skip in result.skips)
+
+
+def test_labels_say_what_was_done() -> None:
+    assert static_method("minmax", 96).label == "minmax+pair_safe+bias_correction"
+    assert static_method("auto", 96).label == "mse+pair_safe+gptq+bias_correction"
+    assert static_method("mse", 0).label == "mse+pair_safe"
