@@ -32,15 +32,18 @@ def history_text(listed: Sequence[Mapping[str, Any]]) -> str:
             row["status"],
             seconds(row["seconds"]) if "seconds" in row else "",
             f"{row['reused']} of {row['stages']}" if "stages" in row else "",
-            ", ".join(
-                f"{gate['name']} {gate['verdict']} {number(gate['value'])} {gate['unit']}"
-                for gate in row.get("gates", ())
-            ),
+            "\n".join(_gates(row.get("gates", ()))),
             str(row.get("bundle") or row.get("reason") or ""),
         )
         for row in listed
     ]
     return table(("run", "started", "status", "took", "reused", "gates", "bundle"), rows, right=("took",))
+
+
+def _gates(gates: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line per gate; parity gates that passed, the rule, are left to the report."""
+    shown = [gate for gate in gates if gate["verdict"] != "PASS" or not gate["name"].startswith("parity")]
+    return [f"{gate['name']} {gate['verdict']} {number(gate['value'])} {gate['unit']}" for gate in shown]
 
 
 def _row(record: Mapping[str, Any], path: Path) -> dict[str, Any]:

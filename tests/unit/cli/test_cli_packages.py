@@ -43,12 +43,16 @@ def test_doctor_is_content_where_the_base_is_whole(monkeypatch: pytest.MonkeyPat
         monkeypatch,
         Package("numpy", "base", ">=1.26", "2.4.6", fits=True),
         Package("torch", "train", ">=2.9", None, fits=False),
+        Package("ruff", "dev", ">=0.9", None, fits=False),
     )
     result = CliRunner().invoke(app, ["doctor", "--json", "--cache", str(tmp_path)])
     answer = json.loads(result.stdout)
     assert (result.exit_code, answer["status"], answer["problems"]) == (0, "ok", [])
     assert answer["missing"] == [{"extra": "train", "packages": ["torch"], "command": "pip install 'edgeft[train]'"}]
     assert answer["cache"]["path"] == str(tmp_path)
+    text = CliRunner().invoke(app, ["doctor", "--cache", str(tmp_path)]).stdout
+    assert "verify and predict can run here; build needs pip install 'edgeft[train]'" in text
+    assert "ruff" not in text
 
 
 def test_doctor_exits_4_where_the_base_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
