@@ -8,6 +8,9 @@ from edgeft.core.stage import Json
 from edgeft.recipe.model import LatencyBar
 
 _LIMIT = 40
+TRIAL_MARGIN_PP = 100.0
+"""Margin of candidates on validation: a few images can certify none, and the way through int8 is to be tried. The gates
+of `verify` keep the recipe's margin."""
 _SMALL: Mapping[str, Mapping[str, Json]] = {
     "data": {"limit": _LIMIT},
     "finetune": {"epochs": 1, "views": 1},

@@ -14,6 +14,7 @@ from edgeft.core.stage import Json, Method
 from edgeft.core.store import Store
 from edgeft.recipe.model import Block, Recipe
 from edgeft.recipe.paths import locate
+from edgeft.recipe.smoke import TRIAL_MARGIN_PP
 
 _DESCRIBE = "edgeft.models.sources:describe"
 _HUB = "hub"
@@ -66,13 +67,20 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
     model = recipe.model.model_dump(mode="json")
     choose, verify = catalog.find("choose", "fastest"), catalog.find("verify", "parity")
     lower = catalog.find("lower", target)
-    rounds = {"rounds": min(latency.rounds)} if recipe.smoke else {}
+    trial: dict[str, Json] = {"max_drop_pp": TRIAL_MARGIN_PP} if recipe.smoke else {}
+    rounds: dict[str, Json] = {"rounds": min(latency.rounds)} if recipe.smoke else {}
     return (
         _stage("data", recipe.data, {"input": _input(recipe, store)}, {}, sources={"source": source, "images": images}),
         _stage("finetune", recipe.finetune, {"model": model}, {"data": "data"}, sources=_weights(recipe)),
         _stage("export", recipe.export, {}, {"checkpoint": "finetune", "data": "data"}),
-        _stage("compress", recipe.compress, bars, {"graph": "export", "data": "data"}),
-        _stage("choose", _bare(choose), {**bars, **rounds}, {"compress": "compress", "data": "data"}, per_device=True),
+        _stage("compress", recipe.compress, {**bars, **trial}, {"graph": "export", "data": "data"}),
+        _stage(
+            "choose",
+            _bare(choose),
+            {**bars, **trial, **rounds},
+            {"compress": "compress", "data": "data"},
+            per_device=True,
+        ),
         _stage("lower", _bare(lower), bars, {"choose": "choose", "compress": "compress"}),
         _stage(
             "verify",

@@ -148,6 +148,13 @@ def test_the_plan_prints_the_recipe_with_every_default(project: Path) -> None:
     json.dumps(found, allow_nan=False)
 
 
+def test_smoke_tries_every_candidate_but_keeps_the_gate(project: Path) -> None:
+    listed = {stage.name: stage for stage in stages(load_recipe(project, smoke=True), Store(project / ".edgeft"))}
+    assert listed["compress"].config_json()["max_drop_pp"] == 100.0
+    assert make_plan(load_recipe(project, smoke=True), Store(project / ".edgeft")).certifiable is None
+    assert load_recipe(project, smoke=True).verify.accuracy.max_drop_pp == 2.0
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
