@@ -73,14 +73,17 @@ def _read_external(path: Path, tensor: onnx.TensorProto) -> bytes:
     if length != wanted:
         raise DataError(f"{where}: {length} bytes are named, its shape and type need {wanted}")
     descriptor = _open_inside(path.parent, entries.get("location", ""), where)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
             raise DataError(f"{where}: {entries['location']!r} is a link or no plain file")
         if offset + length > facts.st_size:
             raise DataError(f"{where}: ends at byte {offset + length} of a file of {facts.st_size} bytes")
-        file.seek(offset)
-        data = file.read(length)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            file.seek(offset)
+            data = file.read(length)
+    finally:
+        os.close(descriptor)
     if len(data) != length:
         raise DataError(f"{where}: the file ended while it was read")
     return data

@@ -1,7 +1,9 @@
 """The ordered passes that turn any float graph into one a runtime can fuse.
 
 onnxscript and onnx_ir do what they have (constant folding, BatchNorm and Pad into Conv, no-ops, MatMul + Add as Gemm,
-identities, dead nodes); edgeft.graph.passes does the rest. QuantizeLinear and DequantizeLinear are never folded.
+identities, dead nodes); edgeft.graph.passes does the rest. Rules are named one by one: onnxscript's default set also
+rewrites Flatten as Reshape and drops zero biases, which bias correction fills later. QuantizeLinear and
+DequantizeLinear are never folded.
 """
 
 from collections.abc import Callable
@@ -10,19 +12,17 @@ import onnx_ir as ir
 from onnx_ir.passes.common import (
     DeduplicateInitializersPass,
     IdentityEliminationPass,
+    InlinePass,
+    LiftConstantsToInitializersPass,
+    RemoveUnusedFunctionsPass,
     RemoveUnusedNodesPass,
     RemoveUnusedOpsetsPass,
     ShapeInferencePass,
     TopologicalSortPass,
 )
-from onnxscript.optimizer import optimize_ir
+from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter import RewritePass
-from onnxscript.rewriter.rules.common import (
-    affine_conv_fusion_rule,
-    conv_affine_fusion_rule,
-    matmul_add_to_gemm_rule,
-    transpose_b_matmul_add_to_gemm_rule,
-)
+from onnxscript.rewriter.rules import common as rules
 
 from edgeft.graph.passes.flatten_reshapes import flatten_reshapes_
 from edgeft.graph.passes.pool_spatial_means import pool_spatial_means_
@@ -31,11 +31,25 @@ from edgeft.graph.passes.report import PassReport
 _FOLD_UP_TO = 1 << 26
 """Elements of a constant worth computing ahead: above any layer's weight here, so transposed weights are folded too."""
 _KEPT = frozenset({"QuantizeLinear", "DequantizeLinear"})
-_BY_RULES = (
-    affine_conv_fusion_rule,
-    conv_affine_fusion_rule,
-    transpose_b_matmul_add_to_gemm_rule,
-    matmul_add_to_gemm_rule,
+_NO_OPS = (
+    *(rules.add_0_rule, rules.sub_0_rule, rules.mul_by_1_rule, rules.div_by_1_rule),
+    *(rules.dropout_inference_rule, rules.dropout_zero_rule),
+    *(rules.no_op_cast_rule, rules.no_op_expand_rule, rules.no_op_transpose_rule),
+)
+_SHAPES = (
+    *(rules.cast_cast_rule, rules.transpose_transpose_rule, rules.reshape_reshape_rule, rules.unsqueeze_unsqueeze_rule),
+    *(rules.collapse_slice_rule, rules.collapse_slice2_rule, rules.materialize_reshape_shape_rule),
+)
+_CLIPS = (
+    *(rules.min_min_rule, rules.max_max_rule, rules.min_max_rule, rules.max_min_rule),
+    *(rules.successive_relu_rule, rules.successive_clip_rule),
+    *(rules.successive_relu_clip_rule, rules.successive_clip_relu_rule),
+)
+_LAYERS = (
+    *(rules.normalize_pad_format_conv_rule, rules.fuse_pad_into_conv_rule),
+    *(rules.fuse_batchnorm_into_conv_rule, rules.fuse_batchnorm_into_conv_transpose_rule),
+    *(rules.fuse_batchnorm_into_gemm_rule, rules.affine_conv_fusion_rule, rules.conv_affine_fusion_rule),
+    *(rules.transpose_b_matmul_add_to_gemm_rule, rules.matmul_add_to_gemm_rule),
 )
 _OURS: tuple[Callable[[ir.Model], PassReport], ...] = (pool_spatial_means_, flatten_reshapes_)
 
@@ -45,18 +59,23 @@ def simplify_(model: ir.Model) -> tuple[PassReport, ...]:
 
     Every rewrite keeps graph inputs and outputs, their names and types. Running it again changes nothing.
     """
-    optimize_ir(
+    InlinePass()(model)
+    IdentityEliminationPass()(model)
+    fold_constants(
         model,
+        onnx_shape_inference=True,
         input_size_limit=_FOLD_UP_TO,
         output_size_limit=_FOLD_UP_TO,
         should_fold=lambda node: False if node.op_type in _KEPT else None,
     )
-    RewritePass(_BY_RULES)(model)
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    for group in (_NO_OPS, _SHAPES, _CLIPS, _LAYERS):
+        RewritePass(group)(model)
     ShapeInferencePass()(model)
     reports = tuple(run(model) for run in _OURS)
     for tidy in (
-        IdentityEliminationPass(),
         RemoveUnusedNodesPass(),
+        RemoveUnusedFunctionsPass(),
         RemoveUnusedOpsetsPass(),
         DeduplicateInitializersPass(),
         TopologicalSortPass(),
