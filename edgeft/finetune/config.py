@@ -88,7 +88,7 @@ class CachedConfig(TrainConfig):
     """A method that computes what its frozen layers put out once per view of an image."""
 
     views: PositiveInt = 1
-    """Cached views per image: the first is the image itself, the others are augmented; epoch e uses view e mod views."""
+    """Cached views per image: the first is the image itself, the others are augmented; epochs take turns."""
     engine: Literal["auto", "torch", "onnxruntime"] = "auto"
     """What computes the frozen layers; `auto` takes onnxruntime where its start-up pays (see features.py)."""
 

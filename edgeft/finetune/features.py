@@ -3,14 +3,17 @@
 import torch
 from torch import Tensor
 
+from edgeft.data.dataset import Split
 from edgeft.finetune import engines
-from edgeft.finetune.cache import ActivationCache
+from edgeft.finetune.cache import ActivationCache, Compute
 from edgeft.finetune.config import CachedConfig
 from edgeft.finetune.feeds import CachedFeed
 from edgeft.finetune.sampling import Rows, epoch_seed
 from edgeft.finetune.session import Session
 from edgeft.models.pixels import as_tensor
 from edgeft.models.stages import chain
+
+_SPLITS: tuple[Split, ...] = ("train", "val")
 
 
 class PixelViews:
@@ -54,10 +57,15 @@ def base_cache(opened: Session, config: CachedConfig, boundary: int, images: int
                 engine = engines.torch_engine(layers, opened.data.input, device)
         return engine(views(view if split == "train" else 0, rows))
 
-    splits = {split: opened.data.indices(split) for split in ("train", "val")}
-    return ActivationCache(ctx.workspace / f"features_{boundary}", splits, compute, ctx.emit), name
+    return cache(opened, boundary, compute), name
 
 
-def feed(cache: ActivationCache, opened: Session, config: CachedConfig) -> CachedFeed:
+def cache(opened: Session, boundary: int, compute: Compute) -> ActivationCache:
+    """Return the cache below `boundary` of the train and val rows, kept in the stage's workspace."""
+    splits: dict[str, Rows] = {split: opened.data.indices(split) for split in _SPLITS}
+    return ActivationCache(opened.ctx.workspace / f"features_{boundary}", splits, compute, opened.ctx.emit)
+
+
+def feed(source: ActivationCache, opened: Session, config: CachedConfig) -> CachedFeed:
     """Return a feed from `cache`; without augmentation all views are the same, so one is kept."""
-    return CachedFeed(cache, config.views if config.augment else 1, opened.accelerate.device)
+    return CachedFeed(source, config.views if config.augment else 1, opened.accelerate.device)

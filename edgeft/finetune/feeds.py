@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgeft.finetune.cache import ActivationCache
 from edgeft.finetune.sampling import Rows, epoch_seed
@@ -57,6 +57,30 @@ class PixelFeed:
     def evaluate(self, rows: Rows) -> Tensor:
         """Return float32 [n, 3, H, W]."""
         return self._normalize(as_tensor(self._pixels[rows]))
+
+
+class PrefixFeed:
+    """Frozen layers run anew for every batch, for activations that are too big to keep."""
+
+    def __init__(self, pixels: PixelFeed, layers: nn.Module) -> None:
+        self._pixels = pixels
+        self._layers = layers.eval()
+
+    def prepare(self, epoch: int) -> None:
+        """Do nothing: every batch is computed when it is asked for."""
+
+    def train(self, rows: Rows, epoch: int, step: int) -> Tensor:
+        """Return float32 [n, ...], the output of the frozen layers for freshly augmented images."""
+        return self._run(self._pixels.train(rows, epoch, step))
+
+    def evaluate(self, rows: Rows) -> Tensor:
+        """Return float32 [n, ...], the output of the frozen layers for the image itself."""
+        return self._run(self._pixels.evaluate(rows))
+
+    def _run(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            output: Tensor = self._layers(images)
+            return output
 
 
 class CachedFeed:

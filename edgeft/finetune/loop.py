@@ -87,7 +87,7 @@ class Loop:
         accelerate: from `accelerator`.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts are made by the method, none can be derived from another
+    def __init__(
         self,
         ctx: Context,
         data: Dataset,

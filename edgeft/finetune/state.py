@@ -63,7 +63,9 @@ def save_state(
     write_atomic(folder / _FILE, save(plain, metadata))
 
 
-def load_state_(folder: Path, key: str, module: nn.Module, optimizer: Optimizer) -> tuple[Cursor, Weights, float | None]:
+def load_state_(
+    folder: Path, key: str, module: nn.Module, optimizer: Optimizer
+) -> tuple[Cursor, Weights, float | None]:
     """Restore `module` and `optimizer` in place; return the cursor, the best weights and the loss scale.
 
     Where there is no state, or one of another `key`, nothing is touched and a new cursor is returned.
@@ -96,4 +98,3 @@ def _load_moments_(optimizer: Optimizer, flat: Weights) -> None:
         laid_out = torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value
         state.setdefault(int(index), {})[key] = laid_out
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-

@@ -14,7 +14,7 @@ from edgeft.core.errors import DeviceError, UsageError
 from edgeft.models.contracts import nearest
 
 _HEAD_STD = 0.01
-"""Spread of a new classifier's weights: logits start near zero, so the first steps do not shake the pretrained trunk."""
+"""Spread of a new classifier's weights: logits start near zero, so the first steps do not shake the trunk."""
 
 
 def build(library: str, architecture: str, *, dropout: float, hub: bool) -> nn.Module:
@@ -111,4 +111,4 @@ def _last_linear(module: nn.Module) -> tuple[nn.Module, str]:
 
 def channels_last_(module: nn.Module) -> nn.Module:
     """Lay out `module`'s 4-D weights as channels_last, the fast layout of convolutions on CPU and GPU; return it."""
-    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return] # stub lacks it
+    return module.to(memory_format=torch.channels_last)

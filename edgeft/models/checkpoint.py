@@ -1,10 +1,9 @@
 """The checkpoint folder: `model.safetensors` (weights only) and `model.json` (what they are)."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -68,7 +67,7 @@ def read_meta(folder: Path) -> CheckpointMeta:
     """
     path = folder / META
     try:
-        values = cast("Mapping[str, Any]", json.loads(path.read_text(encoding="utf-8")))
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
         return CheckpointMeta(
             architecture=str(values["architecture"]),
             classes=tuple(values["classes"]),

@@ -53,12 +53,12 @@ def _known(module: nn.Module) -> Groups | None:
             ("head", nn.Sequential(drop, module.classifier)),
         ]
     if isinstance(module, MobileNetV3):
-        top = (module.global_pool, module.conv_head, module.norm_head, module.act2, module.flatten)
+        top = (getattr(module, name) for name in ("global_pool", "conv_head", "norm_head", "act2", "flatten"))
         return [
             ("stem", nn.Sequential(module.conv_stem, module.bn1)),
             *_numbered("blocks", module.blocks),
             ("top", nn.Sequential(*top)),
-            ("head", nn.Sequential(nn.Dropout(module.drop_rate), module.classifier)),
+            ("head", nn.Sequential(nn.Dropout(module.drop_rate), module.get_submodule("classifier"))),
         ]
     if isinstance(module, TimmResNet):
         return [
@@ -123,6 +123,9 @@ def _trunk_and_head(module: nn.Module) -> Groups:
 
 class _Trunk(nn.Module):
     """A model up to the input of its classifier; owns every parameter but the classifier's."""
+
+    _model: nn.Module
+    _head: nn.Module
 
     def __init__(self, model: nn.Module, head: nn.Module) -> None:
         super().__init__()

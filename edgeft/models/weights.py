@@ -102,7 +102,7 @@ def _by_name(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], head: 
 def _in_order(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], head: str, source: str) -> dict[str, Tensor]:
     if len(wanted) != len(tensors):
         raise DataError(
-            f"model.weights: {source} holds {len(tensors)} tensors under other names, the architecture has {len(wanted)}",
+            f"model.weights: {source} holds {len(tensors)} tensors under other names, the architecture {len(wanted)}",
             hint="choose the model.base that these weights were saved from",
         )
     matched: dict[str, Tensor] = {}
