@@ -22,9 +22,7 @@ def tensors(net: onnx.ModelProto, names: list[str], x: np.ndarray) -> list[np.nd
     return list(session.run(names, {"pixels": x}))
 
 
-def test_extremes_and_means_are_those_of_the_whole_set(
-    net: onnx.ModelProto, pixels: Callable[..., np.ndarray]
-) -> None:
+def test_extremes_and_means_are_those_of_the_whole_set(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
     x = pixels(11)
     found = observe(
         model_of(net),

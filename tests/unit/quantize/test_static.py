@@ -8,8 +8,8 @@ import pytest
 from onnx import numpy_helper
 
 from edgeft.quantize.affine import QuantizationError
-from edgeft.quantize.candidates import logits_of
 from edgeft.quantize.calibration import Execution
+from edgeft.quantize.candidates import logits_of
 from edgeft.quantize.proof import count_unsafe_pairs
 from edgeft.quantize.static import quantize_static, static_method
 from edgeft_exporters.onnx.placement import PLACEMENT
@@ -26,9 +26,7 @@ def logits(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_logits_stay_near_the_float_graph(
-    net: onnx.ModelProto, pixels: Callable[..., np.ndarray], method: str
-) -> None:
+def test_logits_stay_near_the_float_graph(net: onnx.ModelProto, pixels: Callable[..., np.ndarray], method: str) -> None:
     result = quantize_static(net, PLACEMENT, pixels(48), static_method(method, 32))
     x = pixels(64, seed=9)
     expected, found = logits(net, x), logits(result.model, x)
@@ -115,9 +113,7 @@ def test_a_dead_layer_is_quantized_to_zeros(net: onnx.ModelProto, pixels: Callab
     np.testing.assert_allclose(logits(result.model, x), logits(net, x), atol=0.1)
 
 
-def test_a_huge_bias_on_a_near_dead_channel_fits_int32(
-    net: onnx.ModelProto, pixels: Callable[..., np.ndarray]
-) -> None:
+def test_a_huge_bias_on_a_near_dead_channel_fits_int32(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
     for tensor in net.graph.initializer:
         array = numpy_helper.to_array(tensor).copy()
         if tensor.name == "stem.w":
