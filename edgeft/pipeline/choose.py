@@ -78,7 +78,7 @@ def _decide(
     timings: "Mapping[str, Sequence[Timing]]", by_name: Mapping[str, dict[str, Any]], config: ChooseConfig
 ) -> tuple[str, str]:
     """Return the chosen candidate and why."""
-    margin = f"{config.max_drop_pp:g} pp of {config.metric} on validation"
+    margin = f"the margin of {config.max_drop_pp:g} pp {config.metric} on validation"
     if not timings:
         why = "it is the only candidate" if len(by_name) == 1 else f"no other candidate holds {margin}"
         return FP32, f"{FP32} ships because {why}"

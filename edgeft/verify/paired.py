@@ -93,8 +93,8 @@ def paired_difference(  # noqa: PLR0913 - two models, one truth, one seed
         low, high = value - unseen, value + unseen
     return PairedDifference(
         value_pp=100 * value,
-        low_pp=100 * max(-1.0, low),
-        high_pp=100 * min(1.0, high),
+        low_pp=100 * max(-1.0, min(low, value)),
+        high_pp=100 * min(1.0, max(high, value)),
         n=len(labels),
     )
 
