@@ -1,5 +1,6 @@
 """`edgeft build` and `edgeft plan`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +48,7 @@ def build(
     note(build_text(record))
     if as_json:
         print_json(build_object(record))
-    else:
+    elif not sys.stdout.isatty():  # on a terminal the table above has said it
         typer.echo(record["bundle"])
     return int(record["exit_code"])
 
