@@ -86,8 +86,8 @@ class SplitConfig(Config):
 class NearDuplicatesConfig(Config):
     """When two different files count as the same picture: both bars must be met.
 
-    On 2,624 look-alike solar cells the defaults name no pair, and they find 99 % of copies that were saved as JPEG
-    quality 75, scaled by half, or raised in contrast (see `edgeft.data.hashing`).
+    On 2,624 look-alike solar cells the defaults name no pair, and they find 99.8 % of copies saved as JPEG quality 75
+    or scaled by half, 96 % of those raised in contrast, none that was cropped or turned (see `edgeft.data.hashing`).
     """
 
     hamming: Annotated[int, Field(ge=0, le=64)] = 8

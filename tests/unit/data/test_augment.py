@@ -71,8 +71,8 @@ def test_an_oblong_image_keeps_its_sides() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad",
-    [torch.zeros(2, 3, 4, 4), torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(3, 4, 4, dtype=torch.uint8)],
+    ("shape", "dtype"),
+    [((2, 3, 4, 4), torch.float32), ((2, 1, 4, 4), torch.uint8), ((3, 4, 4), torch.uint8)],
 )
 def test_other_tensors_are_refused(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     with pytest.raises(UsageError, match=r"expected uint8 \[N, 3, H, W\]"):
