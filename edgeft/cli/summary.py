@@ -46,7 +46,7 @@ def plan_text(found: Record) -> str:
             row["method"],
             "runs" if row["runs"] else "reused",
             "" if row["seconds"] is None else seconds(row["seconds"]),
-            row["reason"],
+            row["reason"] if row["runs"] else "",
         )
         for row in found["rows"]
     ]
@@ -74,7 +74,7 @@ def _stages(stages: Sequence[Record]) -> str:
             stage["method"],
             "reused" if stage["reused"] else "ran",
             seconds(stage["seconds"]),
-            stage["reason"],
+            "" if stage["reused"] else stage["reason"],
         )
         for stage in stages
     ]
