@@ -8,8 +8,8 @@ imagehash package.) The hash alone confuses pictures that differ in detail only:
 solar cells, hundreds of pairs are within 4 bits and none of them is a copy. So a candidate must also agree pixel by
 pixel: the correlation of the two thumbnails. Distinct cells reach .9983 at most. With the default bars (8 bits, .999)
 no pair of cells is named, and of copies made from them are found: 99.8 % saved as JPEG quality 75, 99.8 % halved in
-size, 99.8 % darkened by a fifth, 96 % raised in contrast by 1.3, 87 % JPEG quality 30, and none that was shifted, turned
-or cropped by 2 %: such copies differ as much as two cells of one module do, only a group keeps them together.
+size, 99.8 % darkened by a fifth, 96 % raised in contrast by 1.3, 87 % JPEG quality 30, and none that was shifted,
+turned or cropped by 2 %: such copies differ as much as two cells of one module do, only a group keeps them together.
 """
 
 from collections.abc import Iterator

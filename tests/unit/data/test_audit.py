@@ -1,12 +1,14 @@
 """Findings on facts written by hand."""
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgeft.core.errors import DataError
+from edgeft.core.errors import DataError, DeviceError
 from edgeft.data.audit.counts import certifiable_margin, class_counts, count
 from edgeft.data.audit.duplicates import (
     Copies,
@@ -201,3 +203,14 @@ def test_rows_that_stay_move_up_in_the_file(tmp_path: Path, keep: list[int]) -> 
     keep_rows_(path, keep)
     assert np.array_equal(np.load(path), expected)
     assert path.stat().st_size == 128 + 18 * len(keep)
+
+
+def test_a_full_disk_is_an_error_before_anything_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, offset: int, length: int) -> None:
+        del descriptor, offset, length
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DeviceError, match="no room for 90 bytes of pixels"):
+        create_array(tmp_path / "pixels.npy", (5, 2, 3, 3))
+    assert list(tmp_path.iterdir()) == []
