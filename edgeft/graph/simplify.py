@@ -1,9 +1,10 @@
 """The ordered passes that turn any float graph into one a runtime can fuse.
 
 onnxscript and onnx_ir do what they have (constant folding, BatchNorm and Pad into Conv, no-ops, MatMul + Add as Gemm,
-identities, dead nodes); edgeft.graph.passes does the rest. Rules are named one by one: onnxscript's default set also
-rewrites Flatten as Reshape and drops zero biases, which bias correction fills later. QuantizeLinear and
-DequantizeLinear are never folded.
+identities, dead nodes); edgeft.graph.passes does the rest. Rules are named one by one, in groups that must run in this
+order: a zero bias shared by convolutions would keep BatchNorm from being folded. onnxscript's default set also rewrites
+Flatten as Reshape and drops a Gemm's zero bias, which bias correction fills later. QuantizeLinear and DequantizeLinear
+are never folded.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,6 @@ from onnx_ir.passes.common import (
     IdentityEliminationPass,
     InlinePass,
     LiftConstantsToInitializersPass,
-    RemoveUnusedFunctionsPass,
     RemoveUnusedNodesPass,
     RemoveUnusedOpsetsPass,
     ShapeInferencePass,
@@ -35,6 +35,7 @@ _NO_OPS = (
     *(rules.add_0_rule, rules.sub_0_rule, rules.mul_by_1_rule, rules.div_by_1_rule),
     *(rules.dropout_inference_rule, rules.dropout_zero_rule),
     *(rules.no_op_cast_rule, rules.no_op_expand_rule, rules.no_op_transpose_rule),
+    *(rules.remove_optional_bias_from_conv_rule, rules.remove_optional_bias_from_conv_transpose_rule),
 )
 _SHAPES = (
     *(rules.cast_cast_rule, rules.transpose_transpose_rule, rules.reshape_reshape_rule, rules.unsqueeze_unsqueeze_rule),
@@ -51,6 +52,9 @@ _LAYERS = (
     *(rules.fuse_batchnorm_into_gemm_rule, rules.affine_conv_fusion_rule, rules.conv_affine_fusion_rule),
     *(rules.transpose_b_matmul_add_to_gemm_rule, rules.matmul_add_to_gemm_rule),
 )
+_GROUPS = (_NO_OPS, _SHAPES, _CLIPS, _LAYERS)
+_ROUNDS = 16
+"""More than any chain of folds needs; a bound, should two rules ever undo each other."""
 _OURS: tuple[Callable[[ir.Model], PassReport], ...] = (pool_spatial_means_, flatten_reshapes_)
 
 
@@ -69,13 +73,11 @@ def simplify_(model: ir.Model) -> tuple[PassReport, ...]:
         should_fold=lambda node: False if node.op_type in _KEPT else None,
     )
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    for group in (_NO_OPS, _SHAPES, _CLIPS, _LAYERS):
-        RewritePass(group)(model)
+    _rewrite_(model)
     ShapeInferencePass()(model)
     reports = tuple(run(model) for run in _OURS)
     for tidy in (
         RemoveUnusedNodesPass(),
-        RemoveUnusedFunctionsPass(),
         RemoveUnusedOpsetsPass(),
         DeduplicateInitializersPass(),
         TopologicalSortPass(),
@@ -83,6 +85,15 @@ def simplify_(model: ir.Model) -> tuple[PassReport, ...]:
     ):
         tidy(model)
     return reports
+
+
+def _rewrite_(model: ir.Model) -> None:
+    """Apply the rules until none fires: one fold uncovers the next, and a rule set walks the graph once."""
+    for _ in range(_ROUNDS):
+        fired = [RewritePass(group)(model).modified for group in _GROUPS]
+        RemoveUnusedNodesPass()(model)
+        if not any(fired):
+            return
 
 
 def dynamic_tensors(model: ir.Model) -> tuple[str, ...]:

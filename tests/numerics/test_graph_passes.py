@@ -23,7 +23,19 @@ from edgeft.graph.simplify import simplify_
 
 _RTOL = 1e-4
 """Folding a BatchNorm moves one rounding per weight (6e-8); eight layers of sums over 54 products stay far below."""
-_BLOCKS = ("conv", "conv_bn", "depthwise", "relu", "clip", "identity", "residual", "pad_conv", "squeeze_excite", "pool")
+_BLOCKS = (
+    "conv",
+    "conv_bn",
+    "conv_zero_bn",
+    "depthwise",
+    "relu",
+    "clip",
+    "identity",
+    "residual",
+    "pad_conv",
+    "squeeze_excite",
+    "pool",
+)
 _HEADS = ("mean_keep_reshape", "mean_drop", "mean_negative_axes", "reshape", "mean_channel", "matmul_add")
 _SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -36,6 +48,7 @@ class Builder:
         self.nodes: list[onnx.NodeProto] = []
         self.arrays: list[onnx.TensorProto] = []
         self.channels, self.count = 3, 0
+        self.arrays.append(numpy_helper.from_array(np.zeros(4, np.float32), "zero_bias"))  # shared, as exporters do
 
     def name(self, stem: str) -> str:
         self.count += 1
@@ -53,23 +66,25 @@ class Builder:
         self.nodes.append(helper.make_node(op_type, list(inputs), [output], self.name("n"), **attributes))
         return output
 
-    def conv(self, x: str, *, groups: int = 1, pads: int = 1) -> str:
+    def conv(self, x: str, *bias: str, groups: int = 1, pads: int = 1) -> str:
         out = self.channels if groups > 1 else 4
         shape = (out, self.channels // groups, 3, 3)
         weight = self.const(self.rng.normal(0, 0.2, shape).astype(np.float32), "layer.weight")
         self.channels = out
-        return self.add("Conv", x, weight, group=groups, pads=[pads] * 4)
+        return self.add("Conv", x, weight, *bias, group=groups, pads=[pads] * 4)
 
     def block(self, kind: str, x: str) -> str:
         blocks: dict[str, Callable[[], str]] = {
             "conv": lambda: self.conv(x),
             "conv_bn": lambda: self.batch_norm(self.conv(x)),
+            "conv_zero_bn": lambda: self.batch_norm(self.conv(x, "zero_bias")),
             "depthwise": lambda: self.batch_norm(self.conv(x, groups=self.channels)),
             "relu": lambda: self.add("Relu", x),
             "clip": lambda: self.add("Clip", x, self.const(np.float32(0)), self.const(np.float32(6))),
             "identity": lambda: self.add("Identity", x),
             "residual": lambda: self.add("Add", x, self.add("Relu", x)),
             "pad_conv": lambda: self.conv(self.add("Pad", x, self.ints(0, 0, 1, 1, 0, 0, 1, 1)), pads=0),
+            "pad_conv_bn": lambda: self.batch_norm(self.block("pad_conv", x)),
             "squeeze_excite": lambda: self.add("Mul", x, self.add("Sigmoid", self.mean(x, 2, 3, keepdims=1))),
             "pool": lambda: self.add("MaxPool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
         }
