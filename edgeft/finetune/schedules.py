@@ -24,7 +24,7 @@ def schedule(
     """Return the schedule `name`; `every` and `factor` belong to "step"."""
 
     def cosine(t: float) -> float:
-        return _ramp(t, warmup) or _cosine(1.0, 0.0, (t - warmup) / (1 - warmup))
+        return t / warmup if t < warmup else _cosine(1.0, 0.0, (t - warmup) / (1 - warmup))
 
     def one_cycle(t: float) -> float:
         if t < warmup:
@@ -32,10 +32,10 @@ def schedule(
         return _cosine(1.0, _END, (t - warmup) / (1 - warmup))
 
     def step(t: float) -> float:
-        return _ramp(t, warmup) or factor ** math.floor(t / every)
+        return t / warmup if t < warmup else factor ** math.floor(t / every)
 
     def constant(t: float) -> float:
-        return _ramp(t, warmup) or 1.0
+        return t / warmup if t < warmup else 1.0
 
     return {"cosine": cosine, "one_cycle": one_cycle, "step": step, "constant": constant}[name]
 
@@ -43,10 +43,6 @@ def schedule(
 def progress(step: int, steps: int) -> float:
     """Return the share of the run at the middle of `step` of `steps`: never 0, so that no step is wasted on rate 0."""
     return (step + 0.5) / steps
-
-
-def _ramp(t: float, warmup: float) -> float | None:
-    return t / warmup if t < warmup else None
 
 
 def _cosine(start: float, end: float, u: float) -> float:

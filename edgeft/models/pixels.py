@@ -25,9 +25,10 @@ class Normalizer:
         """Return float32 [N, 3, H, W] in channels_last for uint8 [N, 3, H, W] in any layout."""
         count = len(pixels)
         if self._buffer is None or len(self._buffer) < count or self._buffer.shape[1:] != pixels.shape[1:]:
-            self._buffer = torch.empty(
-                pixels.shape, device=self._device, memory_format=torch.channels_last, dtype=torch.float32
-            )
+            with torch.inference_mode(mode=False):  # the first batch may be validation's, the next is training's
+                self._buffer = torch.empty(
+                    pixels.shape, device=self._device, memory_format=torch.channels_last, dtype=torch.float32
+                )
         batch = self._buffer[:count]
         batch.copy_(pixels)
         return batch.sub_(self._mean).div_(self._std)

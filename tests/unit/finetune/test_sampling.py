@@ -1,0 +1,42 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeft.finetune.sampling import balanced, batches, shuffled
+
+ROWS = st.integers(1, 200).map(lambda n: np.arange(n, dtype=np.int64) * 3)
+
+
+@given(ROWS, st.integers(0, 9))
+def test_shuffling_keeps_every_row(rows: np.ndarray, seed: int) -> None:
+    assert sorted(shuffled(rows, seed)) == sorted(rows)
+    assert (shuffled(rows, seed) == shuffled(rows, seed)).all()
+
+
+@given(ROWS, st.integers(1, 64))
+def test_batches_cover_the_rows_in_order_and_are_equal_but_for_one(rows: np.ndarray, size: int) -> None:
+    cut = batches(rows, size)
+    lengths = {len(batch) for batch in cut}
+    assert (np.concatenate(cut) == rows).all()
+    assert max(lengths) <= size
+    assert max(lengths) - min(lengths) <= 1
+    assert len(cut) == -(-len(rows) // size)
+
+
+@given(st.lists(st.integers(0, 3), min_size=4, max_size=80), st.integers(0, 9))
+def test_balanced_draws_every_class_equally_often(labels: list[int], seed: int) -> None:
+    rows = np.arange(len(labels), dtype=np.int64) + 10
+    drawn = balanced(rows, np.array(labels), seed)
+    present = sorted(set(labels))
+    counts = [int((np.array(labels)[drawn - 10] == label).sum()) for label in present]
+    assert len(drawn) == len(rows)
+    assert max(counts) - min(counts) <= 1
+
+
+@given(st.integers(1, 20), st.integers(20, 60))
+def test_balanced_repeats_a_small_class_evenly(few: int, many: int) -> None:
+    labels = np.array([0] * few + [1] * many)
+    drawn = balanced(np.arange(few + many), labels, seed=0)
+    times = np.bincount(drawn[drawn < few], minlength=few)
+    assert times.max() - times.min() <= 1
+    assert np.bincount(drawn[drawn >= few]).max() == 1

@@ -1,0 +1,161 @@
+"""Each option of the loop does what its name says, seen from outside: in the history, the checkpoint or the notes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from edgeft import catalog
+from edgeft.core.events import Event, Progress
+from edgeft.core.stage import Json, StageResult
+from edgeft.finetune.config import FullConfig
+from edgeft.finetune.environment import training_process
+from edgeft.models.checkpoint import load
+from edgeft.testing.method_cases import run, write_data
+
+FULL, FROZEN, GRADUAL = (catalog.find("finetune", name) for name in ("full", "frozen", "gradual"))
+MODEL = {"base": "timm/test_resnet", "input": {"height": 32, "width": 32, "resize": "squash"}}
+
+
+def history(result: StageResult) -> list[dict[str, float]]:
+    return json.loads((result.folder / "history.json").read_text())  # type: ignore[no-any-return] # JSON
+
+
+def weights(result: StageResult) -> dict[str, torch.Tensor]:
+    return load(result.folder)[0].state_dict()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+def test_accumulated_batches_are_one_big_batch(tmp_path: Path, data: Path) -> None:
+    # BatchNorm sees its batch, so its statistics are frozen here; SGD, because Adam divides by rounding noise
+    common: dict[str, Json] = {"batch_norm": "frozen", "optimizer": "sgd", "lr": 0.01, "epochs": 1}
+    big = weights(run(FULL, tmp_path / "big", data, {**common, "batch_size": 36}))
+    small = weights(run(FULL, tmp_path / "small", data, {**common, "batch_size": 12, "accumulate": 3}))
+    for name, tensor in big.items():
+        torch.testing.assert_close(small[name], tensor, atol=1e-6, rtol=1e-4)
+
+
+def test_frozen_batch_norm_keeps_its_statistics(tmp_path: Path, data: Path) -> None:
+    kept = weights(run(FULL, tmp_path / "kept", data, {"batch_norm": "frozen"}))
+    moved = weights(run(FULL, tmp_path / "moved", data, {}))
+    name = next(name for name in kept if name.endswith("running_mean"))
+    assert not kept[name].any()
+    assert moved[name].any()
+
+
+def test_frozen_trains_the_head_alone(tmp_path: Path, data: Path) -> None:
+    short, long = (weights(run(FROZEN, tmp_path / str(n), data, {"epochs": n})) for n in (1, 4))
+    changed = {name for name in short if not torch.equal(short[name], long[name])}
+    assert changed == {"fc.weight", "fc.bias"}
+
+
+def test_gradual_never_touches_its_frozen_groups(tmp_path: Path, data: Path) -> None:
+    settings: dict[str, Json] = {"frozen_groups": 3, "groups_per_release": 1, "lr": 0.01}
+    short, long = (weights(run(GRADUAL, tmp_path / str(n), data, {**settings, "epochs": n})) for n in (1, 6))
+    changed = {name.split(".")[0] for name in short if not torch.equal(short[name], long[name])}
+    assert changed == {"layer3", "layer4", "fc"}
+
+
+def test_gradual_caches_what_it_would_compute_anew(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: dict[str, Json] = {"epochs": 4, "groups_per_release": 1, "frozen_groups": 2}
+    cached = run(GRADUAL, tmp_path / "cached", data, settings)
+    monkeypatch.setattr("edgeft.finetune.gradual._MIB", 0)
+    anew = run(GRADUAL, tmp_path / "anew", data, settings)
+    assert any("cached up to layer1" in note for note in cached.notes)
+    assert any("not cached" in note for note in anew.notes)
+    for name, tensor in weights(anew).items():
+        # float32 features from batches of another size, amplified by four epochs of Adam
+        torch.testing.assert_close(weights(cached)[name], tensor, atol=1e-3, rtol=1e-2)
+
+
+def test_early_stopping_keeps_the_best_epoch(tmp_path: Path, data: Path) -> None:
+    # a rate that soon overshoots: validation gets worse while the schedule is constant
+    settings: dict[str, Json] = {"epochs": 30, "early_stop": 2, "lr": 0.05, "schedule": "constant", "optimizer": "sgd"}
+    result = run(FULL, tmp_path, data, settings)
+    losses = [entry["val_loss"] for entry in history(result)]
+    best = int(np.argmin(losses))
+    assert result.measurements["best_epoch"] == best
+    assert len(losses) == best + 3
+    assert result.measurements["val_loss"] == losses[best]
+    assert any(f"stopped {30 - len(losses)} epochs early" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1"])
+def test_the_metric_picks_the_best_epoch(tmp_path: Path, data: Path, metric: str) -> None:
+    result = run(FULL, tmp_path, data, {"epochs": 5, "metric": metric})
+    values = [entry[f"val_{metric}"] for entry in history(result)]
+    assert result.measurements["best_epoch"] == int(np.argmax(values))
+
+
+def test_views_are_computed_once_each(tmp_path: Path, data: Path) -> None:
+    result = run(FROZEN, tmp_path, data, {"epochs": 7, "views": 3, "augment": "inspection"})
+    assert any(f"{3 * 36 + 12} forward passes" in note for note in result.notes)
+    without = run(FROZEN, tmp_path / "plain", data, {"epochs": 7, "views": 3})
+    assert any(f"{36 + 12} forward passes" in note for note in without.notes)
+
+
+def test_a_resumed_run_repeats_no_step(tmp_path: Path, data: Path) -> None:
+    def kill(event: Event) -> None:
+        if isinstance(event, Progress) and event.done == 5:
+            raise KeyboardInterrupt
+
+    settings: dict[str, Json] = {"epochs": 3, "checkpoint_seconds": 0}
+    with pytest.raises(KeyboardInterrupt):
+        run(FULL, tmp_path, data, settings, emit=kill)
+    events: list[Event] = []
+    run(FULL, tmp_path, data, settings, emit=events.append)
+    assert [event.done for event in events if isinstance(event, Progress)] == [5, 6, 7, 8, 9]
+
+
+def test_state_of_other_settings_is_not_resumed(tmp_path: Path, data: Path) -> None:
+    run(FULL, tmp_path / "a", data, {"checkpoint_seconds": 0, "lr": 1e-2})
+    run(FULL, tmp_path / "b", data, {"checkpoint_seconds": 0, "lr": 1e-3})
+    state = tmp_path / "a/workspace/state.safetensors"
+    (tmp_path / "c/workspace").mkdir(parents=True)
+    (tmp_path / "c/workspace/state.safetensors").write_bytes(state.read_bytes())
+    run(FULL, tmp_path / "c", data, {"checkpoint_seconds": 0, "lr": 1e-3})
+    assert (tmp_path / "c/out/model.safetensors").read_bytes() == (tmp_path / "b/out/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss": "focal", "class_weights": "balanced"},
+        {"class_weights": {"red": 2.0, "green": 1.0, "blue": 0.5}, "label_smoothing": 0.1},
+        {"sampling": "balanced", "optimizer": "sgd", "schedule": "step"},
+        {"schedule": "one_cycle", "clip_norm": None, "batch_size": 5, "accumulate": 2},
+        {"precision": "bf16", "schedule": "constant"},
+        {"model": {**MODEL, "dropout": 0.5}},
+    ],
+    ids=["focal", "weights", "balanced", "one_cycle", "bf16", "dropout"],
+)
+def test_options_change_the_result_and_stay_finite(tmp_path: Path, data: Path, settings: dict[str, Json]) -> None:
+    plain, changed = run(FULL, tmp_path / "a", data, {}), run(FULL, tmp_path / "b", data, settings)
+    assert all(np.isfinite(value) for entry in history(changed) for value in entry.values())
+    assert not torch.equal(weights(plain)["fc.weight"], weights(changed)["fc.weight"])
+
+
+def test_fp16_without_a_gpu_is_refused() -> None:
+    with pytest.raises(ValidationError, match="fp16 needs a GPU"):
+        FullConfig(model=MODEL, precision="fp16", device="cpu")
+
+
+def test_process_state_comes_back_after_an_error() -> None:
+    before = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.initial_seed())
+
+    def fail_inside() -> None:
+        with training_process(1, 1):
+            assert torch.get_num_threads() == 1
+            assert torch.are_deterministic_algorithms_enabled()
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fail_inside()
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.initial_seed()) == before
