@@ -13,6 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from edgeft.core.errors import UsageError
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -50,6 +54,18 @@ def training_process(seed: int, threads: int, *, deterministic: bool = True) -> 
             torch.use_deterministic_algorithms(before[1], warn_only=before[2])
             torch.utils.deterministic.fill_uninitialized_memory = before[3]  # type: ignore[attr-defined] # as above
             cudnn.benchmark = before[4]
+
+
+def accelerator(device: str, precision: str) -> Accelerator:
+    """Return a fresh Accelerator; an earlier one's settings would otherwise stick to the process.
+
+    Raises:
+        UsageError: the recipe asks for a GPU and there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("finetune.device is cuda and torch sees no GPU", hint="set finetune.device to auto or cpu")
+    AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001 - the only way; accelerate's tests do so
+    return Accelerator(cpu=device == "cpu", mixed_precision="no" if precision == "fp32" else precision)
 
 
 def keep_heap() -> bool:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -59,19 +58,6 @@ class Fit:
     history: tuple[dict[str, Json], ...]
     seconds: tuple[tuple[float, float, float], ...]
     images: int
-
-
-def accelerator(config: TrainConfig) -> Accelerator:
-    """Return a fresh Accelerator; an earlier one's settings would otherwise stick to the process.
-
-    Raises:
-        UsageError: the recipe asks for a GPU and there is none.
-    """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("finetune.device is cuda and torch sees no GPU", hint="set finetune.device to auto or cpu")
-    AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001 - the only way; accelerate's tests do so
-    precision = "no" if config.precision == "fp32" else config.precision
-    return Accelerator(cpu=config.device == "cpu", mixed_precision=precision)
 
 
 class Loop:

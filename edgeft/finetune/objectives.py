@@ -1,11 +1,13 @@
 """Losses as small functions of logits and labels, each averaged over the batch.
 
-smoothed target   q = (1 - s) * onehot + s / K                     (Szegedy et al. 2016, section 7)
-cross entropy     L = -sum_k q_k log p_k
-focal             L = -sum_k q_k (1 - p_k)^gamma log p_k           (eq. 4, Lin et al. 2017, with soft targets)
-class weights     weighted mean over the batch: sum_i w[y_i] L_i / sum_i w[y_i]
+    smoothed target   q = (1 - s) * onehot + s / K                     (Szegedy et al. 2016, section 7)
+    cross entropy     L = -sum_k q_k log p_k
+    focal             L = -sum_k q_k (1 - p_k)^gamma log p_k           (eq. 4, Lin et al. 2017, with soft targets)
+    class weights     weighted mean over the batch: sum_i w[y_i] L_i / sum_i w[y_i]
 
-K classes, q the target, p the softmax of the logits, s the smoothing.
+    K classes, q the target, p the softmax of the logits, s the smoothing.
+
+K classes, s the smoothing, q the target, p the softmax of the logits, w the class weights.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,10 +1,12 @@
 """Learning-rate schedules as pure functions: share of the run that is done, 0 <= t < 1, -> factor of the peak rate.
 
-warm-up     t / w for t < w, then the schedule runs over u = (t - w) / (1 - w)
-cosine      (1 + cos(pi u)) / 2                                    (Loshchilov & Hutter 2017, one cycle)
-one_cycle   cosine from 1/25 up to 1 over the warm-up, cosine down to 1/250000 after it    (Smith & Topin 2018)
-step        factor ** floor(t / every)
-constant    1
+    warm-up     t / w for t < w, then the schedule runs over u = (t - w) / (1 - w)
+    cosine      (1 + cos(pi u)) / 2                                    (Loshchilov & Hutter 2017, one cycle)
+    one_cycle   cosine from 1/25 up to 1 over the warm-up, cosine down to 1/250000 after it    (Smith & Topin 2018)
+    step        factor ** floor(t / every)
+    constant    1
+
+All but one_cycle start with the same warm-up, over the share w of all steps.
 """
 
 import math

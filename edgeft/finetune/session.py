@@ -13,9 +13,9 @@ from edgeft.core.stage import Context, Inputs, Json, StageResult
 from edgeft.data.augment import build
 from edgeft.data.dataset import Dataset
 from edgeft.finetune.config import TrainConfig
-from edgeft.finetune.environment import peak_memory_bytes, training_process
+from edgeft.finetune.environment import accelerator, peak_memory_bytes, training_process
 from edgeft.finetune.feeds import Augment, PixelFeed
-from edgeft.finetune.loop import Fit, Loop, Phase, accelerator, trainable
+from edgeft.finetune.loop import Fit, Loop, Phase, trainable
 from edgeft.models.checkpoint import CheckpointMeta, save
 from edgeft.models.pixels import Normalizer
 from edgeft.models.sources import create_with_notes
@@ -64,7 +64,7 @@ def session(ctx: Context, inputs: Inputs, config: TrainConfig) -> Iterator[Sessi
     with training_process(ctx.seed_for("finetune"), ctx.threads):
         data = Dataset.open(inputs["data"])
         created = create_with_notes(config.model, inputs.get("weights"), data.classes, ctx.seed_for("head"))
-        accelerate = accelerator(config)
+        accelerate = accelerator(config.device, config.precision)
         module = created.module.to(accelerate.device)
         yield Session(ctx, data, module, depth_groups(module), config, accelerate, created.notes)
 

@@ -20,16 +20,20 @@ _HEAD_STD = 0.01
 def build(library: str, architecture: str, *, dropout: float, hub: bool) -> nn.Module:
     """Return the architecture with its own classifier; weights are random, or the library's own where `hub`.
 
+    `dropout` is for timm's architectures; torchvision's get theirs with the new classifier.
+
     Raises:
         UsageError: the library does not know the architecture.
         DeviceError: `hub`, and the weights could not be downloaded.
     """
-    builder = _timm if library == "timm" else _torchvision
     if not _exists(library, architecture):
         close = ", ".join(f"{library}/{name}" for name in nearest(library, architecture)) or "none"
         raise UsageError(f"model.base: {library} has no architecture {architecture!r}", hint=f"nearest: {close}")
     try:
-        return builder(architecture, dropout, hub)
+        if library == "timm":
+            module: nn.Module = timm.create_model(architecture, pretrained=hub, drop_rate=dropout)
+        else:
+            module = torchvision.models.get_model(architecture, weights="DEFAULT" if hub else None)
     except (OSError, RuntimeError) as error:
         if not hub:
             raise
@@ -37,10 +41,13 @@ def build(library: str, architecture: str, *, dropout: float, hub: bool) -> nn.M
             f"model.weights: hub: the weights of {library}/{architecture} could not be downloaded: {error}",
             hint="set model.weights to a file, or to package:NAME/path of an installed package",
         ) from error
+    return module
 
 
-def replace_classifier_(module: nn.Module, classes: int) -> nn.Linear:
+def replace_classifier_(module: nn.Module, classes: int, dropout: float) -> nn.Linear:
     """Give `module` a new linear classifier with `classes` outputs (weights N(0, 0.01), bias 0) and return it.
+
+    A torchvision model gets `dropout` in front of it; timm's architectures were built with theirs.
 
     Raises:
         UsageError: the architecture does not end in one linear layer.
@@ -53,7 +60,7 @@ def replace_classifier_(module: nn.Module, classes: int) -> nn.Linear:
         owner, name = _last_linear(module)
         old = getattr(owner, name) if not name.isdigit() else owner[int(name)]  # type: ignore[index] # a Sequential
         head = nn.Linear(old.in_features, classes)
-        owner.register_module(name, head)
+        _put(owner, name, head, dropout)
     if not isinstance(head, nn.Linear):
         raise UsageError(
             f"model.base: {type(module).__name__} ends in {type(head).__name__}, not in one linear layer",
@@ -80,21 +87,12 @@ def _exists(library: str, architecture: str) -> bool:
     return architecture in torchvision.models.list_models(module=torchvision.models)
 
 
-def _timm(architecture: str, dropout: float, hub: bool) -> nn.Module:  # noqa: FBT001 - private, called once
-    module: nn.Module = timm.create_model(architecture, pretrained=hub, drop_rate=dropout)
-    return module
-
-
-def _torchvision(architecture: str, dropout: float, hub: bool) -> nn.Module:  # noqa: FBT001 - private, called once
-    # init_weights=False would be quicker for the inception family, but no other builder knows it
-    module: nn.Module = torchvision.models.get_model(architecture, weights="DEFAULT" if hub else None)
-    owner, name = _last_linear(module)
+def _put(owner: nn.Module, name: str, head: nn.Linear, dropout: float) -> None:
+    """Make `head` the child `name` of `owner`, behind the dropout that stands there already or a new one."""
     drops = [child for child in owner.children() if isinstance(child, nn.Dropout)]
     for child in drops:
         child.p = dropout
-    if not drops and dropout:
-        owner.register_module(name, nn.Sequential(nn.Dropout(dropout), owner.get_submodule(name)))
-    return module
+    owner.register_module(name, head if drops or not dropout else nn.Sequential(nn.Dropout(dropout), head))
 
 
 def _last_linear(module: nn.Module) -> tuple[nn.Module, str]:

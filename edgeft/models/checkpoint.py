@@ -92,7 +92,7 @@ def load(folder: Path) -> tuple[nn.Module, CheckpointMeta]:
         raise DataError(f"{path}: cannot be read: {error}", hint="run `edgeft build` again") from error
     library, _, name = meta.architecture.partition("/")
     module = architectures.build(library, name, dropout=meta.dropout, hub=False)
-    architectures.replace_classifier_(module, len(meta.classes))
+    architectures.replace_classifier_(module, len(meta.classes), meta.dropout)
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:

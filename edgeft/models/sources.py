@@ -90,5 +90,5 @@ def create_with_notes(config: ModelConfig, weights: Path | None, classes: Sequen
             note = files.load_(module, files.read(weights), head=head, source=weights.name)
         else:
             note = f"weights: {config.library}'s own, downloaded" if hub else "weights: none, training starts at random"
-        architectures.replace_classifier_(module, len(classes))
+        architectures.replace_classifier_(module, len(classes), config.dropout)
     return Created(architectures.channels_last_(module), (note,))

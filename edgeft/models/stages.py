@@ -53,19 +53,19 @@ def _known(module: nn.Module) -> Groups | None:
             ("head", nn.Sequential(drop, module.classifier)),
         ]
     if isinstance(module, MobileNetV3):
-        top = (getattr(module, name) for name in ("global_pool", "conv_head", "norm_head", "act2", "flatten"))
+        top = (module.get_submodule(name) for name in ("global_pool", "conv_head", "norm_head", "act2", "flatten"))
         return [
-            ("stem", nn.Sequential(module.conv_stem, module.bn1)),
-            *_numbered("blocks", module.blocks),
+            ("stem", nn.Sequential(module.get_submodule("conv_stem"), module.get_submodule("bn1"))),
+            *_numbered("blocks", module.get_submodule("blocks").children()),
             ("top", nn.Sequential(*top)),
             ("head", nn.Sequential(nn.Dropout(module.drop_rate), module.get_submodule("classifier"))),
         ]
     if isinstance(module, TimmResNet):
         return [
-            ("stem", nn.Sequential(module.conv1, module.bn1, module.act1, module.maxpool)),
+            ("stem", nn.Sequential(*(module.get_submodule(name) for name in ("conv1", "bn1", "act1", "maxpool")))),
             *((f"layer{i}", getattr(module, f"layer{i}")) for i in range(1, 4)),
-            ("layer4", nn.Sequential(module.layer4, module.global_pool)),
-            ("head", nn.Sequential(nn.Dropout(float(module.drop_rate)), module.fc)),
+            ("layer4", nn.Sequential(module.get_submodule("layer4"), module.get_submodule("global_pool"))),
+            ("head", nn.Sequential(nn.Dropout(float(module.drop_rate)), module.get_submodule("fc"))),
         ]
     if isinstance(module, TorchvisionResNet):
         return [

@@ -202,7 +202,7 @@ def _leaves_the_process_as_it_was(method: Method, folder: Path) -> None:
             torch.is_grad_enabled(),
             torch.get_default_dtype(),
             torch.get_rng_state().numpy().tobytes(),
-            np.random.get_state()[1].tobytes(),  # type: ignore[index,union-attr] # noqa: NPY002 - the global one is meant
+            np.random.get_state()[1].tobytes(),  # type: ignore[index] # noqa: NPY002 - the global one is meant
         )
 
     before = state()

@@ -24,7 +24,7 @@ NAMES = {
 def model(base: str, dropout: float = 0.3) -> nn.Module:
     library, _, name = base.partition("/")
     module = build(library, name, dropout=dropout, hub=False)
-    replace_classifier_(module, 3)
+    replace_classifier_(module, 3, dropout)
     return module.eval()
 
 

@@ -122,3 +122,13 @@ def test_no_weights_is_said_and_seeded() -> None:
     name = "conv1.0.weight" if "conv1.0.weight" in first.module.state_dict() else "conv1.weight"
     assert torch.equal(first.module.state_dict()[name], second.module.state_dict()[name])
     assert not torch.equal(first.module.state_dict()[name], other.module.state_dict()[name])
+
+
+def test_torchvision_weights_fit_with_and_without_dropout(tmp_path: Path) -> None:
+    source = create(ModelConfig(base="torchvision/resnet18"), None, [str(i) for i in range(1000)], seed=3)
+    path = save(tmp_path / "resnet18.pth", source.state_dict())
+    for dropout in (0.0, 0.5):
+        config = ModelConfig(base="torchvision/resnet18", weights="resnet18.pth", dropout=dropout)
+        made = create_with_notes(config, path, CLASSES, seed=0)
+        assert trunk_equal(made.module.state_dict(), source.state_dict())
+        assert "mapped by name" in made.notes[0]
