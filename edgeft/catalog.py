@@ -16,11 +16,11 @@ from edgeft.core.errors import DeviceError, UsageError
 from edgeft.core.exporter import Exporter
 from edgeft.core.stage import Method
 
-_TRAINING = ("numpy", "pillow", "safetensors", "timm", "torch", "torchvision")
+_TRAINING = ("accelerate", "numpy", "pillow", "safetensors", "timm", "torch", "torchvision")
 _GRAPH = ("numpy", "onnx", "onnx-ir", "onnxruntime")
 
 METHODS: tuple[Method, ...] = (
-    Method("data", "images", "edgeft.data.config:DataConfig", "edgeft.data.stage:run", 1, ("numpy", "pillow")),
+    Method("data", "images", "edgeft.data.config:DataConfig", "edgeft.data.stage:run", 1, ("numpy", "pillow", "scipy")),
     Method("finetune", "full", "edgeft.finetune.config:FullConfig", "edgeft.finetune.full:run", 1, _TRAINING),
     Method("finetune", "frozen", "edgeft.finetune.config:FrozenConfig", "edgeft.finetune.frozen:run", 1, _TRAINING),
     Method("finetune", "gradual", "edgeft.finetune.config:GradualConfig", "edgeft.finetune.gradual:run", 1, _TRAINING),

@@ -131,12 +131,12 @@ def _read(entries: Mapping[str, Entry], recipe: Recipe) -> dict[str, Any]:
     places = {
         "data": entries["data"].folder / "dataset.json",
         "candidates": entries["compress"].folder / "candidates.json",
-        "choice": entries["choose"].folder / "choice.json",
         "lint": entries["lower"].folder / target / "lint.json",
         "verify": entries["verify"].folder / "verify.json",
         "history": entries["finetune"].folder / "history.json",
     }
-    return {name: json.loads(path.read_bytes()) for name, path in places.items()}
+    choice = json.loads((entries["choose"].folder / "choice.json").read_bytes()) | entries["choose"].timings
+    return {"choice": choice, **{name: json.loads(path.read_bytes()) for name, path in places.items()}}
 
 
 def _versions(listed: tuple[Stage, ...]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 Among the candidates that hold the margin on validation, float is the one to beat: another ships only if the whole
 interval of its latency ratio is below 1, so that the artifact is never slower than float; of several such, the fastest.
+The folder holds the choice alone; what was timed stands beside it, so that choosing the same again changes nothing below.
 """
 
 import io
@@ -43,15 +44,18 @@ def run(ctx: Context, inputs: Inputs, config: ChooseConfig) -> StageResult:
         raise DataError(f"{inputs['compress']}: candidates.json has no {FP32} candidate", hint="run the build again")
     holding = [name for name, item in by_name.items() if name == FP32 or item["validation"]["holds_margin"]]
     files = {name: inputs["compress"] / by_name[name]["file"] for name in holding}
-    timings = _timed(ctx, files, inputs["data"], config) if len(files) > 1 else {}
-    chosen, reason = _decide(timings, by_name, config)
+    if config.rounds == 0:
+        chosen = min(holding, key=lambda name: by_name[name]["size_bytes"])
+        timings, reason = {}, f"{chosen} ships because it is the smallest that may; nothing was timed (rounds: 0)"
+    else:
+        timings = _timed(ctx, files, inputs["data"], config) if len(files) > 1 else {}
+        chosen, reason = _decide(timings, by_name, config)
     write_atomic(ctx.folder / "model.onnx", files[chosen].read_bytes())
-    latency = {name: _latency_json(runs) for name, runs in timings.items()}
-    choice: dict[str, Json] = {"schema": 1, "chosen": chosen, "reason": reason, "latency": dict(latency)}
+    choice: dict[str, Json] = {"schema": 1, "chosen": chosen}
     write_atomic(ctx.folder / "choice.json", json.dumps(choice, indent=1) + "\n")
     notes = [f"{name} loses too much on validation to be chosen" for name in by_name if name not in holding]
-    medians: dict[str, Json] = {f"{name}_median_ms": found["median_ms"] for name, found in latency.items()}
-    return StageResult(ctx.folder, {"chosen": chosen}, tuple(notes), medians)
+    latency: dict[str, Json] = {name: _latency_json(runs) for name, runs in timings.items()}
+    return StageResult(ctx.folder, {"chosen": chosen}, tuple(notes), {"reason": reason, "latency": latency})
 
 
 def _timed(ctx: Context, files: Mapping[str, Path], data: Path, config: ChooseConfig) -> "dict[str, list[Timing]]":

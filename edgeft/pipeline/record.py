@@ -34,7 +34,7 @@ class RunRecord:
         stages: the stages as they ran.
         data: dataset.json of the data stage.
         candidates: candidates.json of the compress stage.
-        choice: choice.json of the choose stage.
+        choice: choice.json of the choose stage, with the reason and what was timed.
         lint: lint.json of the lower stage.
         verify: verify.json of the verify stage.
         latency: the ABBA comparison, or None where it was left out.

@@ -28,7 +28,10 @@ def candidates(folder: Path, **holds: bool) -> Path:
         path.parent.mkdir(parents=True)
         path.write_bytes(name.encode())
         file = path.relative_to(folder).as_posix()
-        listed.append({"name": name, "precision": name, "file": file, "validation": {"holds_margin": hold}})
+        size = {"fp32": 16, "int8": 5}.get(name, 6)
+        listed.append(
+            {"name": name, "precision": name, "file": file, "size_bytes": size, "validation": {"holds_margin": hold}}
+        )
     (folder / "candidates.json").write_text(json.dumps({"schema": 1, "candidates": listed}))
     return folder
 
@@ -63,13 +66,13 @@ def test_the_clearly_faster_candidate_ships(
     folder = candidates(tmp_path / "c", fp32=True, int8=True)
     result = run(context, {"compress": folder, "data": tiny_data}, ChooseConfig(rounds=5))
     found = choice(context)
-    assert found["chosen"] == "int8"
-    assert "times as long as fp32" in str(found["reason"])
+    assert found == {"schema": 1, "chosen": "int8"}
+    assert "times as long as fp32" in str(result.timings["reason"])
     assert (context.folder / "model.onnx").read_bytes() == b"int8"
     order = [Path(request.model).parent.name for request in asked]
     assert order == ["fp32", "int8", "int8", "fp32"] * 5
     assert result.measurements == {"chosen": "int8"}
-    assert set(result.timings) == {"fp32_median_ms", "int8_median_ms"}
+    assert set(result.timings["latency"]) == {"fp32", "int8"}
     rows = [json.loads(line) for line in (tiny_data / "rows.jsonl").read_text().splitlines()]
     stored = np.load(tiny_data / "pixels.npy")
     validation = {stored[row["index"]].tobytes() for row in rows if row["split"] == "val"}
@@ -82,9 +85,9 @@ def test_without_a_clear_gain_float_ships(
 ) -> None:
     machine(noise, fp32=10.0, int8=int8)
     folder = candidates(tmp_path / "c", fp32=True, int8=True)
-    run(context, {"compress": folder, "data": tiny_data}, ChooseConfig(rounds=5))
+    result = run(context, {"compress": folder, "data": tiny_data}, ChooseConfig(rounds=5))
     assert choice(context)["chosen"] == "fp32"
-    assert "nothing that holds" in str(choice(context)["reason"])
+    assert "nothing that holds" in str(result.timings["reason"])
 
 
 def test_the_fastest_of_several_ships(context: Context, tmp_path: Path, tiny_data: Path, machine: Callable) -> None:
@@ -102,9 +105,19 @@ def test_what_breaks_the_margin_is_not_even_timed(
     folder = candidates(tmp_path / "c", fp32=True, int8=False)
     result = run(context, {"compress": folder, "data": tiny_data}, ChooseConfig())
     assert choice(context)["chosen"] == "fp32"
-    assert "no other candidate holds the margin of 2 pp accuracy" in str(choice(context)["reason"])
+    assert "no other candidate holds the margin of 2 pp accuracy" in str(result.timings["reason"])
     assert asked == []
     assert result.notes == ("int8 loses too much on validation to be chosen",)
+
+
+def test_without_rounds_the_smallest_that_may_ships_and_nothing_is_timed(
+    context: Context, tmp_path: Path, tiny_data: Path, machine: Callable
+) -> None:
+    asked = machine(fp32=1.0, int8=10.0, mixed=10.0)
+    folder = candidates(tmp_path / "c", fp32=True, int8=False, mixed=True)
+    run(context, {"compress": folder, "data": tiny_data}, ChooseConfig(rounds=0))
+    assert choice(context)["chosen"] == "mixed"
+    assert asked == []
 
 
 def test_float_must_be_among_the_candidates(context: Context, tmp_path: Path, tiny_data: Path) -> None:
