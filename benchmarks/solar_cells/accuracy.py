@@ -1,8 +1,8 @@
-"""Accuracy of the solar-cell sample over splits: three block folds, and three random 75/25 splits as in the paper.
+"""Accuracy of the solar-cell sample: three block folds, and three random 75/25 splits as in the paper.
 
-The recipe is samples/solar_cells/recipe.yaml as it stands; only the split changes. Deitsch et al. 2019 report 88.4 % for
-an end-to-end CNN on a random 75/25 split; here a tenth of the 75 % is held out as validation data (checkpoint, choice of
-candidate), so the model learns from fewer images than theirs did.
+The recipe is samples/solar_cells/recipe.yaml as it stands; only the split changes. Deitsch et al. 2019 report 88.4 %
+for an end-to-end CNN on a random 75/25 split; here a tenth of the 75 % is held out as validation data (checkpoint, choice
+of candidate), so the model learns from fewer images than theirs did.
 
     python benchmarks/solar_cells/accuracy.py            # resumable: a finished split is reused
     python benchmarks/solar_cells/accuracy.py --collect  # only print what is there
@@ -74,13 +74,12 @@ def _table(rows: list[dict[str, Any]]) -> str:
     lines = ["| split | n | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
     for kind in ("blocks", "random"):
         of_kind = [row for row in rows if row["split"].startswith(kind)]
-        for row in of_kind:
-            lines.append(f"| {row['split']} | {row['n']} | " + " | ".join(f"{row[c]:.4f}" for c in columns) + " |")
+        lines += [
+            f"| {row['split']} | {row['n']} | " + " | ".join(f"{row[c]:.4f}" for c in columns) + " |" for row in of_kind
+        ]
         if len(of_kind) > 1:
-            spread = [
-                f"**{statistics.mean(row[c] for row in of_kind):.4f}** ± {statistics.stdev(row[c] for row in of_kind):.4f}"
-                for c in columns
-            ]
+            series = [[row[c] for row in of_kind] for c in columns]
+            spread = [f"**{statistics.mean(values):.4f}** ± {statistics.stdev(values):.4f}" for values in series]
             lines.append(f"| **{kind}, mean ± sd of {len(of_kind)}** | | " + " | ".join(spread) + " |")
     return "\n".join(lines) + "\n"
 

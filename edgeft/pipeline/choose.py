@@ -1,8 +1,9 @@
 """The choose stage: which candidate ships on this device. Reads validation results and pixels; never test.
 
 Among the candidates that hold the margin on validation, float is the one to beat: another ships only if the whole
-interval of its latency ratio is below 1, so that the artifact is never slower than float; of several such, the fastest.
-The folder holds the choice alone; what was timed stands beside it, so that choosing the same again changes nothing below.
+interval of its latency ratio is below 1, so that the artifact is never slower than float; of several such, the
+fastest. The folder holds the choice alone; what was timed stands beside it, so that choosing the same again changes
+nothing below.
 """
 
 import io

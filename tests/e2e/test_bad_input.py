@@ -1,4 +1,4 @@
-"""What a newcomer gets wrong: each mistake ends in one message that names the thing, and an exit code that says whose it is."""
+"""What a newcomer gets wrong: one message that names the thing, and an exit code that says whose fault it is."""
 
 import shutil
 import subprocess
@@ -143,9 +143,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = shutil.which("mount")
-    if mount is None or subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=1m", "none", disk], check=False, capture_output=True
-    ).returncode:
+    if (
+        mount is None
+        or subprocess.run(
+            [mount, "-t", "tmpfs", "-o", "size=1m", "none", disk], check=False, capture_output=True
+        ).returncode
+    ):
         pytest.skip("mounting a small tmpfs needs root")
     yield disk
     subprocess.run(["umount", disk], check=True)

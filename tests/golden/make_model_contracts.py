@@ -1,4 +1,7 @@
-"""Write edgeft/models/contracts.json from the installed timm and torchvision: `python tests/golden/make_model_contracts.py`."""
+"""Write edgeft/models/contracts.json from the installed timm and torchvision.
+
+python tests/golden/make_model_contracts.py
+"""
 
 import json
 from pathlib import Path
