@@ -1,8 +1,8 @@
 """Accuracy of the solar-cell sample: three block folds, and three random 75/25 splits as in the paper.
 
 The recipe is samples/solar_cells/recipe.yaml as it stands; only the split changes. Deitsch et al. 2019 report 88.4 %
-for an end-to-end CNN on a random 75/25 split; here a tenth of the 75 % is held out as validation data (checkpoint, choice
-of candidate), so the model learns from fewer images than theirs did.
+for an end-to-end CNN on a random 75/25 split; here a tenth of the 75 % is held out as validation data (checkpoint,
+choice of candidate), so the model learns from fewer images than theirs did.
 
     python benchmarks/solar_cells/accuracy.py            # resumable: a finished split is reused
     python benchmarks/solar_cells/accuracy.py --collect  # only print what is there
