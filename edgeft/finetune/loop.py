@@ -7,6 +7,7 @@ rest. One optimizer step sees `accumulate` batches, each weighted by its share o
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from edgeft.data.dataset import Dataset
 from edgeft.finetune import evaluate, objectives, optimizers, sampling
 from edgeft.finetune.config import TrainConfig
 from edgeft.finetune.feeds import Feed
+from edgeft.finetune.kernels import FastKernels
 from edgeft.finetune.sampling import Rows
 from edgeft.finetune.schedules import progress, schedule
 from edgeft.finetune.state import Cursor, Weights, load_state_, save_state
@@ -92,6 +94,8 @@ class Loop:
         parameters = optimizers.parameter_groups(groups, rates, config.weight_decay)
         plain = optimizers.optimizer(config.optimizer, parameters, config.momentum, accelerate.device)
         self._optimizer = accelerate.prepare_optimizer(plain)
+        plain_cpu = accelerate.device.type == "cpu" and config.precision == "fp32"
+        self._kernels: AbstractContextManager[object] = FastKernels() if plain_cpu else nullcontext()
         self._best: Weights = {}
         self._saved = time.monotonic()
         self._images = 0
@@ -172,7 +176,7 @@ class Loop:
             number = step * self._config.accumulate + part
             torch.manual_seed(sampling.epoch_seed(self._ctx.seed, "dropout", epoch, number))
             inputs, labels = feed.train(batch, epoch, number), self._labels[batch].to(self._accelerate.device)
-            with self._accelerate.autocast():
+            with self._accelerate.autocast(), self._kernels:
                 logits: Tensor = layers(inputs)
             loss = self._objective(logits, labels) * (len(batch) / len(rows))
             value = float(loss.detach())
