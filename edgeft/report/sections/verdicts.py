@@ -101,8 +101,8 @@ def _size(record: View) -> Markup:
 
 def gates(record: View) -> Markup:
     """Return one card for each gate, those that did not pass first."""
-    order = {Verdict.FAIL: 0, Verdict.INCONCLUSIVE: 1}
-    found = sorted(record.views("gates"), key=lambda gate: order.get(gate.text("verdict"), 2))  # type: ignore[call-overload]
+    order: dict[str | None, int] = {Verdict.FAIL: 0, Verdict.INCONCLUSIVE: 1}
+    found = sorted(record.views("gates"), key=lambda gate: order.get(gate.text("verdict"), 2))
     if not found:
         return section(
             "gates",
