@@ -5,11 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
-
 from edgeft.core.errors import UsageError
 from edgeft.core.events import Message
-from edgeft.core.seeds import derive_seed
 from edgeft.core.stage import Context, Inputs, Json, StageResult
 from edgeft.data.audit.counts import Counts, certifiable_margin, class_counts, count
 from edgeft.data.audit.duplicates import (
@@ -23,12 +20,12 @@ from edgeft.data.audit.finding import MAX_ITEMS, Finding
 from edgeft.data.audit.quarantine import Quarantined, quarantine, quarantine_finding
 from edgeft.data.audit.resolution import resolution
 from edgeft.data.audit.shift import class_shift, picture_shift
-from edgeft.data.classes import check_ok_class, freeze_classes
 from edgeft.data.config import DataConfig, InputConfig
 from edgeft.data.dataset import SCHEMA, Row, Split
 from edgeft.data.decode import ImageFacts, read_images
-from edgeft.data.partition import SPLITS, check_every_class, partition
-from edgeft.data.sources.rows import SourceRow, read_rows, read_table
+from edgeft.data.divide import divide
+from edgeft.data.partition import SPLITS, check_every_class
+from edgeft.data.sources.rows import SourceRow
 from edgeft.data.writing import keep_rows_, write_header, write_rows
 from edgeft.runtime.preprocess import InputContract
 
@@ -78,20 +75,13 @@ def run(ctx: Context, inputs: Inputs, config: DataConfig) -> StageResult:
         DeviceError: the disk is full, or a library for the table's format is missing.
     """
     started = time.perf_counter()
-    root = inputs["images"]
     contract = input_contract(config.input)
-    table = read_table(inputs["source"], delimiter=config.delimiter, names=config.columns.names)
-    rows = read_rows(table, root, config.columns)
-    classes = freeze_classes(rows, config.classes)
-    check_ok_class(config.ok_class, classes)
-    division = partition(rows, classes, config.split)
-    chosen = limited(rows, division.splits, config)
-    selected = Selection(
-        tuple(range(len(chosen))), tuple(rows[i] for i in chosen), tuple(division.splits[i] for i in chosen)
-    )
+    divided = divide(inputs, config)
+    classes = divided.classes
+    selected = Selection(tuple(range(len(divided.rows))), divided.rows, divided.splits)
     target = ctx.folder / "pixels.npy"
     decode_started = time.perf_counter()
-    facts = read_images(root, selected.paths, contract, target, threads=ctx.threads, emit=ctx.emit)
+    facts = read_images(inputs["images"], selected.paths, contract, target, threads=ctx.threads, emit=ctx.emit)
     decode_seconds = time.perf_counter() - decode_started
     out = quarantine(facts.failures, selected.paths, selected.splits)
     selected, facts = _without(selected, facts, facts.failures)
@@ -101,9 +91,9 @@ def run(ctx: Context, inputs: Inputs, config: DataConfig) -> StageResult:
     keep_rows_(target, selected.at)
     counts = count(selected.splits, selected.labels, classes, SPLITS)
     findings = [
-        *division.findings,
-        *_source_findings(table.ignored, config.limit),
-        quarantine_finding(out, len(chosen)),
+        *divided.findings,
+        *_source_findings(divided.ignored, config.limit),
+        quarantine_finding(out, len(divided.rows)),
         *copies,
         *_picture_findings(selected, facts, counts, contract),
     ]
@@ -129,21 +119,6 @@ def input_contract(config: InputConfig | None) -> InputContract:
     if config is None:
         raise UsageError("data.input is missing", hint="it comes from the model: give the recipe a model block")
     return InputContract(**config.model_dump())
-
-
-def limited(rows: Sequence[SourceRow], splits: Sequence[str], config: DataConfig) -> list[int]:
-    """Return the positions that `config.limit` leaves, ascending: the same ones for the same seed."""
-    if config.limit is None:
-        return list(range(len(rows)))
-    rng = np.random.default_rng(derive_seed(config.split.seed, "limit"))
-    taken: dict[tuple[str, str], int] = {}
-    chosen = []
-    for i in rng.permutation(len(rows)).tolist():
-        key = (splits[i], rows[i].label)
-        taken[key] = taken.get(key, 0) + 1
-        if taken[key] <= config.limit:
-            chosen.append(i)
-    return sorted(chosen)
 
 
 def _without(selected: Selection, facts: ImageFacts, gone: Iterable[int]) -> tuple[Selection, ImageFacts]:

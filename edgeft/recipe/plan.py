@@ -15,6 +15,8 @@ from edgeft.recipe.resolve import Resolved, Resolver, source_digests
 from edgeft.recipe.stages import Stage, stages
 
 _CERTIFIABLE = "edgeft.verify.power:certifiable_margin_pp"
+_DATA_CONFIG = "edgeft.data.config:DataConfig"
+_TEST_IMAGES = "edgeft.data.divide:count_test_images"
 DISCORDANCES = (0.01, 0.02)
 """Shares of changed decisions that a good and an ordinary int8 model show."""
 
@@ -64,7 +66,8 @@ class Plan:
     Args:
         rows: the stages in order, then latency and bundle.
         recipe: the recipe with every default filled in.
-        certifiable: what the test split can show; None until `data` has run.
+        certifiable: what the test split can show; before `data` has run, from the table alone; None where even that
+            is not known.
         seconds: estimated time; None where a stage that would run never ran here.
     """
 
@@ -164,10 +167,13 @@ def _distance(parts: Components, config: Mapping[str, Json]) -> int:
 
 
 def _certifiable(recipe: Recipe, data: Resolved) -> Certifiable | None:
-    if data.entry is None:
+    if data.entry is not None:
+        counts = json.loads((data.entry.folder / "dataset.json").read_bytes())["counts"]
+        n = sum(counts.get("test", {}).values())
+    elif data.stage.method.config == _DATA_CONFIG:
+        n = catalog.resolve(_TEST_IMAGES)(data.stage.sources, data.stage.config)
+    else:
         return None
-    counts = json.loads((data.entry.folder / "dataset.json").read_bytes())["counts"]
-    n = sum(counts.get("test", {}).values())
     if n == 0:
         return None
     margin = catalog.resolve(_CERTIFIABLE)

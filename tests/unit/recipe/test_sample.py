@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from edgeft.core.store import Store
 from edgeft.recipe.load import load_recipe
+from edgeft.recipe.plan import make_plan
 
 SAMPLES = sorted((Path(__file__).parents[3] / "samples").glob("*/recipe.yaml"))
 
@@ -15,3 +17,12 @@ def test_a_sample_recipe_is_accepted(path: Path, smoke: bool) -> None:  # noqa: 
     recipe = load_recipe(path, smoke=smoke)
     assert recipe.bundle.name == path.parent.name.replace("_", "-")
     assert recipe.smoke is smoke
+
+
+def test_before_anything_ran_the_plan_tells_what_the_solar_cells_can_certify(tmp_path: Path) -> None:
+    (recipe,) = [path for path in SAMPLES if path.parent.name == "solar_cells"]
+    plan = make_plan(load_recipe(recipe), Store(tmp_path / "cache"))
+    assert plan.certifiable is not None
+    assert plan.certifiable.n == 512  # 16 of 82 blocks of 32 cells
+    assert plan.certifiable.asked_pp >= plan.certifiable.margins_pp["0.02"]
+    assert not (tmp_path / "cache").exists()

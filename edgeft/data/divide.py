@@ -1,0 +1,82 @@
+"""From a table or folder to rows with classes and splits, before any image is opened: what `plan` can already tell."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgeft.core.seeds import derive_seed
+from edgeft.data.audit.finding import Finding
+from edgeft.data.classes import check_ok_class, freeze_classes
+from edgeft.data.config import DataConfig
+from edgeft.data.partition import partition
+from edgeft.data.sources.rows import SourceRow, read_rows, read_table
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """The rows that a recipe takes, in the source's order.
+
+    Args:
+        rows: the rows.
+        splits: the split of each.
+        classes: in frozen order.
+        findings: what the division has to say.
+        ignored: files that are no images.
+    """
+
+    rows: tuple[SourceRow, ...]
+    splits: tuple[str, ...]
+    classes: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    ignored: tuple[str, ...]
+
+
+def divide(inputs: Mapping[str, Path], config: DataConfig) -> Divided:
+    """Read, name and divide the rows of `inputs["source"]`, whose images lie below `inputs["images"]`.
+
+    Raises:
+        DataError: the source cannot be used; the message names the file, row, class or split.
+        UsageError: an expression's syntax is wrong.
+        DeviceError: a library for the table's format is missing.
+    """
+    table = read_table(inputs["source"], delimiter=config.delimiter, names=config.columns.names)
+    rows = read_rows(table, inputs["images"], config.columns)
+    classes = freeze_classes(rows, config.classes)
+    check_ok_class(config.ok_class, classes)
+    division = partition(rows, classes, config.split)
+    chosen = limited(rows, division.splits, config)
+    return Divided(
+        tuple(rows[i] for i in chosen),
+        tuple(division.splits[i] for i in chosen),
+        tuple(classes),
+        tuple(division.findings),
+        tuple(table.ignored),
+    )
+
+
+def count_test_images(inputs: Mapping[str, Path], config: DataConfig) -> int:
+    """Return how many images the test split will have, unless the audit drops some.
+
+    Raises:
+        DataError: as `divide`.
+        UsageError: as `divide`.
+        DeviceError: as `divide`.
+    """
+    return divide(inputs, config).splits.count("test")
+
+
+def limited(rows: Sequence[SourceRow], splits: Sequence[str], config: DataConfig) -> list[int]:
+    """Return the positions that `config.limit` leaves, ascending: the same ones for the same seed."""
+    if config.limit is None:
+        return list(range(len(rows)))
+    rng = np.random.default_rng(derive_seed(config.split.seed, "limit"))
+    taken: dict[tuple[str, str], int] = {}
+    chosen = []
+    for i in rng.permutation(len(rows)).tolist():
+        key = (splits[i], rows[i].label)
+        taken[key] = taken.get(key, 0) + 1
+        if taken[key] <= config.limit:
+            chosen.append(i)
+    return sorted(chosen)
