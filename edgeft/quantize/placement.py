@@ -47,7 +47,8 @@ class OpRule:
 
     Args:
         op_type: ONNX operator of the default domain.
-        activations: indices of the inputs that need a DQ when they are not constant; empty means all inputs (Concat).
+        activations: indices of the inputs that must come from a DQ; empty means all inputs (Concat). A float constant
+            among them keeps the operator in float.
         output: what happens to its first output.
         weight: index of the constant weight input; None for operators without weights.
         weight_axis: axis of the weight that holds the output channels: the axis of per-channel scales.
