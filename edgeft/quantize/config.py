@@ -14,7 +14,7 @@ class CompressConfig(Config):
     """`int8`: static uint8 activations and int8 weights; `fp32`: leave the graph as it is."""
     method: Literal["auto", "minmax", "mse", "gptq"] = "auto"
     """`minmax`: extremes as ranges; `mse`: ranges that cost least; both with pair-safe scales and corrected biases.
-    `gptq`: `mse` with closed-form rounding. `auto`: the best known of these, now `gptq`."""
+    `gptq`: `mse` with weights that follow the float graph and closed-form rounding. `auto`: the best, now `gptq`."""
     calib_images: PositiveInt = 256
     """Training images that set the ranges of activations."""
     bias_images: NonNegativeInt = 96

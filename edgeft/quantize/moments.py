@@ -5,6 +5,7 @@ For outputs y = W x + b the error of integer weights W' on the same inputs split
     E[(W' x - W x)^2] = (e^T mean)^2 + e^T cov e        e = W' - W
 
 The shift is what bias correction removes, so rounding minimises the spread alone: the covariance, not the raw moment.
+Where the float graph's inputs x_f are at hand too, cov(x_f, x) tells how to make up for what earlier layers lost.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeft.quantize.affine import AffineParams, Doubles, Integers
+from edgeft.quantize.affine import AffineParams, Doubles, Floats, Integers
 from edgeft.quantize.layout import WeightLayout, patches
 
 POSITIONS = 16_384
@@ -26,10 +27,12 @@ class InputMoments:
     Args:
         mean: float64 [G, K], over every position.
         covariance: float64 [G, K, K], over evenly spaced positions.
+        cross: float64 [G, K, K], cov(x_f, x) with the float graph's inputs at the same positions, or None.
     """
 
     mean: Doubles
     covariance: Doubles
+    cross: Doubles | None = None
 
 
 class MomentAccumulator:
@@ -50,20 +53,24 @@ class MomentAccumulator:
         self._count = 0
         self._first: Doubles | None = None
         self._second: Doubles | None = None
+        self._real_first: Doubles | None = None
+        self._cross: Doubles | None = None
         self._sampled = 0
 
-    def add(self, q: Integers) -> None:
-        """Add a chunk of integer inputs, [N, C, H, W] or [N, ..., I]."""
+    def add(self, q: Integers, real: Floats | None = None) -> None:
+        """Add integer inputs, [N, C, H, W] or [N, ..., I], and the float graph's inputs for the same images."""
         total, positions = position_sums(q, self._layout, self._zero_point)
-        self._sum = total if self._sum is None else self._sum + total
+        self._sum = _added(self._sum, total)
         self._count += positions
         chosen = evenly_spaced(positions, self._per_image * len(q))
         x = patches(q, self._layout, self._zero_point, chosen).astype(np.float32) - np.float32(self._zero_point)
-        first = x.sum(axis=1, dtype=np.float64)
-        second = np.matmul(x.transpose(0, 2, 1), x).astype(np.float64)
-        self._first = first if self._first is None else self._first + first
-        self._second = second if self._second is None else self._second + second
+        self._first = _added(self._first, x.sum(axis=1, dtype=np.float64))
+        self._second = _added(self._second, np.matmul(x.transpose(0, 2, 1), x).astype(np.float64))
         self._sampled += x.shape[1]
+        if real is not None:
+            y = patches(real, self._layout, 0.0, chosen).astype(np.float32)
+            self._real_first = _added(self._real_first, y.sum(axis=1, dtype=np.float64))
+            self._cross = _added(self._cross, np.matmul(y.transpose(0, 2, 1), x).astype(np.float64))
 
     def result(self) -> InputMoments:
         """Return the moments of everything added."""
@@ -72,7 +79,15 @@ class MomentAccumulator:
             raise ValueError(message)
         mean = self._first / self._sampled
         covariance = self._second / self._sampled - mean[:, :, None] * mean[:, None, :]
-        return InputMoments(self._sum / self._count * self._scale, covariance * self._scale**2)
+        cross = None
+        if self._cross is not None and self._real_first is not None:
+            real_mean = self._real_first / self._sampled
+            cross = (self._cross / self._sampled - real_mean[:, :, None] * mean[:, None, :]) * self._scale
+        return InputMoments(self._sum / self._count * self._scale, covariance * self._scale**2, cross)
+
+
+def _added(total: Doubles | None, part: Doubles) -> Doubles:
+    return part if total is None else total + part
 
 
 def evenly_spaced(count: int, wanted: int) -> NDArray[np.int64]:

@@ -1,10 +1,12 @@
-"""The quantized prefix: everything before one operator, run once, in order, on integers.
+"""A graph's prefix: everything before one operator, run once, in order.
 
-Only tensors that later operators still read are kept, as integers, so a sweep over all layers costs one forward pass
-and holds a few feature maps: at most about 1.6 MB an image for a 224 pixel mobile net.
+Only tensors that later operators still read are kept, so a sweep over all layers costs one forward pass and holds a few
+feature maps: integers as they are (at most about 1.6 MB an image for a 224 pixel mobile net), floats in half precision,
+whose rounding is far below that of 8 bits (at most about 3.2 MB an image).
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -13,12 +15,12 @@ from edgeft.quantize.affine import Integers
 from edgeft.quantize.calibration import Execution, Pixels, make_session
 
 
-class QuantizedPrefix:
-    """Advances through a Q/DQ graph, from one integer tensor to the next.
+class Prefix:
+    """Advances through a graph, from one tensor to the next.
 
     Args:
-        model: the Q/DQ graph; its weights up to the tensor asked for must be final.
-        targets: the integer tensors that will be asked for, in order.
+        model: the graph; its weights up to the tensor asked for must be final.
+        targets: the tensors that will be asked for, in order.
         pixels: uint8 [N, ...], what the graph takes.
         execution: threads and batch.
     """
@@ -30,7 +32,7 @@ class QuantizedPrefix:
         self._live: dict[ir.Value, Integers] = {model.graph.inputs[0]: pixels}
 
     def advance(self, target: ir.Value) -> Integers:
-        """Return the integers of `target` [N, ...]; targets must be asked for in the order given."""
+        """Return `target` [N, ...]; targets must be asked for in the order given."""
         if target not in self._live:
             self._live[target] = self._compute(target)
         self._remaining.remove(target)
@@ -49,11 +51,17 @@ class QuantizedPrefix:
         graph = ir.convenience.extract(self._model.graph, list(sources), [target])
         model = ir.Model(graph, ir_version=self._model.ir_version)
         session = make_session(model, self._execution.threads)
-        parts = []
+        result: Integers | None = None
+        done = 0
         for chunk in zip(*(self.chunks(self._live[source]) for source in sources), strict=True):
-            feeds = {str(source.name): np.ascontiguousarray(part) for source, part in zip(sources, chunk, strict=True)}
-            parts.append(session.run(None, feeds)[0])
-        return np.concatenate(parts)
+            feeds = {str(source.name): _fed(part) for source, part in zip(sources, chunk, strict=True)}
+            part = session.run(None, feeds)[0]
+            if result is None:
+                result = np.empty((len(self._live[sources[0]]), *part.shape[1:]), _kept_as(part.dtype))
+            limit = np.finfo(np.float16).max
+            result[done : done + len(part)] = np.clip(part, -limit, limit) if result.dtype == np.float16 else part
+            done += len(part)
+        return np.empty(0) if result is None else result
 
     def _boundary(self, targets: Sequence[ir.Value]) -> list[ir.Value]:
         """Return the live tensors from which all of `targets` can be computed."""
@@ -71,3 +79,11 @@ class QuantizedPrefix:
             elif producer is not None:
                 stack.extend(source for source in producer.inputs if source is not None)
         return list(found)
+
+
+def _kept_as(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(np.float16) if dtype == np.float32 else dtype
+
+
+def _fed(part: Integers) -> Integers:
+    return np.ascontiguousarray(part, np.float32 if part.dtype == np.float16 else part.dtype)

@@ -40,8 +40,9 @@ class StaticMethod:
 
     @property
     def label(self) -> str:
-        """What was done, e.g. "mse+pair_safe+gptq+bias_correction"."""
+        """What was done, e.g. "mse+pair_safe+float_target+gptq+bias_correction"."""
         parts = ["mse" if self.mse_ranges else "minmax", "pair_safe"]
+        parts += ["float_target"] if self.weights.follow_float else []
         parts += ["gptq"] if self.weights.gptq else []
         parts += ["bias_correction"] if self.weights.correct_bias else []
         return "+".join(parts)
@@ -71,7 +72,8 @@ def static_method(name: str, bias_images: int) -> StaticMethod:
         name: auto, minmax, mse or gptq.
         bias_images: images of the quantized prefix; 0 corrects no bias (weights still see some images).
     """
-    weights = WeightMethod(search=True, gptq=name in {"auto", "gptq"}, correct_bias=bias_images > 0)
+    closed_form = name in {"auto", "gptq"}
+    weights = WeightMethod(follow_float=closed_form, gptq=closed_form, correct_bias=bias_images > 0)
     return StaticMethod(name != "minmax", weights, bias_images or _FEWEST_MOMENT_IMAGES)
 
 
@@ -101,6 +103,7 @@ def quantize_static(
     execution = execution or Execution()
     model = ir.from_proto(float_model)
     ShapeInferencePass()(model)
+    untouched = model.clone()
     plan = make_plan(model, placement)
     prefix = pixels[: method.prefix_images]
     means = {str(op.node.outputs[0].name): (1 if op.node.op_type == "Conv" else -1) for op in plan.weighted}
@@ -116,7 +119,16 @@ def quantize_static(
     params = activation_params(plan, placement, statistics, mse=method.mse_ranges)
     insert_activations_(model, plan, params)
     sweep = quantize_weights_(
-        model, plan, placement, params, statistics.means, prefix, method=method.weights, execution=execution, emit=emit
+        model,
+        untouched,
+        plan,
+        placement,
+        params,
+        statistics.means,
+        prefix,
+        method=method.weights,
+        execution=execution,
+        emit=emit,
     )
     RemoveUnusedNodesPass()(model)
     proto = ir.to_proto(model)

@@ -3,11 +3,13 @@
 For each operator, with inputs x_q as the integer graph computes them and the float graph's mean output m on the same
 images:
 
-    W_q = argmin  e^T cov(x_q) e            (scale search under the pair rule, then GPTQ)
+    W'  = W cov(x_f, x_q) cov(x_q)^-1       (the weights that make W' x_q follow W x_f, x_f the float graph's inputs)
+    W_q = argmin  e^T cov(x_q) e            (e = W_q - W'; scale search under the pair rule, then GPTQ)
     b   = m - W_q mean(x_q)                 (the operator's mean output is the float one again)
 
-mean(x_q) and cov(x_q) are sums over inputs, so no float pass and no second integer pass is needed: the whole sweep runs
-every layer once. Source: Nagel et al. 2019, section 4.2, applied sequentially; rules of design in docs/quantization.md.
+All are sums over inputs, so no layer runs twice: the sweep costs one integer and one float pass over its images.
+Sources: Nagel et al. 2019, section 4.2 (bias correction), applied sequentially; Li et al. 2025 (GPTAQ: asymmetric
+calibration); docs/quantization.md.
 """
 
 from collections.abc import Mapping
@@ -26,7 +28,8 @@ from edgeft.quantize.moments import InputMoments, MomentAccumulator
 from edgeft.quantize.pair_rule import unsafe_pairs
 from edgeft.quantize.placement import Placement
 from edgeft.quantize.plan import IntegerOp, Plan, constant
-from edgeft.quantize.prefix import QuantizedPrefix
+from edgeft.quantize.prefix import Prefix
+from edgeft.quantize.target import follow_float
 from edgeft.quantize.weights import BIAS_LIMIT, scale_floor, search_scales
 
 
@@ -36,11 +39,13 @@ class WeightMethod:
 
     Args:
         search: search the scale of each channel; else qmax = 127.
+        follow_float: move the weights so that outputs follow the float graph's in spite of quantized inputs.
         gptq: pass rounding errors on to later columns.
         correct_bias: restore the float mean of every output channel.
     """
 
     search: bool = True
+    follow_float: bool = True
     gptq: bool = True
     correct_bias: bool = True
 
@@ -60,6 +65,7 @@ class Sweep:
 
 def quantize_weights_(  # noqa: PLR0913 - one sweep, every argument is a different thing
     model: ir.Model,
+    float_model: ir.Model,
     plan: Plan,
     placement: Placement,
     params: Mapping[str, AffineParams],
@@ -74,6 +80,7 @@ def quantize_weights_(  # noqa: PLR0913 - one sweep, every argument is a differe
 
     Args:
         model: the graph with activation Q/DQ inserted; changed in place.
+        float_model: the graph as it was before.
         plan: made from this very model object.
         placement: of the target.
         params: activation parameters by tensor.
@@ -84,16 +91,23 @@ def quantize_weights_(  # noqa: PLR0913 - one sweep, every argument is a differe
         emit: where progress goes.
     """
     inputs = [_integer_input(op) for op in plan.weighted]
-    prefix = QuantizedPrefix(model, inputs, pixels, execution)
+    prefix = Prefix(model, inputs, pixels, execution)
+    float_inputs = _named(float_model, [str(op.inputs[0].name) for op in plan.weighted])
+    float_prefix = Prefix(float_model, float_inputs, pixels, execution)
     unsafe = 0
     uncorrected = []
-    for done, (op, source) in enumerate(zip(plan.weighted, inputs, strict=True), start=1):
+    for done, (op, source, float_source) in enumerate(zip(plan.weighted, inputs, float_inputs, strict=True), start=1):
         layout = layout_of(op)
         tensor = str(op.inputs[0].name)
         input_params = source_params(model, plan, tensor, params)
         moments = MomentAccumulator(layout, input_params, len(pixels))
-        for chunk in prefix.chunks(prefix.advance(source)):
-            moments.add(chunk)
+        chunks = prefix.chunks(prefix.advance(source))
+        if method.follow_float:
+            for chunk, real in zip(chunks, float_prefix.chunks(float_prefix.advance(float_source)), strict=True):
+                moments.add(chunk, real)
+        else:
+            for chunk in chunks:
+                moments.add(chunk)
         mean = float_means[str(op.node.outputs[0].name)] if method.correct_bias else None
         if method.correct_bias and op.rule.bias is None:
             uncorrected.append(op.name)
@@ -138,6 +152,8 @@ def choose_weight(
     """
     weight = constant(op.node.inputs[op.rule.weight or 0])
     matrix = layout.to_matrix(np.asarray(weight)).astype(np.float64)
+    if moments.cross is not None:
+        matrix = follow_float(matrix, moments.covariance, moments.cross)
     bias = _float_bias(op, layout.channels)
     if float_mean is not None and op.rule.bias is not None:
         bias = float_mean - _mean_output(matrix, moments)
@@ -166,6 +182,11 @@ def _integer_input(op: IntegerOp) -> ir.Value:
         message = f"{op.name} is not fed by a DequantizeLinear"
         raise ValueError(message)
     return source
+
+
+def _named(model: ir.Model, names: list[str]) -> list[ir.Value]:
+    values = {str(value.name): value for node in model.graph for value in node.outputs}
+    return [values[name] if name in values else model.graph.inputs[0] for name in names]
 
 
 def _float_bias(op: IntegerOp, channels: int) -> Doubles:

@@ -145,5 +145,5 @@ def test_skips_are_reported(net: onnx.ModelProto, pixels: Callable[..., np.ndarr
 
 def test_labels_say_what_was_done() -> None:
     assert static_method("minmax", 96).label == "minmax+pair_safe+bias_correction"
-    assert static_method("auto", 96).label == "mse+pair_safe+gptq+bias_correction"
+    assert static_method("auto", 96).label == "mse+pair_safe+float_target+gptq+bias_correction"
     assert static_method("mse", 0).label == "mse+pair_safe"
