@@ -76,13 +76,13 @@ class _Depthwise(Function):
     """A depthwise convolution whose weight gradient is `depthwise_weight_gradient`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: list[int], padding: list[int]) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: list[int], padding: list[int]) -> Tensor:  # noqa: ANN401 - torch gives its context no type
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding = stride, padding
         return torch.conv2d(x, weight, None, stride, padding, 1, len(weight))
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # noqa: ANN401
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # noqa: ANN401 - torch gives its context no type
         x, weight = ctx.saved_tensors
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
@@ -98,7 +98,7 @@ class _ClampInPlace(Function):
     """Clamp in place and keep only the result."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:  # noqa: ANN401 - torch gives its context no type
         x.clamp_(low, high)
         ctx.mark_dirty(x)
         ctx.save_for_backward(x)
@@ -106,7 +106,7 @@ class _ClampInPlace(Function):
         return x
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401 - torch gives its context no type
         (y,) = ctx.saved_tensors
         return torch.ops.aten.hardtanh_backward(grads[0], y, *ctx.bounds), None, None
 

@@ -78,7 +78,8 @@ def quantize(x: Floats, params: AffineParams) -> Integers:
     limits = np.iinfo(params.dtype.value)
     scale = params.along(params.scale, x.ndim)
     zero_point = params.along(params.zero_point, x.ndim).astype(np.float32)
-    q = np.rint(x.astype(np.float32, copy=False) / scale) + zero_point
+    with np.errstate(over="ignore"):  # far outside the range of a tiny scale: infinity, which saturates as it should
+        q = np.rint(x.astype(np.float32, copy=False) / scale) + zero_point
     return np.clip(q, limits.min, limits.max).astype(params.dtype.value)
 
 

@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 PATCHED = """
-import sys, time
+import signal, sys, time
 import edgeft.recipe.load
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with SIGINT ignored
 
 def load_recipe(*arguments, **options):
     print("loading", file=sys.stderr, flush=True)
@@ -36,7 +38,10 @@ def test_sigint_ends_a_build_with_130_and_says_how_to_resume() -> None:
     assert process.stderr is not None
     assert process.stderr.readline() == "loading\n"
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    try:
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "`edgeft build 'my cells' --json` resumes" in err
