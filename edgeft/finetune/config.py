@@ -90,7 +90,7 @@ class CachedConfig(TrainConfig):
     views: PositiveInt = 1
     """Cached views per image: the first is the image itself, the others are augmented; epochs take turns."""
     engine: Literal["auto", "torch", "onnxruntime"] = "auto"
-    """What computes the frozen layers; `auto` takes onnxruntime where its start-up pays (see features.py)."""
+    """What computes the frozen layers; `auto` takes onnxruntime where its export pays (engines.py)."""
 
 
 class FrozenConfig(CachedConfig):

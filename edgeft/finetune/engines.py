@@ -1,8 +1,8 @@
 """What runs the frozen layers: torch, or onnxruntime on the exported layers.
 
 onnxruntime folds BatchNorm, fuses activations and is some 2.5 times as fast here (EfficientNet-Lite0, 224 px, 2 cores:
-96 against 36 images/s), but the export costs as much as torch needs for a few hundred images. The choice is made by
-the number of images, never by a clock: a result must not depend on how busy the machine was.
+96 against 36 images/s), but the export costs as much as torch needs for a few hundred such images. The choice is made
+by the amount of arithmetic, never by a clock: a result must not depend on how busy the machine was.
 """
 
 import warnings
@@ -20,15 +20,34 @@ from edgeft.runtime.preprocess import InputContract
 Engine: TypeAlias = Callable[[Tensor], Tensor]
 """uint8 [N, 3, H, W] -> the frozen layers' output, float32 [N, ...]."""
 
-ONNXRUNTIME_PAYS_FROM = 600
-"""Images above which the export (about 8 s) is won back: n (1/36 - 1/96) s > 8 s gives n > 460."""
+ONNXRUNTIME_PAYS_FROM = 200 * 10**9
+"""Multiply-adds above which the export (about 8 s) is won back: Lite0's 0.39e9 an image, n (1/36 - 1/96) s > 8 s."""
 
 
-def choose(engine: str, images: int, device: torch.device) -> str:
-    """Return "torch" or "onnxruntime"; `auto` takes onnxruntime on CPU from `ONNXRUNTIME_PAYS_FROM` images."""
+def choose(engine: str, multiply_adds: int, device: torch.device) -> str:
+    """Return "torch" or "onnxruntime"; `auto` takes onnxruntime on CPU from `ONNXRUNTIME_PAYS_FROM` multiply-adds."""
     if engine != "auto":
         return engine
-    return "onnxruntime" if device.type == "cpu" and images >= ONNXRUNTIME_PAYS_FROM else "torch"
+    return "onnxruntime" if device.type == "cpu" and multiply_adds >= ONNXRUNTIME_PAYS_FROM else "torch"
+
+
+def multiply_adds(layers: nn.Module, contract: InputContract, device: torch.device) -> int:
+    """Return the multiply-adds of the convolutions and linear layers of `layers` for one image."""
+    total = 0
+
+    def count(layer: nn.Module, _: object, output: Tensor) -> None:
+        nonlocal total
+        total += output.numel() * layer.get_parameter("weight")[0].numel()
+
+    counted = [layer for layer in layers.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in counted]
+    try:
+        with torch.inference_mode():
+            layers.eval()(torch.zeros(1, 3, contract.height, contract.width, device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total
 
 
 def torch_engine(layers: nn.Module, contract: InputContract, device: torch.device) -> Engine:

@@ -54,6 +54,7 @@ def training_process(seed: int, threads: int, *, deterministic: bool = True) -> 
             torch.use_deterministic_algorithms(before[1], warn_only=before[2])
             torch.utils.deterministic.fill_uninitialized_memory = before[3]  # type: ignore[attr-defined] # as above
             cudnn.benchmark = before[4]
+            release_heap()
 
 
 def accelerator(device: str, precision: str) -> Accelerator:
@@ -75,6 +76,12 @@ def keep_heap() -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     mallopt.argtypes, mallopt.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
     return bool(mallopt(_M_MMAP_THRESHOLD, _MMAP_ABOVE)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIM))
+
+
+def release_heap() -> None:
+    """Give what `keep_heap` kept back to the kernel, for the stages that follow in this process (glibc only)."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak_memory_bytes() -> int:

@@ -43,8 +43,8 @@ def base_cache(opened: Session, config: CachedConfig, boundary: int, images: int
         images: how many forward passes are expected.
     """
     ctx, device = opened.ctx, opened.accelerate.device
-    name = engines.choose(config.engine, images, device)
     layers = chain(opened.groups[:boundary])
+    name = engines.choose(config.engine, images * engines.multiply_adds(layers, opened.data.input, device), device)
     views = PixelViews(opened)
     engine: engines.Engine | None = None
 
