@@ -16,7 +16,7 @@ from edgeft.core.errors import DeviceError, UsageError
 from edgeft.core.exporter import Exporter
 from edgeft.core.stage import Method
 
-_TRAINING = ("accelerate", "numpy", "pillow", "safetensors", "timm", "torch", "torchvision")
+_TRAINING = ("accelerate", "numpy", "onnxruntime", "pillow", "safetensors", "timm", "torch", "torchvision")
 _GRAPH = ("numpy", "onnx", "onnx-ir", "onnxruntime")
 
 METHODS: tuple[Method, ...] = (
