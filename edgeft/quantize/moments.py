@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from edgeft.quantize.affine import AffineParams, Doubles, Floats, Integers
 from edgeft.quantize.layout import WeightLayout, patches
 
-POSITIONS = 16_384
-"""Output positions that enter the covariance; the mean is over all of them."""
+POSITIONS_PER_PRODUCT, FEWEST_POSITIONS, MOST_POSITIONS = 32, 2048, 16_384
+"""How many output positions enter a covariance of K products; the mean is over all positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,9 @@ class MomentAccumulator:
         self._layout = layout
         self._scale = float(params.scale)
         self._zero_point = int(params.zero_point)
-        self._per_image = max(1, POSITIONS // images)
+        products = int(np.prod(layout.shape)) // layout.channels
+        positions = min(max(POSITIONS_PER_PRODUCT * products, FEWEST_POSITIONS), MOST_POSITIONS)
+        self._per_image = -(-positions // images)
         self._sum: Doubles | None = None
         self._count = 0
         self._first: Doubles | None = None

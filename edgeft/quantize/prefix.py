@@ -6,13 +6,14 @@ whose rounding is far below that of 8 bits (at most about 3.2 MB an image).
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from edgeft.quantize.affine import Integers
 from edgeft.quantize.calibration import Execution, Pixels, make_session
+
+_LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
 class Prefix:
@@ -49,17 +50,17 @@ class Prefix:
     def _compute(self, target: ir.Value) -> Integers:
         sources = self._boundary([target])
         graph = ir.convenience.extract(self._model.graph, list(sources), [target])
+        _keep_halves_(graph)
         model = ir.Model(graph, ir_version=self._model.ir_version)
         session = make_session(model, self._execution.threads)
         result: Integers | None = None
         done = 0
         for chunk in zip(*(self.chunks(self._live[source]) for source in sources), strict=True):
-            feeds = {str(source.name): _fed(part) for source, part in zip(sources, chunk, strict=True)}
+            feeds = {f.name: np.ascontiguousarray(part) for f, part in zip(session.get_inputs(), chunk, strict=True)}
             part = session.run(None, feeds)[0]
             if result is None:
-                result = np.empty((len(self._live[sources[0]]), *part.shape[1:]), _kept_as(part.dtype))
-            limit = np.finfo(np.float16).max
-            result[done : done + len(part)] = np.clip(part, -limit, limit) if result.dtype == np.float16 else part
+                result = np.empty((len(self._live[sources[0]]), *part.shape[1:]), part.dtype)
+            result[done : done + len(part)] = part
             done += len(part)
         return np.empty(0) if result is None else result
 
@@ -81,9 +82,24 @@ class Prefix:
         return list(found)
 
 
-def _kept_as(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return np.dtype(np.float16) if dtype == np.float32 else dtype
-
-
-def _fed(part: Integers) -> Integers:
-    return np.ascontiguousarray(part, np.float32 if part.dtype == np.float16 else part.dtype)
+def _keep_halves_(graph: ir.Graph) -> None:
+    """Make the float inputs and outputs of `graph` float16; what exceeds half's range saturates."""
+    limits = []
+    for name, bound in (("half::low", -_LARGEST_HALF), ("half::high", _LARGEST_HALF)):
+        limits.append(ir.Value(name=name, const_value=ir.tensor(np.float32(bound), name=name)))
+    for index, value in enumerate(graph.inputs):
+        if value.dtype == ir.DataType.FLOAT:
+            half = ir.Value(name=f"{value.name}::half", shape=value.shape, type=ir.TensorType(ir.DataType.FLOAT16))
+            cast = ir.node("Cast", [half], {"to": ir.DataType.FLOAT})
+            value.replace_all_uses_with(cast.outputs[0])
+            graph.inputs[index] = half
+            graph.insert_before(graph[0], [cast])
+    for index, value in enumerate(graph.outputs):
+        if value.dtype == ir.DataType.FLOAT:
+            for limit in limits:
+                graph.register_initializer(limit)
+            clip = ir.node("Clip", [value, *limits])
+            cast = ir.node("Cast", [clip.outputs[0]], {"to": ir.DataType.FLOAT16})
+            cast.outputs[0].dtype = ir.DataType.FLOAT16
+            graph.extend([clip, cast])
+            graph.outputs[index] = cast.outputs[0]

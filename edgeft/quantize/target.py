@@ -13,8 +13,8 @@ import numpy as np
 from edgeft.quantize.affine import Doubles
 
 DAMPING = 0.3
-"""Added to cov(x), relative to its mean diagonal. Solar cells, 96 images: 0.05 and 0.3 gave logit errors .080 and .077
-where W itself gave .121."""
+"""Added to cov(x), relative to its mean diagonal. Flat: on two solar-cell nets and 96 images 0.3 and 1 gave logit
+errors .118, .126 and .055, .054; W itself gave .153 on the first."""
 
 
 def follow_float(matrix: Doubles, covariance: Doubles, cross: Doubles) -> Doubles:
