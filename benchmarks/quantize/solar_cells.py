@@ -52,7 +52,6 @@ def peer(graph: Path, pixels: np.ndarray, *, reduce_range: bool) -> onnx.ModelPr
             quant_format=ort_quantization.QuantFormat.QDQ,
             per_channel=True,
             reduce_range=reduce_range,
-            op_types_to_quantize=["Conv", "Gemm", "Add", "GlobalAveragePool", "Clip", "Relu", "MaxPool", "Flatten"],
         )
         return onnx.load(out)
 
@@ -79,6 +78,7 @@ def main() -> None:
     parser.add_argument("--bias", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", help="variants whose name holds this text")
     args = parser.parse_args()
     data = Dataset.open(args.data)
     float_model = onnx.load(args.graph)
@@ -100,6 +100,8 @@ def main() -> None:
     found = []
     print(f"{len(rows)} images, fp32 accuracy {(expected.argmax(1) == labels).mean():.4f}")
     for name, run in runs.items():
+        if args.only and args.only not in name:
+            continue
         start, cpu = time.perf_counter(), time.process_time()
         model = run()
         seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
