@@ -1,7 +1,7 @@
 """`frozen` against a plain PyTorch loop: 10 epochs of a new head on EfficientNet-Lite0, solar cells at 224 px.
 
-    python benchmarks/finetune/solar_cells_data.py /tmp/cells
-    python benchmarks/finetune/frozen_vs_plain.py /tmp/cells --rounds 1
+    python benchmarks/finetune/solar_cells_data.py cells
+    python benchmarks/finetune/frozen_vs_plain.py cells --rounds 1
 
 The plain loop: backbone in eval mode under no_grad, channels_last, images already decoded, fresh augmentation in each
 epoch, validation once at the end. `frozen` validates after every epoch. Each arm is a fresh process, in turns; the

@@ -1,7 +1,7 @@
 """Training speed of `full` against a plain channels_last loop and transformers' Trainer: Lite0, batch 32, 224 px.
 
-    python benchmarks/finetune/solar_cells_data.py /tmp/cells
-    python benchmarks/finetune/full_vs_plain_and_trainer.py /tmp/cells --rounds 3
+    python benchmarks/finetune/solar_cells_data.py cells
+    python benchmarks/finetune/full_vs_plain_and_trainer.py cells --rounds 3
 
 No augmentation in any arm: this measures the step. Each arm is a fresh process, in turns (ABC CBA ...); `--steps`
 optimizer steps are timed after `--warmup`. Prints one JSON line per arm and round, then the ratios of the medians.

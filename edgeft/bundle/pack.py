@@ -78,7 +78,7 @@ def pack(out: Path, parts: Parts) -> Manifest:
         DataError: a raw image that belongs into the golden vectors cannot be read.
         OSError: the disk is full or the folder cannot be written; what stood there is untouched.
     """
-    _refuse_strangers(out)
+    refuse_strangers(out)
     contents, evidence = _contents(parts)
     values = seal(_manifest(parts, contents, evidence))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -98,8 +98,12 @@ def pack(out: Path, parts: Parts) -> Manifest:
     return manifest
 
 
-def _refuse_strangers(out: Path) -> None:
-    """Refuse to replace what is not a bundle: the folder is removed whole."""
+def refuse_strangers(out: Path) -> None:
+    """Refuse to replace what is not a bundle: the folder is removed whole.
+
+    Raises:
+        UsageError: `out` is a file or a link, or holds what is no part of a bundle.
+    """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise UsageError(f"{out}: exists and is no folder", hint="choose another --out")
     strangers = sorted(path.name for path in out.iterdir() if path.name not in FILES) if out.is_dir() else []

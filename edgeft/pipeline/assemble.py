@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeft.core.errors import UsageError
 from edgeft.core.record import Gate
 from edgeft.core.stage import Json
 from edgeft.core.store import Entry
@@ -13,24 +12,6 @@ from edgeft.pipeline.record import RunRecord
 from edgeft.recipe.model import Recipe
 
 _ARM_NUMBERS = ("median_ms", "p50", "p90", "p99", "load_ms", "first_ms", "peak_rss_bytes", "samples")
-
-
-def refuse_taken(out: Path) -> None:
-    """Refuse, before any work is done, a bundle folder that holds something else.
-
-    Raises:
-        UsageError: `out` is a file, or holds what is no part of a bundle.
-    """
-    from edgeft.bundle.pack import FILES
-
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} exists and is no folder", hint="choose another folder with --out")
-    strangers = sorted(path.name for path in out.iterdir() if path.name not in FILES) if out.is_dir() else []
-    if strangers:
-        raise UsageError(
-            f"{out} holds {strangers[0]!r}, which is no part of a bundle, and would be replaced whole",
-            hint="choose another folder with --out, or empty that one",
-        )
 
 
 def assemble(record: RunRecord, entries: Mapping[str, Entry], recipe: Recipe, images: Path, out: Path) -> None:

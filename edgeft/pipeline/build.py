@@ -20,7 +20,7 @@ from edgeft.core.record import Gate, StageRecord
 from edgeft.core.store import Entry, Store
 from edgeft.pipeline import gates as judged
 from edgeft.pipeline import latency as timing
-from edgeft.pipeline.assemble import assemble, lowered_model, refuse_taken
+from edgeft.pipeline.assemble import assemble, lowered_model
 from edgeft.pipeline.record import RunRecord, new_run, write
 from edgeft.pipeline.walk import walk
 from edgeft.recipe.model import Recipe, failed_folder
@@ -53,10 +53,12 @@ def build(
     Raises:
         EdgeftError: a stage failed; its exit code says of what kind. Failed gates are no exception: see the record.
     """
+    from edgeft.bundle.pack import refuse_strangers
+
     began = time.perf_counter()
     run, started = new_run()
     bundle = (out or recipe.bundle_folder).absolute()
-    refuse_taken(bundle)
+    refuse_strangers(bundle)
     require_writable(bundle.parent, purpose="the bundle's folder", option="--out")
     store = Store(cache.absolute())
     store.prepare()

@@ -6,7 +6,7 @@ import pytest
 
 from edgeft import catalog
 
-TOYS = Path(__file__).parents[1] / "pipeline" / "toys"
+TOYS = Path(__file__).parent / "pipeline" / "toys"
 
 
 @pytest.fixture
