@@ -23,7 +23,7 @@ METHODS: tuple[Method, ...] = (
     Method("data", "images", "edgeft.data.config:DataConfig", "edgeft.data.stage:run", 1, ("numpy", "pillow", "scipy")),
     Method("finetune", "full", "edgeft.finetune.config:FullConfig", "edgeft.finetune.full:run", 1, _TRAINING),
     Method("finetune", "frozen", "edgeft.finetune.config:FrozenConfig", "edgeft.finetune.frozen:run", 1, _TRAINING),
-    Method("finetune", "gradual", "edgeft.finetune.config:GradualConfig", "edgeft.finetune.gradual:run", 1, _TRAINING),
+    Method("finetune", "gradual", "edgeft.finetune.config:GradualConfig", "edgeft.finetune.gradual:run", 2, _TRAINING),
     Method(
         "export",
         "onnx",

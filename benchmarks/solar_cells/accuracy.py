@@ -4,6 +4,9 @@ The recipe is samples/solar_cells/recipe.yaml as it stands; only the split chang
 for an end-to-end CNN on a random 75/25 split; here a tenth of the 75 % is held out as validation data (checkpoint,
 choice of candidate), so the model learns from fewer images than theirs did.
 
+The margin is opened wide: 197 validation images cannot certify the recipe's 2 points, and where int8 cannot be
+certified fp32 would ship and int8 would not be measured.
+
     python benchmarks/solar_cells/accuracy.py            # resumable: a finished split is reused
     python benchmarks/solar_cells/accuracy.py --collect  # only print what is there
 
@@ -43,6 +46,7 @@ def _build(name: str, overrides: list[str]) -> None:
     folder = WORK / name.replace(" ", "_")
     command = [sys.executable, "-m", "edgeft", "build", str(RECIPE), "--no-latency", "--json"]
     command += ["--cache", str(WORK / "cache"), "--out", str(folder)]
+    overrides = [*overrides, "verify.accuracy.max_drop_pp=20"]
     command += [word for override in overrides for word in ("--set", override)]
     print(f"{name}: {' '.join(overrides)}", flush=True)
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE)

@@ -26,7 +26,7 @@ Compute: TypeAlias = Callable[[str, int, Rows], Tensor]
 CHUNK = 32
 """Rows per call of `Compute`: fixed, so that a resumed run cuts at the same places."""
 _FLUSH_SECONDS = 5.0
-_MAPS = 4
+MAPS = 4
 """Dimensions of a batch of feature maps."""
 
 
@@ -59,7 +59,7 @@ class ActivationCache:
         """Return float32 [n, ...] for dataset rows `rows` [n], all of `split`, in any order."""
         array = self.prepare(split, view)
         gathered = torch.from_numpy(array[np.searchsorted(self._splits[split], rows)])
-        return gathered.permute(0, 3, 1, 2) if gathered.ndim == _MAPS else gathered
+        return gathered.permute(0, 3, 1, 2) if gathered.ndim == MAPS else gathered
 
     def size_bytes(self) -> int:
         """Return the size of the finished files."""
@@ -102,5 +102,5 @@ class ActivationCache:
 
 
 def _stored(activations: Tensor) -> npt.NDArray[np.float32]:
-    laid_out = activations.permute(0, 2, 3, 1) if activations.ndim == _MAPS else activations
+    laid_out = activations.permute(0, 2, 3, 1) if activations.ndim == MAPS else activations
     return laid_out.detach().cpu().float().numpy()

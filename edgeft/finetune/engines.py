@@ -56,7 +56,7 @@ def torch_engine(layers: nn.Module, contract: InputContract, device: torch.devic
     layers.eval()
 
     def run(pixels: Tensor) -> Tensor:
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference_mode: the layers above may be trained on the output
             output: Tensor = layers(normalize(pixels))
             return output
 

@@ -1,5 +1,7 @@
 """The frozen layers' output for a dataset: which engine computes it, from which views, and where it is kept."""
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -33,8 +35,8 @@ class PixelViews:
         return self._augment(images, generator)
 
 
-def base_cache(opened: Session, config: CachedConfig, boundary: int, images: int) -> tuple[ActivationCache, str]:
-    """Return the cache of the output of the groups below `boundary`, and the name of what computes it.
+def frozen_engine(opened: Session, config: CachedConfig, boundary: int, images: int) -> tuple[engines.Engine, str]:
+    """Return what runs the groups below `boundary`, and its name; it is built at its first call.
 
     Args:
         opened: the model and its data.
@@ -42,25 +44,31 @@ def base_cache(opened: Session, config: CachedConfig, boundary: int, images: int
         boundary: index of the lowest trained group.
         images: how many forward passes are expected.
     """
-    ctx, device = opened.ctx, opened.accelerate.device
+    ctx, device, contract = opened.ctx, opened.accelerate.device, opened.data.input
     layers = chain(opened.groups[:boundary])
-    name = engines.choose(config.engine, images * engines.multiply_adds(layers, opened.data.input, device), device)
+    name = engines.choose(config.engine, images * engines.multiply_adds(layers, contract, device), device)
+
+    @cache
+    def built() -> engines.Engine:  # only when needed: a resumed run may find every activation on disk
+        if name == "onnxruntime":
+            return engines.onnxruntime_engine(layers, contract, ctx.threads, ctx.workspace / f"engine_{boundary}")
+        return engines.torch_engine(layers, contract, device)
+
+    return lambda pixels: built()(pixels), name
+
+
+def base_cache(opened: Session, config: CachedConfig, boundary: int, images: int) -> tuple[ActivationCache, str]:
+    """Return the cache of the output of the groups below `boundary`, and the name of what computes it."""
+    engine, name = frozen_engine(opened, config, boundary, images)
     views = PixelViews(opened)
-    engine: engines.Engine | None = None
 
     def compute(split: str, view: int, rows: Rows) -> Tensor:
-        nonlocal engine
-        if engine is None:  # only now: a resumed run may find everything on disk
-            if name == "onnxruntime":
-                engine = engines.onnxruntime_engine(layers, opened.data.input, ctx.threads, ctx.workspace / "engine")
-            else:
-                engine = engines.torch_engine(layers, opened.data.input, device)
         return engine(views(view if split == "train" else 0, rows))
 
-    return cache(opened, boundary, compute), name
+    return activation_cache(opened, boundary, compute), name
 
 
-def cache(opened: Session, boundary: int, compute: Compute) -> ActivationCache:
+def activation_cache(opened: Session, boundary: int, compute: Compute) -> ActivationCache:
     """Return the cache below `boundary` of the train and val rows, kept in the stage's workspace."""
     splits: dict[str, Rows] = {split: opened.data.indices(split) for split in _SPLITS}
     return ActivationCache(opened.ctx.workspace / f"features_{boundary}", splits, compute, opened.ctx.emit)

@@ -6,9 +6,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from edgeft.finetune.cache import ActivationCache
+from edgeft.finetune.cache import MAPS, ActivationCache
+from edgeft.finetune.engines import Engine
 from edgeft.finetune.sampling import Rows, epoch_seed
 from edgeft.models.pixels import Normalizer, as_tensor
 
@@ -48,39 +49,48 @@ class PixelFeed:
 
     def train(self, rows: Rows, epoch: int, step: int) -> Tensor:
         """Return float32 [n, 3, H, W]."""
-        images = as_tensor(self._pixels[rows])
-        if self._augment is not None:
-            generator = torch.Generator().manual_seed(epoch_seed(self._seed, "augment", epoch, step))
-            images = self._augment(images, generator)
-        return self._normalize(images)
+        return self._normalize(self.augmented(rows, epoch, step))
 
     def evaluate(self, rows: Rows) -> Tensor:
         """Return float32 [n, 3, H, W]."""
-        return self._normalize(as_tensor(self._pixels[rows]))
+        return self._normalize(self.plain(rows))
+
+    def augmented(self, rows: Rows, epoch: int, step: int) -> Tensor:
+        """Return uint8 [n, 3, H, W]; other augmentations in each epoch and step."""
+        images = self.plain(rows)
+        if self._augment is None:
+            return images
+        generator = torch.Generator().manual_seed(epoch_seed(self._seed, "augment", epoch, step))
+        return self._augment(images, generator)
+
+    def plain(self, rows: Rows) -> Tensor:
+        """Return uint8 [n, 3, H, W], the images themselves."""
+        return as_tensor(self._pixels[rows])
 
 
 class PrefixFeed:
     """Frozen layers run anew for every batch, for activations that are too big to keep."""
 
-    def __init__(self, pixels: PixelFeed, layers: nn.Module) -> None:
+    def __init__(self, pixels: PixelFeed, engine: Engine, device: torch.device) -> None:
         self._pixels = pixels
-        self._layers = layers.eval()
+        self._engine = engine
+        self._device = device
 
     def prepare(self, epoch: int) -> None:
         """Do nothing: every batch is computed when it is asked for."""
 
     def train(self, rows: Rows, epoch: int, step: int) -> Tensor:
         """Return float32 [n, ...], the output of the frozen layers for freshly augmented images."""
-        return self._run(self._pixels.train(rows, epoch, step))
+        return self._run(self._pixels.augmented(rows, epoch, step))
 
     def evaluate(self, rows: Rows) -> Tensor:
         """Return float32 [n, ...], the output of the frozen layers for the image itself."""
-        return self._run(self._pixels.evaluate(rows))
+        return self._run(self._pixels.plain(rows))
 
     def _run(self, images: Tensor) -> Tensor:
-        with torch.no_grad():
-            output: Tensor = self._layers(images)
-            return output
+        output = self._engine(images).to(self._device)
+        layout = torch.channels_last if output.ndim == MAPS else torch.contiguous_format
+        return output.contiguous(memory_format=layout)
 
 
 class CachedFeed:

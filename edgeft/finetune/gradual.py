@@ -107,7 +107,9 @@ class _Feeds:
         if phase.boundary == 0:
             return opened.pixel_feed()
         if self._base is None or phase.boundary < self._base:
-            return PrefixFeed(opened.pixel_feed(), chain(opened.groups[: phase.boundary]))
+            images = (phase.last - phase.first) * (len(opened.data.indices("train")) + len(opened.data.indices("val")))
+            engine, _ = features.frozen_engine(opened, self._config, phase.boundary, images)
+            return PrefixFeed(opened.pixel_feed(), engine, opened.accelerate.device)
         if phase.boundary == self._base:
             return features.feed(self._base_cache, opened, self._config)
         self._derived = self._between(self._base, phase.boundary)
@@ -129,7 +131,7 @@ class _Feeds:
                 output: Tensor = layers(source.rows(split, view, rows).to(device))
                 return output
 
-        return features.cache(opened, boundary, compute)
+        return features.activation_cache(opened, boundary, compute)
 
 
 def _row_bytes(opened: Session) -> list[int]:

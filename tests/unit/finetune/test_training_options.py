@@ -63,11 +63,14 @@ def test_gradual_never_touches_its_frozen_groups(tmp_path: Path, data: Path) -> 
     assert changed == {"layer3", "layer4", "fc"}
 
 
-def test_gradual_caches_what_it_would_compute_anew(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
+def test_gradual_caches_what_it_would_compute_anew(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
     settings: dict[str, Json] = {"epochs": 4, "groups_per_release": 1, "frozen_groups": 2}
     cached = run(GRADUAL, tmp_path / "cached", data, settings)
     monkeypatch.setattr("edgeft.finetune.gradual._MIB", 0)
-    anew = run(GRADUAL, tmp_path / "anew", data, settings)
+    anew = run(GRADUAL, tmp_path / "anew", data, {**settings, "engine": engine})
     assert any("cached up to layer1" in note for note in cached.notes)
     assert any("not cached" in note for note in anew.notes)
     for name, tensor in weights(anew).items():
