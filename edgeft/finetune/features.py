@@ -54,7 +54,10 @@ def frozen_engine(opened: Session, config: CachedConfig, boundary: int, images: 
             return engines.onnxruntime_engine(layers, contract, ctx.threads, ctx.workspace / f"engine_{boundary}")
         return engines.torch_engine(layers, contract, device)
 
-    return lambda pixels: built()(pixels), name
+    def engine(pixels: Tensor) -> Tensor:
+        return built()(pixels)
+
+    return engine, name
 
 
 def base_cache(opened: Session, config: CachedConfig, boundary: int, images: int) -> tuple[ActivationCache, str]:
