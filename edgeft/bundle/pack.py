@@ -1,8 +1,6 @@
 """Assembles a bundle: model, golden vectors, licences and evidence, under one manifest; whole or not at all."""
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,11 +9,12 @@ from typing import Any, Final
 import numpy as np
 
 from edgeft.bundle import golden as vectors
+from edgeft.bundle import swap
 from edgeft.bundle.licenses import License, licenses_markdown
-from edgeft.bundle.swap import replace_folder
-from edgeft.core.atomic import fsync_folder, write_atomic
+from edgeft.bundle.swap import new_folder
+from edgeft.core.atomic import write_atomic
 from edgeft.core.digest import sha256_bytes
-from edgeft.core.errors import DataError, UsageError
+from edgeft.core.errors import DataError
 from edgeft.core.record import Gate
 from edgeft.core.stage import Json
 from edgeft.runtime import manifest as names
@@ -81,20 +80,10 @@ def pack(out: Path, parts: Parts) -> Manifest:
     refuse_strangers(out)
     contents, evidence = _contents(parts)
     values = seal(_manifest(parts, contents, evidence))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    for left in out.parent.glob(f".{out.name}.*.tmp"):  # by a build that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    try:
-        temporary.mkdir()
+    with new_folder(out) as folder:
         for name, data in {**contents, **evidence, names.NAME: manifest_bytes(values)}.items():
-            write_atomic(temporary / name, data)
-        fsync_folder(temporary)
-        manifest, _ = read_files(temporary)  # what a device would say of it
-        replace_folder(temporary, out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+            write_atomic(folder / name, data)
+        manifest, _ = read_files(folder)  # what a device would say of it
     return manifest
 
 
@@ -104,14 +93,7 @@ def refuse_strangers(out: Path) -> None:
     Raises:
         UsageError: `out` is a file or a link, or holds what is no part of a bundle.
     """
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise UsageError(f"{out}: exists and is no folder", hint="choose another --out")
-    strangers = sorted(path.name for path in out.iterdir() if path.name not in FILES) if out.is_dir() else []
-    if strangers:
-        raise UsageError(
-            f"{out}: holds {strangers[0]!r}, which is no part of a bundle, and would be replaced whole",
-            hint="choose another --out, or empty that folder",
-        )
+    swap.refuse_strangers(out, FILES, "a bundle")
 
 
 def _contents(parts: Parts) -> tuple[dict[str, bytes], dict[str, bytes]]:

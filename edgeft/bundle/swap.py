@@ -8,12 +8,57 @@ import ctypes
 import os
 import shutil
 import sys
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from edgeft.core.atomic import fsync_folder
+from edgeft.core.errors import UsageError
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+
+
+@contextmanager
+def new_folder(place: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `place` that takes its place when the block ends, and vanishes when it raises.
+
+    Raises:
+        OSError: the disk is full or the parent cannot be written; what stood at `place` is untouched.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    for left in place.parent.glob(f".{place.name}.*.tmp"):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        yield temporary
+        fsync_folder(temporary)
+        replace_folder(temporary, place)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def refuse_strangers(out: Path, known: Container[str], what: str) -> None:
+    """Refuse to replace a folder that holds anything but `known` names: it is removed whole.
+
+    Args:
+        out: where something is about to be written.
+        known: names that an earlier run may have left there.
+        what: what such a folder is, e.g. "a bundle".
+
+    Raises:
+        UsageError: `out` is a file or a link, or holds a stranger.
+    """
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise UsageError(f"{out}: exists and is no folder", hint="choose another --out")
+    strangers = sorted(path.name for path in out.iterdir() if path.name not in known) if out.is_dir() else []
+    if strangers:
+        raise UsageError(
+            f"{out}: holds {strangers[0]!r}, which is no part of {what}, and would be replaced whole",
+            hint="choose another --out, or empty that folder",
+        )
 
 
 def replace_folder(new: Path, place: Path) -> None:

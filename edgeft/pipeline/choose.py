@@ -22,8 +22,9 @@ from edgeft.pipeline.stage_configs import ChooseConfig
 
 if TYPE_CHECKING:
     from edgeft.runtime.worker import Timing
+    from edgeft.verify.latency import Ratio
 
-__all__ = ["ChooseConfig", "run"]
+__all__ = ["ChooseConfig", "decide", "run", "smallest"]
 
 FP32 = "fp32"
 _IMAGES = 16
@@ -46,11 +47,12 @@ def run(ctx: Context, inputs: Inputs, config: ChooseConfig) -> StageResult:
     holding = [name for name, item in by_name.items() if name == FP32 or item["validation"]["holds_margin"]]
     files = {name: inputs["compress"] / by_name[name]["file"] for name in holding}
     if config.rounds == 0:
-        chosen = min(holding, key=lambda name: by_name[name]["size_bytes"])
-        timings, reason = {}, f"{chosen} ships because it is the smallest that may; nothing was timed (rounds: 0)"
+        timings = {}
+        chosen, reason = smallest({name: by_name[name]["size_bytes"] for name in holding}, "rounds: 0")
     else:
         timings = _timed(ctx, files, inputs["data"], config) if len(files) > 1 else {}
-        chosen, reason = _decide(timings, by_name, config)
+        margin = f"the margin of {config.max_drop_pp:g} pp {config.metric} on validation"
+        chosen, reason = decide(_ratios(timings), margin, alone=len(by_name) == 1)
     write_atomic(ctx.folder / "model.onnx", files[chosen].read_bytes())
     choice: dict[str, Json] = {"schema": 1, "chosen": chosen}
     write_atomic(ctx.folder / "choice.json", json.dumps(choice, indent=1) + "\n")
@@ -79,14 +81,41 @@ def _timed(ctx: Context, files: Mapping[str, Path], data: Path, config: ChooseCo
     return runs
 
 
-def _decide(
-    timings: "Mapping[str, Sequence[Timing]]", by_name: Mapping[str, dict[str, Any]], config: ChooseConfig
-) -> tuple[str, str]:
-    """Return the chosen candidate and why."""
-    margin = f"the margin of {config.max_drop_pp:g} pp {config.metric} on validation"
-    if not timings:
-        why = "it is the only candidate" if len(by_name) == 1 else f"no other candidate holds {margin}"
+def decide(ratios: "Mapping[str, Ratio]", margin: str, *, alone: bool) -> tuple[str, str]:
+    """Return the candidate that ships, and why: fp32 unless another is clearly faster.
+
+    Args:
+        ratios: latency over fp32's of every other candidate that may ship.
+        margin: what those candidates hold, in words; "" where accuracy was not measured.
+        alone: whether fp32 is the only candidate there is.
+    """
+    which = f" that holds {margin}" if margin else ""
+    if not ratios:
+        why = "it is the only candidate" if alone else f"no other candidate holds {margin}"
         return FP32, f"{FP32} ships because {why}"
+    faster = {name: found for name, found in ratios.items() if found.high < 1}
+    if not faster:
+        tried = ", ".join(
+            f"{name} {found.value:.2f} ({found.low:.2f} to {found.high:.2f})" for name, found in ratios.items()
+        )
+        return FP32, f"{FP32} ships because nothing{which} is clearly faster; latency ratios: {tried}"
+    best = min(faster, key=lambda name: faster[name].value)
+    found = faster[best]
+    holds = f"holds {margin} and " if margin else ""
+    return best, (
+        f"{best} ships because it {holds}takes {found.value:.2f} times as long as {FP32} "
+        f"({found.low:.2f} to {found.high:.2f} over {found.rounds} rounds)"
+    )
+
+
+def smallest(sizes: Mapping[str, int], why_untimed: str) -> tuple[str, str]:
+    """Return the smallest of the candidates that may ship, by size in bytes, and the reason."""
+    chosen = min(sizes, key=lambda name: sizes[name])
+    return chosen, f"{chosen} ships because it is the smallest that may; nothing was timed ({why_untimed})"
+
+
+def _ratios(timings: "Mapping[str, Sequence[Timing]]") -> "dict[str, Ratio]":
+    """Return the latency ratio to fp32 of every other candidate."""
     import numpy as np
 
     from edgeft.verify.latency import ratio
@@ -94,19 +123,7 @@ def _decide(
     medians = {
         name: np.array([median(one.samples_ms) for one in runs]).reshape(-1, 2) for name, runs in timings.items()
     }
-    ratios = {name: ratio(medians[FP32], of) for name, of in medians.items() if name != FP32}
-    faster = {name: found for name, found in ratios.items() if found.high < 1}
-    if not faster:
-        tried = ", ".join(
-            f"{name} {found.value:.2f} ({found.low:.2f} to {found.high:.2f})" for name, found in ratios.items()
-        )
-        return FP32, f"{FP32} ships because nothing that holds {margin} is clearly faster; latency ratios: {tried}"
-    best = min(faster, key=lambda name: faster[name].value)
-    found = faster[best]
-    return best, (
-        f"{best} ships because it holds {margin} and takes {found.value:.2f} times as long as {FP32} "
-        f"({found.low:.2f} to {found.high:.2f} over {found.rounds} rounds)"
-    )
+    return {name: ratio(medians[FP32], of) for name, of in medians.items() if name != FP32}
 
 
 def _latency_json(runs: "Sequence[Timing]") -> dict[str, Any]:

@@ -1,5 +1,6 @@
-"""What a candidate is worth on validation: its metric, its paired drop from float, how often the two agree."""
+"""What a candidate is worth on data: how far it is from float, and where there are labels, what it loses."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +14,13 @@ from edgeft.graph.taps import with_outputs
 from edgeft.quantize.affine import Floats, QuantizationError
 from edgeft.quantize.calibration import Execution, Pixels
 from edgeft.quantize.plan import Skip
-from edgeft.quantize.temperature import fit_temperature, softmax
+from edgeft.quantize.temperature import softmax
 from edgeft.verify.accuracy import metric_interval, metric_value
+from edgeft.verify.numerics import error_summary, sqnr_db
 from edgeft.verify.paired import paired_difference
 
 LOGITS = "logits"
+_MATRIX_RANK = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,8 @@ class Candidate:
     Args:
         name: "fp32" or "int8".
         model: its graph, with the fitted temperature.
-        temperature: fitted on validation through this graph.
-        validation: numbers on the validation split.
+        temperature: fitted through this graph; None where the graph has none.
+        validation: numbers on the data that candidates are compared on.
         unsafe_pairs: of its weights.
         skips: operators left in float.
         method: how it was made.
@@ -45,7 +48,7 @@ class Candidate:
 
     name: str
     model: onnx.ModelProto
-    temperature: float
+    temperature: float | None
     validation: dict[str, Json]
     unsafe_pairs: int
     skips: tuple[Skip, ...]
@@ -53,57 +56,94 @@ class Candidate:
 
 
 def logits_of(
-    model: onnx.ModelProto, pixels: Pixels, execution: Execution, emit: EventSink = ignore, task: str = "validate"
+    model: onnx.ModelProto,
+    inputs: Pixels,
+    execution: Execution,
+    emit: EventSink = ignore,
+    task: str = "validate",
+    *,
+    tensor: str = LOGITS,
 ) -> Floats:
-    """Return the tensor `logits` of `model` for `pixels` uint8 [N, H, W, 3]: float32 [N, K].
+    """Return `tensor` of `model` for `inputs`, float32 [N, ...]; for `logits` that is [N, K].
+
+    Args:
+        model: a graph with one input.
+        inputs: [N, ...] in the type that the graph takes; read a batch at a time.
+        execution: threads and batch.
+        emit: where progress goes.
+        task: what progress calls it.
+        tensor: an inner tensor or an output of the graph.
 
     Raises:
-        QuantizationError: the graph has no tensor of that name, or the pixels do not fit.
+        QuantizationError: the graph has no tensor of that name.
     """
-    if not any(LOGITS in node.output for node in model.graph.node):
-        raise QuantizationError(f"the graph has no tensor {LOGITS!r}", hint="export it with edgeft")
+    if not any(tensor in node.output for node in model.graph.node):
+        raise QuantizationError(f"the graph has no tensor {tensor!r}", hint="export it with edgeft")
     name = model.graph.input[0].name
-    session = open_session(with_outputs(model, [LOGITS]), execution.threads)
+    session = open_session(with_outputs(model, [tensor]), execution.threads)
     parts = []
-    for start in range(0, len(pixels), execution.batch):
-        chunk = np.ascontiguousarray(pixels[start : start + execution.batch])
-        parts.append(session.run([LOGITS], {name: chunk})[0])
-        emit(Progress(task, min(start + execution.batch, len(pixels)), len(pixels)))
+    for start in range(0, len(inputs), execution.batch):
+        chunk = np.ascontiguousarray(inputs[start : start + execution.batch])
+        parts.append(session.run([tensor], {name: chunk})[0])
+        emit(Progress(task, min(start + execution.batch, len(inputs)), len(inputs)))
     return np.concatenate(parts).astype(np.float32, copy=False)
 
 
+def output_error(values: Floats, float_values: Floats) -> dict[str, Json]:
+    """Return how far a candidate's outputs are from the float graph's: n, agreement, mean error, SQNR.
+
+    Agreement is the share of rows with the same largest entry; null where the outputs are no [N, K] with K > 1. The
+    SQNR is null where the outputs are equal.
+
+    Args:
+        values: float32 [N, ...] of the candidate.
+        float_values: float32 [N, ...] of the float graph on the same data.
+
+    Raises:
+        DataError: a value is NaN or infinite.
+    """
+    decides = values.ndim == _MATRIX_RANK and values.shape[1] > 1
+    sqnr = sqnr_db(float_values, values)
+    return {
+        "n": len(values),
+        "agreement": float((values.argmax(axis=1) == float_values.argmax(axis=1)).mean()) if decides else None,
+        "mean_abs_logit_error": error_summary(float_values, values).mean_abs,
+        "sqnr_db": sqnr if math.isfinite(sqnr) else None,
+    }
+
+
 def judge(
-    logits: Floats, float_logits: Floats, float_temperature: float, labels: NDArray[np.int64], bar: Bar
-) -> tuple[float, dict[str, Json]]:
-    """Return the temperature of a candidate and its validation block.
+    logits: Floats, float_logits: Floats, labels: NDArray[np.int64], bar: Bar, temperatures: tuple[float, float]
+) -> dict[str, Json]:
+    """Return what a classifier is worth on labelled data: its metric, its drop from float, and `output_error`.
 
     Args:
         logits: float32 [N, K] of the candidate.
-        float_logits: float32 [N, K] of the float graph on the same images.
-        float_temperature: fitted through the float graph.
+        float_logits: float32 [N, K] of the float graph on the same data.
         labels: int64 [N].
         bar: metric and margin.
+        temperatures: of the candidate and of the float graph.
     """
-    temperature = fit_temperature(logits, labels)
     classes = logits.shape[1]
-    scores = softmax(logits / np.float32(temperature))
-    float_scores = softmax(float_logits / np.float32(float_temperature))
+    scores, float_scores = (
+        softmax(values / np.float32(temperature))
+        for values, temperature in zip((logits, float_logits), temperatures, strict=True)
+    )
     drop = paired_difference(bar.metric, labels, float_scores, scores, classes, bar.seed)
     low, high = metric_interval(bar.metric, labels, scores, classes, bar.seed)
-    block: dict[str, Json] = {
-        "n": len(labels),
+    return {
+        **output_error(logits, float_logits),
         "metric": bar.metric,
         "value": metric_value(bar.metric, labels, scores, classes),
         "interval": [low, high],
         "drop_pp": drop.value_pp,
         "drop_interval_pp": [drop.low_pp, drop.high_pp],
-        "agreement": float((logits.argmax(axis=1) == float_logits.argmax(axis=1)).mean()),
-        "mean_abs_logit_error": float(np.abs(logits.astype(np.float64) - float_logits).mean()),
         "holds_margin": drop.high_pp <= bar.max_drop_pp,
     }
-    return temperature, block
 
 
 def float_block(block: dict[str, Json]) -> dict[str, Json]:
     """Return the float candidate's block: it differs from itself by nothing, whatever the sample."""
+    if "drop_pp" not in block:
+        return block
     return block | {"drop_pp": 0.0, "drop_interval_pp": [0.0, 0.0], "holds_margin": True}

@@ -5,7 +5,7 @@ taken only where all its inputs are integers anyway, and one that only moves val
 follows: elsewhere the pair would cost more than it saves.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import onnx_ir as ir
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.placement import OpRule, OutputRule, Placement
 
-_QUANTIZED_OPS = ("QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
+_QUANTIZED_OPS = ("QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "MatMulNBits", "QGemm")
 _CONV_RANK = 4
 _MATRIX_RANK = 2
 _SILENT_OPS = ("Constant", "DequantizeLinear")
@@ -83,7 +83,7 @@ def make_plan(model: ir.Model, placement: Placement) -> Plan:
         QuantizationError: the model is already quantized, or has nothing that the target takes in integers.
     """
     nodes = list(model.graph)
-    _refuse_quantized(nodes)
+    refuse_quantized(nodes)
     integer = {value for node in nodes if node.op_type == "DequantizeLinear" for value in node.outputs}
     ops: list[IntegerOp] = []
     skips: list[Skip] = []
@@ -113,7 +113,12 @@ def constant(value: ir.Value | None) -> np.ndarray | None:
     return None if tensor is None else np.asarray(tensor.numpy())
 
 
-def _refuse_quantized(nodes: list[ir.Node]) -> None:
+def refuse_quantized(nodes: Iterable[ir.Node]) -> None:
+    """Refuse a graph that holds integer operators or dequantized constants.
+
+    Raises:
+        QuantizationError: names the first such operator.
+    """
     for node in nodes:
         constant_dq = node.op_type == "DequantizeLinear" and constant(node.inputs[0]) is not None
         if node.op_type in _QUANTIZED_OPS or node.op_type.startswith("QLinear") or constant_dq:

@@ -60,6 +60,11 @@ def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
     return float(np.float32(1 / np.sqrt(low * high)))
 
 
+def has_temperature(model: onnx.ModelProto) -> bool:
+    """Return whether `model` divides its logits by an initializer `temperature`, as graphs of edgeft's export do."""
+    return any(tensor.name == TEMPERATURE for tensor in model.graph.initializer)
+
+
 def with_temperature(model: onnx.ModelProto, temperature: float) -> onnx.ModelProto:
     """Return a copy of `model` whose `temperature` initializer is `temperature`.
 

@@ -1,7 +1,7 @@
 """One way to open a model in onnxruntime: explicit threads, explicit spinning, nothing outside the file."""
 
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, Final, Self, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,17 @@ Scores: TypeAlias = npt.NDArray[np.float32]
 INPUT, OUTPUT = "pixels", "scores"
 """Names of the deployment graph's input (uint8 [N, H, W, 3]) and output (float32 [N, K])."""
 _QUIET = 3
+_TENSOR_TYPES: Final = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    **{f"tensor({name})": name for name in ("uint8", "int8", "uint16", "int16", "int32", "int64", "bool")},
+}
+"""onnxruntime's names of element types."""
 
 
-class Model:
-    """A deployment graph that runs.
+class OneInput:
+    """Any model with one tensor input, run.
 
     Args:
         data: the ONNX file.
@@ -27,7 +34,7 @@ class Model:
         spinning: whether idle threads burn the processor while they wait; off unless a benchmark asks for it.
 
     Raises:
-        IntegrityError: the file keeps data elsewhere, is no ONNX file, or is no deployment graph.
+        IntegrityError: the file keeps data elsewhere, is no ONNX file, or has other than one tensor input.
         DeviceError: `threads` is below 1.
     """
 
@@ -41,16 +48,20 @@ class Model:
             )
         except Exception as error:  # onnxruntime's exceptions share no public base
             raise IntegrityError(f"{name}: onnxruntime {ort.__version__} cannot load it ({error})") from error
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if [item.name for item in inputs] != [INPUT] or inputs[0].type != "tensor(uint8)":
-            found = ", ".join(f"{item.name}: {item.type}" for item in inputs)
-            raise IntegrityError(f"{name}: inputs ({found}), expected ({INPUT}: tensor(uint8))")
-        if [item.name for item in outputs] != [OUTPUT]:
-            raise IntegrityError(f"{name}: outputs {[item.name for item in outputs]}, expected ['{OUTPUT}']")
-        self.input_size: tuple[int, int] = _fixed_size(inputs[0].shape, name)
+        inputs = self._session.get_inputs()
+        self.inputs: tuple[tuple[str, str], ...] = tuple((item.name, item.type) for item in inputs)
+        self.outputs: tuple[str, ...] = tuple(item.name for item in self._session.get_outputs())
+        kind = _TENSOR_TYPES.get(inputs[0].type) if len(inputs) == 1 else None
+        if kind is None:
+            found = ", ".join(f"{item}: {type_}" for item, type_ in self.inputs)
+            raise IntegrityError(f"{name}: inputs ({found}), expected one tensor")
+        self.input: str = inputs[0].name
+        self.dtype: np.dtype[Any] = np.dtype(kind)
+        self.shape: tuple[Any, ...] = tuple(inputs[0].shape)
+        """Batch first; an int where the size is fixed, else a name or None."""
 
     @classmethod
-    def open(cls, path: Path, *, threads: int = 1, spinning: bool = False) -> "Model":
+    def open(cls, path: Path, *, threads: int = 1, spinning: bool = False) -> Self:
         """Open the ONNX file at `path`.
 
         Raises:
@@ -63,9 +74,31 @@ class Model:
             raise DeviceError(f"{path}: cannot be read ({error.strerror})") from error
         return cls(data, str(path), threads=threads, spinning=spinning)
 
+    def run(self, values: npt.NDArray[Any]) -> list[Any]:
+        """Return the outputs for `values` [N, ...]."""
+        return cast("list[Any]", self._session.run(None, {self.input: values}))
+
+
+class Model(OneInput):
+    """A deployment graph that runs; for the arguments see `OneInput`.
+
+    Raises:
+        IntegrityError: the file keeps data elsewhere, is no ONNX file, or is no deployment graph.
+        DeviceError: `threads` is below 1.
+    """
+
+    def __init__(self, data: bytes, name: str, *, threads: int = 1, spinning: bool = False) -> None:
+        super().__init__(data, name, threads=threads, spinning=spinning)
+        if self.inputs != ((INPUT, "tensor(uint8)"),):
+            found = ", ".join(f"{item}: {kind}" for item, kind in self.inputs)
+            raise IntegrityError(f"{name}: inputs ({found}), expected ({INPUT}: tensor(uint8))")
+        if self.outputs != (OUTPUT,):
+            raise IntegrityError(f"{name}: outputs {list(self.outputs)}, expected ['{OUTPUT}']")
+        self.input_size: tuple[int, int] = _fixed_size(list(self.shape), name)
+
     def scores(self, pixels: npt.NDArray[np.uint8]) -> Scores:
         """Return the scores float32 [N, K] of `pixels` uint8 [N, H, W, 3]."""
-        return cast("Scores", self._session.run([OUTPUT], {INPUT: pixels})[0])
+        return cast("Scores", self.run(pixels)[0])
 
 
 def session_options(threads: int, *, spinning: bool) -> Any:  # noqa: ANN401 - onnxruntime ships no types

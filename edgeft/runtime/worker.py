@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 from edgeft.core.errors import EdgeftError, UsageError
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
-    from edgeft.runtime.session import Model
+    from edgeft.runtime.session import Model, OneInput
 
 _NOISE_IMAGES = 4
 _MIN_SAMPLES = 5
@@ -32,13 +31,14 @@ class Request:
     """What to time.
 
     Args:
-        model: ONNX deployment graph.
+        model: an ONNX model with one input; with `images` a deployment graph.
         threads: intra-op threads.
         spinning: whether idle threads spin.
         samples: timed inferences, cycling through the inputs.
         warmup: untimed inferences after the first.
         max_seconds: after this long no new sample starts, but at least five are taken.
-        inputs: .npy with uint8 [M, H, W, 3], or .npz with such an array `pixels`; None times seeded noise.
+        inputs: .npy with [M, ...] as the model's input takes it, or .npz with such an array of the input's name; None
+            times seeded noise.
         images: raw image files; given, each sample is end to end: read, decode, resize, infer, decide.
         contract: the input contract's JSON, needed with `images`.
     """
@@ -73,13 +73,14 @@ def measure(request: Request) -> Timing:
         UsageError: inputs do not fit the model.
         EdgeftError: the model cannot be loaded.
     """
-    from edgeft.runtime.session import Model
+    from edgeft.runtime.session import Model, OneInput
 
     base = peak_rss_bytes()
     started = time.perf_counter_ns()
-    model = Model.open(Path(request.model), threads=request.threads, spinning=request.spinning)
+    kind = Model if request.images else OneInput
+    model = kind.open(Path(request.model), threads=request.threads, spinning=request.spinning)
     load_ms = _since(started)
-    steps = _end_to_end(model, request) if request.images else _model_only(model, request)
+    steps = _end_to_end(model, request) if isinstance(model, Model) else _model_only(model, request)
     first_ms = _time(steps[0])
     for index in range(request.warmup):
         steps[index % len(steps)]()
@@ -113,9 +114,9 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _model_only(model: "Model", request: Request) -> list[Callable[[], object]]:
-    pixels = _pixels(model, request.inputs)
-    return [partial(model.scores, pixels[i : i + 1]) for i in range(len(pixels))]
+def _model_only(model: "OneInput", request: Request) -> list[Callable[[], object]]:
+    values = _values(model, request.inputs)
+    return [partial(model.run, values[i : i + 1]) for i in range(len(values))]
 
 
 def _end_to_end(model: "Model", request: Request) -> list[Callable[[], object]]:
@@ -131,20 +132,38 @@ def _end_to_end(model: "Model", request: Request) -> list[Callable[[], object]]:
     return [partial(decide, Path(image)) for image in request.images]
 
 
-def _pixels(model: "Model", inputs: str | None) -> "npt.NDArray[np.uint8]":
+def _values(model: "OneInput", inputs: str | None) -> "npt.NDArray[Any]":
+    """Return what is fed, [M, ...]: the file's rows, or seeded noise."""
     import numpy as np
 
-    height, width = model.input_size
     if inputs is None:
-        return np.random.default_rng(0).integers(0, 256, (_NOISE_IMAGES, height, width, 3), dtype=np.uint8)
+        return _noise(model)
     try:
         loaded = np.load(inputs, allow_pickle=False)
-        pixels = np.ascontiguousarray(loaded if isinstance(loaded, np.ndarray) else loaded["pixels"])
+        values = np.ascontiguousarray(loaded if isinstance(loaded, np.ndarray) else loaded[model.input])
     except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{inputs}: no pixels to time with ({error})") from error
-    if pixels.dtype != np.uint8 or pixels.shape[1:] != (height, width, 3) or not len(pixels):
-        raise UsageError(f"{inputs}: {pixels.dtype} {pixels.shape}, expected uint8 [M, {height}, {width}, 3]")
-    return pixels
+        raise UsageError(f"{inputs}: nothing to time {model.input!r} with ({error})") from error
+    sizes = zip(model.shape[1:], values.shape[1:], strict=False)
+    fits = values.ndim == len(model.shape) and all(
+        wanted == size or not isinstance(wanted, int) for wanted, size in sizes
+    )
+    if values.dtype != model.dtype or not fits or not len(values):
+        raise UsageError(f"{inputs}: {values.dtype} {values.shape}, expected {model.dtype} {list(model.shape)}")
+    return values
+
+
+def _noise(model: "OneInput") -> "npt.NDArray[Any]":
+    import numpy as np
+
+    sizes = [size for size in model.shape[1:] if isinstance(size, int)]
+    if len(sizes) != len(model.shape) - 1:
+        raise UsageError(f"{model.input!r} has open sizes {list(model.shape)}: give inputs to time it with")
+    rng = np.random.default_rng(0)
+    if model.dtype.kind == "f":
+        return rng.standard_normal((_NOISE_IMAGES, *sizes)).astype(model.dtype)
+    return rng.integers(0, 2 if model.dtype.kind == "b" else np.iinfo(model.dtype).max, (_NOISE_IMAGES, *sizes)).astype(
+        model.dtype
+    )
 
 
 def _time(step: Callable[[], object]) -> float:

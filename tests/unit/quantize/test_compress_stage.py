@@ -122,11 +122,13 @@ def test_a_candidate_that_loses_too_much_does_not_hold_the_margin() -> None:
     good[:3] = -good[:3]  # a few mistakes, so that the temperature is finite
     bad = good.copy()
     bad[:40] = bad[:40, ::-1]
-    _, block = judge(bad, good, 1.0, labels, Bar("accuracy", 2.0, 0))
+    block = judge(bad, good, labels, Bar("accuracy", 2.0, 0), (1.0, 1.0))
     assert block["drop_pp"] == pytest.approx(100 * 34 / 200)  # 37 lost, 3 gained
     assert block["agreement"] == pytest.approx(0.8)
+    assert block["sqnr_db"] == pytest.approx(10 * np.log10((200 * 9) / (40 * (9 + 9))))  # 3 and 0 trade places in 40
     assert block["holds_margin"] is False
-    _, same = judge(good, good, 1.0, labels, Bar("accuracy", 5.0, 0))
+    same = judge(good, good, labels, Bar("accuracy", 5.0, 0), (1.0, 1.0))
     assert same["drop_pp"] == 0
     assert same["mean_abs_logit_error"] == 0
+    assert same["sqnr_db"] is None
     assert same["holds_margin"] is True

@@ -8,7 +8,7 @@ import pytest
 from edgeft.core.errors import DeviceError, UsageError
 from edgeft.runtime import worker
 from edgeft.runtime.launch import launch
-from edgeft.runtime.session import Model
+from edgeft.runtime.session import OneInput
 from edgeft.runtime.worker import Request, measure, peak_rss_bytes
 
 
@@ -37,7 +37,7 @@ def test_inputs_cycle_and_are_fed_one_by_one(
     np.save(tmp_path / "pixels.npy", pixels)
     np.savez(tmp_path / "golden.npz", pixels=pixels)
     seen: list[int] = []
-    monkeypatch.setattr(Model, "scores", lambda _, batch: seen.append((len(batch), int(batch[0, 0, 0, 0]))))
+    monkeypatch.setattr(OneInput, "run", lambda _, batch: seen.append((len(batch), int(batch[0, 0, 0, 0]))))
     for name in ("pixels.npy", "golden.npz"):
         seen.clear()
         measure(replace(request_, inputs=str(tmp_path / name), samples=4, warmup=2))
@@ -56,6 +56,24 @@ def test_missing_inputs_are_named(request_: Request, tmp_path: Path) -> None:
     for name in ("gone.npy", "other.npz"):
         with pytest.raises(UsageError, match=name.replace(".", r"\.")):
             measure(replace(request_, inputs=str(tmp_path / name)))
+
+
+def test_any_model_with_one_input_is_timed(request_: Request, tmp_path: Path) -> None:
+    from onnx import TensorProto, helper
+
+    float_input = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", "L", 4])
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [float_input], [output])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    (tmp_path / "relu.onnx").write_bytes(model.SerializeToString())
+    np.save(tmp_path / "x.npy", np.zeros((2, 5, 4), np.float32))
+    foreign = replace(request_, model=str(tmp_path / "relu.onnx"))
+    assert len(measure(replace(foreign, inputs=str(tmp_path / "x.npy"))).samples_ms) == 12
+    with pytest.raises(UsageError, match="open sizes"):
+        measure(foreign)
+    np.save(tmp_path / "x.npy", np.zeros((2, 5, 3), np.float32))
+    with pytest.raises(UsageError, match="expected float32"):
+        measure(replace(foreign, inputs=str(tmp_path / "x.npy")))
 
 
 def test_end_to_end_reads_raw_files(request_: Request, tiny_images: Path) -> None:

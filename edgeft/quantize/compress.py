@@ -1,0 +1,181 @@
+"""From a float graph to its candidates: fp32 always, int8 beside it, each with what it is worth on the same data.
+
+The compress stage and `edgeft quantize` differ in where graph and data come from; from here on they are one.
+"""
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edgeft.core.atomic import write_atomic
+from edgeft.core.events import EventSink, ignore
+from edgeft.core.stage import Json
+from edgeft.graph.save import save
+from edgeft.quantize.affine import Floats, QuantizationError
+from edgeft.quantize.calibration import Execution, Pixels
+from edgeft.quantize.candidates import LOGITS, Bar, Candidate, float_block, judge, logits_of, output_error
+from edgeft.quantize.placement import Placement
+from edgeft.quantize.static import StaticMethod, quantize_static
+from edgeft.quantize.temperature import fit_temperature, has_temperature, with_temperature
+
+_SCHEMA = 1
+_MATRIX_RANK = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What candidates are compared on.
+
+    Args:
+        inputs: [N, ...] in the type that the graph takes; anything that slices like an array.
+        labels: int64 [N], or None: then only the distance from float is told.
+        bar: metric and margin.
+        tensor: the tensor that is compared.
+    """
+
+    inputs: Pixels
+    labels: NDArray[np.int64] | None
+    bar: Bar
+    tensor: str = LOGITS
+
+
+@dataclass(frozen=True, slots=True)
+class Int8:
+    """How the int8 candidate is made.
+
+    Args:
+        placement: of the target.
+        method: ranges and weights.
+        calibration: [N, ...] in the type that the graph takes.
+    """
+
+    placement: Placement
+    method: StaticMethod
+    calibration: Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """The candidates, float first; what a reader must know; seconds by step."""
+
+    candidates: tuple[Candidate, ...]
+    notes: tuple[str, ...]
+    timings: dict[str, Json]
+
+
+def compress(
+    graph: onnx.ModelProto,
+    evaluation: Evaluation,
+    int8: Int8 | None,
+    *,
+    execution: Execution,
+    emit: EventSink = ignore,
+) -> Compressed:
+    """Return the candidates of `graph`.
+
+    Where the graph divides its logits by a temperature, one is fitted through each candidate.
+
+    Args:
+        graph: a float graph with one input.
+        evaluation: what candidates are compared on.
+        int8: how int8 is made; None leaves it out.
+        execution: threads and batch.
+        emit: where progress goes.
+
+    Raises:
+        QuantizationError: the graph cannot be quantized, or its activations or outputs are not finite.
+    """
+    timings: dict[str, Json] = {}
+    started = time.perf_counter()
+    expected = logits_of(graph, evaluation.inputs, execution, emit, "validate fp32", tensor=evaluation.tensor)
+    if not np.isfinite(expected).all():
+        raise QuantizationError(
+            f"the float model's {evaluation.tensor!r} holds NaN or Inf on the data that candidates are compared on",
+            hint="check the model and the data",
+        )
+    model, temperature, block = _judged(graph, expected, expected, None, evaluation)
+    base = Candidate("fp32", model, temperature, float_block(block), 0, (), "float")
+    timings["validate_fp32_seconds"] = time.perf_counter() - started
+    if int8 is None:
+        return Compressed((base,), (), timings)
+    started = time.perf_counter()
+    placement = _with_float_output(int8.placement, evaluation.tensor, expected)
+    result = quantize_static(graph, placement, int8.calibration, int8.method, execution=execution, emit=emit)
+    timings["quantize_int8_seconds"] = time.perf_counter() - started
+    started = time.perf_counter()
+    found = logits_of(result.model, evaluation.inputs, execution, emit, "validate int8", tensor=evaluation.tensor)
+    model, fitted, block = _judged(result.model, found, expected, temperature, evaluation)
+    made = Candidate("int8", model, fitted, block, result.unsafe_pairs, result.skips, int8.method.label)
+    timings["validate_int8_seconds"] = time.perf_counter() - started
+    notes = tuple(f"{layer} has no bias, so its mean output is not corrected" for layer in result.uncorrected)
+    return Compressed((base, made), notes, timings)
+
+
+def write_candidates(folder: Path, candidates: tuple[Candidate, ...]) -> None:
+    """Write `candidates/<name>/model.onnx` and `candidates.json` below `folder`.
+
+    Raises:
+        EdgeftError: a graph is larger than 2 GB.
+        OSError: the disk is full or the folder cannot be written.
+    """
+    entries = [_write(folder, candidate) for candidate in candidates]
+    text = json.dumps({"schema": _SCHEMA, "candidates": entries}, indent=2, allow_nan=False)
+    write_atomic(folder / "candidates.json", text + "\n")
+
+
+def _judged(
+    model: onnx.ModelProto,
+    values: Floats,
+    expected: Floats,
+    float_temperature: float | None,
+    evaluation: Evaluation,
+) -> tuple[onnx.ModelProto, float | None, dict[str, Json]]:
+    """Return `model` with the temperature fitted through it, that temperature, and what the model is worth.
+
+    Args:
+        model: a candidate's graph.
+        values: float32 [N, ...], its outputs.
+        expected: float32 [N, ...], the float graph's.
+        float_temperature: the float graph's; None: the same as the candidate's.
+        evaluation: labels and bar.
+    """
+    if evaluation.labels is None:
+        return model, None, output_error(values, expected)
+    temperature = None
+    if has_temperature(model):
+        temperature = fit_temperature(values, evaluation.labels)
+        model = with_temperature(model, temperature)
+    own = temperature or 1.0
+    both = (own, float_temperature or own)
+    return model, temperature, judge(values, expected, evaluation.labels, evaluation.bar, both)
+
+
+def _with_float_output(placement: Placement, tensor: str, values: Floats) -> Placement:
+    """Return `placement` with a classifier's compared tensor, [N, K], among those that never get a Q."""
+    if values.ndim != _MATRIX_RANK or tensor in placement.float_outputs:
+        return placement
+    return dataclasses.replace(placement, float_outputs=(*placement.float_outputs, tensor))
+
+
+def _write(folder: Path, candidate: Candidate) -> dict[str, Json]:
+    """Write the candidate's graph and return its entry in candidates.json."""
+    file = f"candidates/{candidate.name}/model.onnx"
+    onnx.checker.check_model(candidate.model)
+    size = save(candidate.model, folder / file)
+    return {
+        "name": candidate.name,
+        "precision": candidate.name,
+        "file": file,
+        "size_bytes": size,
+        "temperature": candidate.temperature,
+        "validation": candidate.validation,
+        "unsafe_pairs": candidate.unsafe_pairs,
+        "skipped": [{"layer": skip.layer, "reason": skip.reason} for skip in candidate.skips],
+        "method": candidate.method,
+    }
