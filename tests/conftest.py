@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -145,3 +145,83 @@ def tiny_bundle(tmp_path: Path, tiny_data: Path, tiny_images: Path, tiny_graph: 
     )
     pack(tmp_path / "dist" / "tiny", parts)
     return tmp_path / "dist" / "tiny"
+
+
+def foreign_net(
+    opset: int = 18,
+    *,
+    batch: int | str = "N",
+    side: int | str = 8,
+    softmax: bool = False,
+    constants: bool = False,
+    ir_version: int = 8,
+) -> Any:  # noqa: ANN401 - an onnx proto
+    """A classifier as another tool would export it: BatchNorm nodes, `x` float NCHW in, three `classes` out.
+
+    Args:
+        opset: of the default domain; below 18 the spatial mean is a ReduceMean with an attribute.
+        batch: size or name of the batch axis.
+        side: size or name of H and W.
+        softmax: whether it ends in a Softmax.
+        constants: weights as Constant nodes instead of initializers.
+        ir_version: below 4, initializers are inputs too.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng, node = np.random.default_rng(5), helper.make_node
+    arrays = {"w1": rng.normal(size=(8, 3, 3, 3)) / 5, "w2": rng.normal(size=(8, 8, 1, 1)) / 3}
+    arrays |= {"fc": rng.normal(size=(8, 3)), "fc.b": rng.normal(size=3) / 10}
+    for index in (1, 2):
+        arrays |= {f"scale{index}": rng.uniform(0.5, 1.5, 8), f"shift{index}": rng.normal(size=8) / 5}
+        arrays |= {f"mean{index}": rng.normal(size=8) / 5, f"var{index}": rng.uniform(0.5, 1.5, 8)}
+    tensors = [numpy_helper.from_array(np.asarray(array, np.float32), name) for name, array in arrays.items()]
+    spatial = (
+        [node("ReduceMean", ["r2"], ["pool"], axes=[2, 3], keepdims=1)]
+        if opset < 18  # noqa: PLR2004 - where axes became an input
+        else [node("GlobalAveragePool", ["r2"], ["pool"])]
+    )
+    out = "inner" if softmax else "classes"
+    nodes = [
+        *([node("Constant", [], [tensor.name], value=tensor) for tensor in tensors] if constants else []),
+        node("Conv", ["x", "w1"], ["c1"], pads=[1, 1, 1, 1]),
+        node("BatchNormalization", ["c1", "scale1", "shift1", "mean1", "var1"], ["b1"]),
+        node("Relu", ["b1"], ["r1"]),
+        node("Conv", ["r1", "w2"], ["c2"]),
+        node("BatchNormalization", ["c2", "scale2", "shift2", "mean2", "var2"], ["b2"]),
+        node("Relu", ["b2"], ["r2"]),
+        *spatial,
+        node("Flatten", ["pool"], ["flat"]),
+        node("MatMul", ["flat", "fc"], ["product"]),
+        node("Add", ["product", "fc.b"], [out]),
+        *([node("Softmax", [out], ["classes"], axis=1)] if softmax else []),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, side, side])
+    classes = helper.make_tensor_value_info("classes", TensorProto.FLOAT, [batch, 3])
+    known = [] if constants else tensors
+    legacy = [helper.make_tensor_value_info(t.name, TensorProto.FLOAT, list(t.dims)) for t in known]
+    inputs = [x, *(legacy if ir_version < 4 else [])]  # noqa: PLR2004 - where initializers stopped being inputs
+    graph = helper.make_graph(nodes, "foreign", inputs, [classes], known)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
+
+
+def foreign_rows(model: Any, count: int, seed: int = 0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:  # noqa: ANN401 - an onnx proto
+    """Inputs float32 [count, 3, 8, 8] that `model` decides clearly, and its decisions, by onnx's own evaluator."""
+    from onnx.reference import ReferenceEvaluator
+
+    rng = np.random.default_rng(seed)
+    level = rng.normal(size=(2 * count, 3, 1, 1))
+    x = (level + rng.normal(size=(2 * count, 3, 8, 8)) / 2).astype(np.float32)
+    scores = ReferenceEvaluator(model).run(None, {"x": x})[0]
+    ranked = np.sort(scores, axis=1)
+    clear = np.sort(np.argsort(ranked[:, -2] - ranked[:, -1])[:count])
+    return x[clear], scores[clear].argmax(axis=1)
+
+
+@pytest.fixture
+def make_foreign() -> Callable[..., Any]:
+    return foreign_net
+
+
+@pytest.fixture
+def rows_of() -> Callable[..., tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]:
+    return foreign_rows

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from edgeft.cli.options import Cache, Folder, JsonFlag, Overrides, Seed, Smoke
+from edgeft.cli.options import Cache, Folder, JsonFlag, Overrides, Seed, Smoke, Strict
 
 NoLatency = Annotated[bool, typer.Option("--no-latency", help="Leave the latency gate out.")]
 
@@ -23,7 +23,7 @@ def build(
     no_latency: NoLatency = False,
     cache: Cache = None,
     out: Out = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 7 where a gate is INCONCLUSIVE.")] = False,
+    strict: Strict = False,
     seed: Seed = None,
     offline: Annotated[bool, typer.Option("--offline", help="Open no socket, even for a hub model.")] = False,
     as_json: JsonFlag = False,

@@ -10,6 +10,7 @@ from edgeft.cli.build import build, plan
 from edgeft.cli.device import inspect, predict, verify
 from edgeft.cli.group import TRACEBACK_FLAG, TRACEBACK_VARIABLE, Verbs
 from edgeft.cli.project import doctor, init, runs, schema
+from edgeft.cli.quantize import quantize
 
 app = typer.Typer(
     name="edgeft",
@@ -44,7 +45,7 @@ def root(
         raise typer.Exit(2)
 
 
-for verb in (build, plan, verify, predict, inspect, runs, doctor, schema, init):
+for verb in (build, plan, quantize, verify, predict, inspect, runs, doctor, schema, init):
     app.command()(verb)
 
 

@@ -26,3 +26,5 @@ Cache = Annotated[
 ]
 
 Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads for the model.")]
+
+Strict = Annotated[bool, typer.Option("--strict", help="Exit 7 where a gate is INCONCLUSIVE.")]

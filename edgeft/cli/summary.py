@@ -1,9 +1,9 @@
-"""What `build` and `plan` tell: stages, gates and where things are; from the JSON of the run record or plan alone."""
+"""What `build`, `quantize` and `plan` tell, from the JSON of their record or plan alone: gates and where things are."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeft.cli.tables import number, seconds, table
+from edgeft.cli.tables import number, seconds, size, table
 
 Record = Mapping[str, Any]
 
@@ -23,6 +23,31 @@ def build_text(record: Record) -> str:
     end = f"{record['status']} in {seconds(record['seconds'])}, exit code {record['exit_code']}, run {record['run']}"
     parts = [_stages(record["stages"]), *_notes(record["stages"]), _gates(record["gates"])]
     return "\n\n".join(["", *parts, "\n".join([*places, f"{'status':<7} {end}"])])
+
+
+def quantize_object(record: Record) -> dict[str, Any]:
+    """Return the object that `quantize --json` prints."""
+    named = ("status", "exit_code", "verdict", "run", "out", "model", "report", "gates", "choice", "notes")
+    kept = ("name", "file", "size_bytes", "validation", "unsafe_pairs", "method")
+    return {
+        **{name: record[name] for name in named},
+        "candidates": [{name: item[name] for name in kept} for item in record["candidates"]["candidates"]],
+        "float_ops": len(record["lint"]),
+    }
+
+
+def quantize_text(record: Record) -> str:
+    """Return the tables that end a quantization."""
+    notes = ["\n".join(["notes", *(f"  {text}" for text in record["notes"])])] if record["notes"] else []
+    lint = [_lint(record["lint"])] if record["lint"] else []
+    end = f"{record['status']} in {seconds(record['seconds'])}, exit code {record['exit_code']}, run {record['run']}"
+    last = [
+        f"{'model':<7} {record['model']}",
+        f"{'report':<7} {record['report']}",
+        f"{'verdict':<7} {record['verdict']}",
+    ]
+    parts = [_candidates(record), *notes, *lint, _gates(record["gates"])]
+    return "\n\n".join(["", *parts, "\n".join([*last, f"{'status':<7} {end}"])])
 
 
 def plan_object(found: Record) -> dict[str, Any]:
@@ -102,3 +127,38 @@ def _gates(gates: Sequence[Record]) -> str:
 def _notes(stages: Sequence[Record]) -> list[str]:
     lines = [f"  {stage['name']}: {text}" for stage in stages for text in stage["notes"]]
     return ["\n".join(["notes", *lines])] if lines else []
+
+
+def _candidates(record: Record) -> str:
+    latency = record["choice"]["latency"]
+
+    def cells(item: Record) -> dict[str, str]:
+        name, found = item["name"], item["validation"]
+        return {
+            "candidate": f"{name} (ships)" if name == record["choice"]["chosen"] else name,
+            "accuracy": _percent(found.get("value")),
+            "drop, pp": f"{number(found['drop_pp'])} ({interval(found['drop_interval_pp'])})"
+            if "drop_pp" in found
+            else "",
+            "equal decisions": _percent(found["agreement"]),
+            "mean output error": number(found["mean_abs_logit_error"]),
+            "SQNR, dB": "" if found["sqnr_db"] is None else f"{found['sqnr_db']:.1f}",
+            "median, ms": f"{latency[name]['median_ms']:.3g}" if name in latency else "",
+            "size": size(item["size_bytes"]),
+            "n": str(found["n"]),
+        }
+
+    rows = [cells(item) for item in record["candidates"]["candidates"]]
+    shown = [heading for heading in rows[0] if any(row[heading] for row in rows)]
+    return table(shown, [[row[heading] for heading in shown] for row in rows], right=shown[1:])
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.2f} %"
+
+
+def _lint(findings: Sequence[Record]) -> str:
+    rows = [
+        (item["op_type"], item["node"], "by design" if item["expected"] else "", item["reason"]) for item in findings
+    ]
+    return table(("in float", "node", "", "why"), rows)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeft.core.errors import EdgeftError
+from edgeft.core.errors import DataError
 from edgeft.quantize.placement import IntegerType, TensorType
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -22,7 +22,7 @@ SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 """Below it a float32 scale loses precision, and x / scale overflows."""
 
 
-class QuantizationError(EdgeftError):
+class QuantizationError(DataError):
     """A graph, a tensor or a calibration set cannot be quantized as it is."""
 
 

@@ -102,7 +102,7 @@ def make_plan(model: ir.Model, placement: Placement) -> Plan:
         reasons = "; ".join(f"{skip.layer}: {skip.reason}" for skip in skips[:3]) or "it has no operators"
         raise QuantizationError(
             f"nothing in this graph can be quantized for {placement.target!r} ({reasons})",
-            hint="set compress.precision: fp32",
+            hint="ship it in float (in a recipe: compress.precision: fp32)",
         )
     return _with_tensors(ops, skips)
 

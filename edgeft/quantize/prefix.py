@@ -5,7 +5,7 @@ feature maps: integers as they are (at most about 1.6 MB an image for a 224 pixe
 whose rounding is far below that of 8 bits (at most about 3.2 MB an image).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -50,7 +50,7 @@ class Prefix:
     def _compute(self, target: ir.Value) -> Integers:
         sources = self._boundary([target])
         graph = ir.convenience.extract(self._model.graph, list(sources), [target])
-        _keep_halves_(graph)
+        _keep_halves_(graph, {str(source.name) for source in sources if self._live[source].dtype == np.float16})
         model = ir.Model(graph, ir_version=self._model.ir_version)
         session = make_session(model, self._execution.threads)
         result: Integers | None = None
@@ -82,13 +82,13 @@ class Prefix:
         return list(found)
 
 
-def _keep_halves_(graph: ir.Graph) -> None:
-    """Make the float inputs and outputs of `graph` float16; what exceeds half's range saturates."""
+def _keep_halves_(graph: ir.Graph, halves: Container[str]) -> None:
+    """Make the inputs `halves` and the float outputs of `graph` float16; what exceeds half's range saturates."""
     limits = []
     for name, bound in (("half::low", -_LARGEST_HALF), ("half::high", _LARGEST_HALF)):
         limits.append(ir.Value(name=name, const_value=ir.tensor(np.float32(bound), name=name)))
     for index, value in enumerate(graph.inputs):
-        if value.dtype == ir.DataType.FLOAT:
+        if value.name in halves:
             half = ir.Value(name=f"{value.name}::half", shape=value.shape, type=ir.TensorType(ir.DataType.FLOAT16))
             cast = ir.node("Cast", [half], {"to": ir.DataType.FLOAT})
             value.replace_all_uses_with(cast.outputs[0])

@@ -12,6 +12,8 @@ from edgeft.core.stage import Json
 
 FP32 = "fp32"
 """Name of the float candidate in every record."""
+QUANTIZE = "quantize"
+"""`kind` of the record that `edgeft quantize` writes; a build's record has none."""
 
 
 def finite(value: object) -> float | None:
@@ -89,7 +91,20 @@ def chosen(record: View) -> str:
 
 def bundle_name(record: View) -> str:
     """Return the artifact's name."""
-    return record.at("recipe", "bundle").text("name") or "unnamed"
+    return record.at("recipe", "bundle").text("name") or record.text("name") or "unnamed"
+
+
+def is_quantize(record: View) -> bool:
+    """Return whether `edgeft quantize` made the record, from a model that was there already."""
+    return record.text("kind") == QUANTIZE
+
+
+def judged_on(record: View) -> str:
+    """Return the data that the candidates were compared on, in words."""
+    if not is_quantize(record):
+        return "the validation split"
+    found = record.at("evaluation")
+    return f"{found.text('source') or 'the data'}{'' if found.flag('held_out') else ', the calibration data'}"
 
 
 def candidate(record: View, name: str) -> View:
@@ -98,8 +113,13 @@ def candidate(record: View, name: str) -> View:
     return next(found, View({}))
 
 
+def timed(record: View) -> str:
+    """Return the candidate that was timed against fp32: what ships, unless the comparison names another."""
+    return record.at("latency").text("candidate") or chosen(record) or "new"
+
+
 def latency_arms(record: View) -> list[tuple[str, View]]:
     """Return the arms of the latency comparison as (candidate, numbers), fp32 first; empty where none was made."""
     latency = record.at("latency")
-    arms = [(FP32, latency.at("base")), (chosen(record) or "new", latency.at("new"))]
+    arms = [(FP32, latency.at("base")), (timed(record), latency.at("new"))]
     return [(name, arm) for name, arm in arms if arm]

@@ -5,7 +5,7 @@
 
 from edgeft.core.record import Verdict
 from edgeft.report.numbers import count, fixed, milliseconds, percent, points, quantity, quantity_span, size, span
-from edgeft.report.reading import FP32, View, candidate, chosen, latency_arms
+from edgeft.report.reading import FP32, View, candidate, chosen, is_quantize, latency_arms
 from edgeft.verify.distributions import CONFIDENCE
 
 GATE_INTERVAL = f"{100 * CONFIDENCE:.0f} % CI"
@@ -17,13 +17,20 @@ NO_ACCURACY = "Accuracy was not measured in this run."
 _STATUS_WORDS = {"passed": "PASS", "failed": "FAIL", "inconclusive": "INCONCLUSIVE"}
 
 
+def command(record: View) -> str:
+    """Return the command that made the record."""
+    return "edgeft quantize" if is_quantize(record) else "edgeft build"
+
+
 def status_verdict(record: View) -> str:
     """Return the run's status as one word; "NOT JUDGED" where it is none of the three."""
     return _STATUS_WORDS.get(record.text("status"), "NOT JUDGED")
 
 
 def status_sentence(record: View) -> str:
-    """Return how many gates decided what, naming those that did not pass."""
+    """Return how many gates decided what, naming those that did not pass; of a quantization, what ships and why."""
+    if is_quantize(record) and record.text("verdict"):
+        return f"{record.text('verdict')}."
     gates = record.views("gates")
     if not gates:
         return "No gate was judged in this run."

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from edgeft.report.blocks import absent, figure, note, section, series, table
 from edgeft.report.charts.samples import quantile
 from edgeft.report.charts.scatter import Point, scatter
-from edgeft.report.markup import Content, Markup
-from edgeft.report.numbers import count, fixed, milliseconds, percent, points, size, span
-from edgeft.report.reading import FP32, View, candidate, chosen, finite
+from edgeft.report.markup import Markup
+from edgeft.report.numbers import MISSING, count, fixed, milliseconds, percent, points, size, span
+from edgeft.report.reading import FP32, View, candidate, chosen, finite, is_quantize, judged_on
 from edgeft.report.sentences import GATE_INTERVAL, METRIC_INTERVAL
 
 
@@ -25,19 +25,23 @@ def candidates(record: View) -> Markup:
         single,
         _scatter(record, built),
         _table(record, built),
-        note("Candidates are judged on the validation split only; the test split never changes the choice."),
+        None
+        if is_quantize(record)
+        else note("Candidates are judged on the validation split only; the test split never changes the choice."),
         lead=lead,
     )
 
 
-def _scatter(record: View, built: Sequence[View]) -> Markup:
+def _scatter(record: View, built: Sequence[View]) -> Markup | None:
     drawn = [point for index, item in enumerate(built) if (point := _point(record, item, index))]
+    if not drawn and is_quantize(record):  # without labels or without timing there is nothing to draw
+        return None
     if not drawn:
         return absent("The candidates' latency was not measured in this run, so there is no accuracy-latency picture.")
     metric = (built[0].at("validation").text("metric") or "accuracy").replace("_", " ")
     base, margin = (
         candidate(record, FP32).at("validation").number("value"),
-        record.at("verify", "drop").number("margin_pp"),
+        record.at("verify", "drop").number("margin_pp") or record.at("settings").number("max_drop_pp"),
     )
     floor = None if base is None or margin is None else 100 * base - margin
     words = "; ".join(f"{p.name} {milliseconds(p.latency_ms)}, {fixed(p.metric, 1)} %" for p in drawn)
@@ -45,7 +49,7 @@ def _scatter(record: View, built: Sequence[View]) -> Markup:
         drawn, metric=metric, margin=floor, title="Accuracy against latency of the candidates", description=words
     )
     caption = (
-        f"Validation {metric} against median latency. Vertical: {METRIC_INTERVAL}. "
+        f"{metric.capitalize()} on {judged_on(record)} against median latency. Vertical: {METRIC_INTERVAL}. "
         "Horizontal: from the fastest to the slowest round."
     )
     missing = len(built) - len(drawn)
@@ -76,36 +80,34 @@ def _round_medians(latency: View) -> list[float]:
 
 
 def _table(record: View, built: Sequence[View]) -> Markup:
-    ship = chosen(record)
-    rows: list[list[Content]] = []
-    for item in built:
-        name, validation = item.text("name"), item.at("validation")
-        drop = validation.pair("drop_interval_pp")
-        error = finite(validation.data.get("mean_abs_logit_error"))
-        rows.append(
-            [
-                f"{name} (chosen)" if name == ship else name,
-                percent(validation.number("value")),
-                f"{points(validation.number('drop_pp'), 2)} ({span(drop, 2)})"
-                if drop
-                else points(validation.number("drop_pp"), 2),
-                percent(validation.number("agreement"), 2),
-                "not recorded" if error is None else fixed(error, 3),
-                {True: "yes", False: "no", None: "not recorded"}[validation.flag("holds_margin")],
-                milliseconds(record.at("choice", "latency", name).number("median_ms")),
-                size(item.number("size_bytes")),
-                count(validation.number("n")),
-            ]
-        )
-    header = [
-        "candidate",
-        "metric",
-        f"drop ({GATE_INTERVAL})",
-        "agreement",
-        "logit error",
-        "holds margin",
-        "median latency",
-        "size",
-        "n",
-    ]
-    return table("Candidates on the validation split", header, rows, words=(5,))
+    """Return the candidates' numbers; of a quantization without the columns that nothing was measured for."""
+    rows = [_cells(record, item) for item in built]
+    shown = [title for title in rows[0] if not is_quantize(record) or any(row[title] != MISSING for row in rows)]
+    cells = [[row[title] for title in shown] for row in rows]
+    words = [index for index, title in enumerate(shown) if title == "holds margin"]
+    return table(f"Candidates on {judged_on(record)}", shown, cells, words=words)
+
+
+def _cells(record: View, item: View) -> dict[str, str]:
+    name, validation = item.text("name"), item.at("validation")
+    drop = validation.pair("drop_interval_pp")
+    lost = points(validation.number("drop_pp"), 2)
+    error, sqnr = (finite(validation.data.get(key)) for key in ("mean_abs_logit_error", "sqnr_db"))
+    return {
+        "candidate": f"{name} (chosen)" if name == chosen(record) else name,
+        "metric": percent(validation.number("value")),
+        f"drop ({GATE_INTERVAL})": f"{lost} ({span(drop, 2)})" if drop else lost,
+        "agreement": percent(validation.number("agreement"), 2),
+        "logit error": MISSING if error is None else fixed(error, 3),
+        "SQNR": _sqnr(validation, sqnr),
+        "holds margin": {True: "yes", False: "no", None: MISSING}[validation.flag("holds_margin")],
+        "median latency": milliseconds(record.at("choice", "latency", name).number("median_ms")),
+        "size": size(item.number("size_bytes")),
+        "n": count(validation.number("n")),
+    }
+
+
+def _sqnr(validation: View, sqnr_db: float | None) -> str:
+    if sqnr_db is not None:
+        return f"{fixed(sqnr_db, 1)} dB"
+    return "equal outputs" if "sqnr_db" in validation.data else MISSING

@@ -8,7 +8,7 @@ from edgeft.report.reading import FP32, View, candidate, chosen
 def lint(record: View) -> Markup:
     """Return the section: the linter's findings and the layers that compress skipped."""
     title = "Operators left in float"
-    ship = chosen(record)
+    ship = record.text("linted") or chosen(record)
     findings = record.views("lint")
     skipped = candidate(record, ship).views("skipped")
     if ship == FP32:
@@ -30,7 +30,8 @@ def lint(record: View) -> Markup:
     ]
     rows += [[name(item.text("layer")), "", "skipped by compress", item.text("reason"), ""] for item in skipped]
     surprises = sum(1 for f in findings if not f.flag("expected"))
-    lead = f"{len(rows)} in all, {surprises or 'none'} unexpected."
+    other = "" if ship == chosen(record) else f"Of {ship}, which does not ship: "
+    lead = f"{other}{len(rows)} in all, {surprises or 'none'} unexpected."
     header = ["node", "operator", "kind", "reason", "what would mend it"]
     return section(
         "lint", title, table("Operators that the target runs in float", header, rows, words=(1, 2, 3, 4)), lead=lead

@@ -5,9 +5,11 @@ from edgeft.report.blocks import absent, badge, section, tone
 from edgeft.report.charts.interval import Judged, interval_line
 from edgeft.report.markup import Markup, element
 from edgeft.report.numbers import count, fixed, percent, points, quantity, quantity_span, size, span
-from edgeft.report.reading import FP32, View, bundle_name, candidate, chosen, latency_arms
+from edgeft.report.reading import FP32, View, bundle_name, candidate, chosen, is_quantize, latency_arms, timed
 from edgeft.report.sentences import (
     GATE_INTERVAL,
+    METRIC_INTERVAL,
+    command,
     gate_numbers,
     metric_name,
     metric_of,
@@ -30,7 +32,7 @@ def hero(record: View) -> Markup:
         "header",
         element(
             "div",
-            element("p", "edgeft build report", f" \u00b7 {day}" if day else None, class_="eyebrow"),
+            element("p", f"{command(record)} report", f" \u00b7 {day}" if day else None, class_="eyebrow"),
             element("h1", element("bdi", bundle_name(record)), class_="title"),
             element(
                 "p",
@@ -41,7 +43,13 @@ def hero(record: View) -> Markup:
             element("p", status_sentence(record), class_="status"),
             class_="hero-verdict",
         ),
-        element("ul", _accuracy(record), _speed(record), _size(record), class_="keys"),
+        element(
+            "ul",
+            _kept(record) if is_quantize(record) else _accuracy(record),
+            _speed(record),
+            _size(record),
+            class_="keys",
+        ),
         class_=f"hero {tone(verdict)}",
     )
 
@@ -72,8 +80,34 @@ def _accuracy(record: View) -> Markup:
     return _key(title, percent(value), f"fp32 {before}, drop {points(drop.number('value_pp'))}{limits}, {n}")
 
 
+def _kept(record: View) -> Markup:
+    """Return what the compressed candidate kept: accuracy where it was measured, else how often it decides alike."""
+    title = timed(record) if record.at("latency") else next(iter(_compressed(record)), "")
+    found = candidate(record, title).at("validation")
+    n = f"n = {count(found.number('n'))}"
+    if (value := found.number("value")) is not None:
+        interval = found.pair("interval")
+        limits = f" ({METRIC_INTERVAL} {span(interval, 1, 100)} %)" if interval else ""
+        drop = found.pair("drop_interval_pp")
+        lost = f", drop {points(found.number('drop_pp'))}" + (f" ({GATE_INTERVAL} {span(drop, 1)})" if drop else "")
+        return _key(f"accuracy, {title}", percent(value), f"{n}{limits}{lost}")
+    if (agreement := found.number("agreement")) is not None:
+        return _key(f"decisions of {title} equal to fp32", percent(agreement, 2), f"{n}; accuracy was not measured")
+    sqnr = found.number("sqnr_db")
+    return _key(
+        f"SQNR, {title}", "\u2013" if sqnr is None else f"{fixed(sqnr, 1)} dB", f"{n}; accuracy was not measured"
+    )
+
+
+def _compressed(record: View) -> list[str]:
+    names = [item.text("name") for item in record.at("candidates").views("candidates")]
+    return [name for name in names if name != FP32]
+
+
 def _speed(record: View) -> Markup:
     factor = speed_factor(record)
+    name = timed(record)
+    title = "speed against fp32" if name == chosen(record) else f"speed of {name} against fp32"
     if factor is None:
         return _key("speed against fp32", "\u2013", "not measured in this run (--no-latency)")
     medians = " against ".join(
@@ -85,7 +119,7 @@ def _speed(record: View) -> Markup:
         if interval and min(interval) > 0
         else ""
     )
-    return _key("speed against fp32", f"{fixed(factor, 2)}\u00d7", f"{medians}, median{limits}")
+    return _key(title, f"{fixed(factor, 2)}\u00d7", f"{medians}, median{limits}")
 
 
 def _size(record: View) -> Markup:
@@ -109,10 +143,11 @@ def gates(record: View) -> Markup:
             "Gates",
             absent("No gate was judged in this run: the recipe asks for none, or the run stopped before verify."),
         )
+    asked = "What was asked of int8" if is_quantize(record) else "What the recipe requires"
     lead = (
-        "What the recipe requires and what was measured. Dot: the value. Thick line: its interval. Shaded: what the "
-        "limit allows. A gate passes where the whole interval is allowed, fails where none of it is, and is "
-        "inconclusive in between; where another rule decided, its sentence says so."
+        f"{asked} and what was measured. Dot: the value. Thick line: its interval. Shaded: what the limit allows. A "
+        "gate passes where the whole interval is allowed, fails where none of it is, and is inconclusive in between; "
+        "where another rule decided, its sentence says so."
     )
     return section("gates", "Gates", element("ul", *(_gate(gate, record) for gate in found), class_="gates"), lead=lead)
 

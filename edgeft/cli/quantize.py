@@ -1,0 +1,88 @@
+"""`edgeft quantize`: int8 for any ONNX classifier or encoder, without a recipe."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from edgeft.cli.options import JsonFlag, Strict, Threads
+
+Method = Literal["auto", "minmax", "mse", "gptq"]
+
+_DATA = "an .npz or .npy as the model takes it, or a folder of images"
+
+
+def quantize(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A float model with one input.")],
+    calib: Annotated[
+        Path, typer.Option("--calib", metavar="DATA", help=f"Calibrates int8: {_DATA}.", show_default=False)
+    ],
+    evaluation: Annotated[
+        Path | None,
+        typer.Option("--eval", metavar="DATA", help="Compares int8 with fp32; with labels it measures accuracy."),
+    ] = None,
+    target: Annotated[str, typer.Option("--target", help="The runtime.")] = "onnx",
+    max_drop_pp: Annotated[
+        float, typer.Option("--max-drop-pp", min=0.01, help="Accuracy that int8 may lose, in percentage points.")
+    ] = 1.0,
+    method: Annotated[Method, typer.Option("--method", help="How ranges and weights are chosen.")] = "auto",
+    images: Annotated[int, typer.Option("--images", metavar="N", min=1, help="Calibration inputs at most.")] = 256,
+    mean: Annotated[
+        str | None, typer.Option("--mean", metavar="M[,M,M]", help="Mean of images for a float input, 0 to 255.")
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option("--std", metavar="S[,S,S]", help="Standard deviation of such images, 0 to 255.")
+    ] = None,
+    input_shape: Annotated[
+        str | None,
+        typer.Option("--input-shape", metavar="C,H,W", help="Sizes after the batch, where the model leaves them open."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="The folder to write. [default: MODEL-quantized beside the model]"),
+    ] = None,
+    threads: Threads = 1,
+    no_latency: Annotated[bool, typer.Option("--no-latency", help="Time nothing; the smallest file may ship.")] = False,
+    strict: Strict = False,
+    as_json: JsonFlag = False,
+) -> int:
+    """Quantize an ONNX model to int8, measure it, and ship what is better.
+
+    Writes DIR/model.onnx (int8 where it is faster and holds the margin, else the float model), candidates/,
+    report.json and report.html.
+
+    Exit codes: 0 ok; 2 usage; 3 model or data; 4 environment; 5 int8 loses more than the margin; 6 int8 is slower;
+    7 inconclusive under --strict.
+    """
+    from edgeft.cli.numbers import counts, numbers
+    from edgeft.cli.progress import narrate
+    from edgeft.cli.summary import quantize_object, quantize_text
+    from edgeft.cli.terminal import note, print_json, stdout_reserved
+    from edgeft.pipeline.quantize import Request
+    from edgeft.pipeline.quantize import quantize as run_quantize
+
+    request = Request(
+        model=model,
+        calibration=calib,
+        evaluation=evaluation,
+        out=out or model.parent / f"{model.stem}-quantized",
+        target=target,
+        max_drop_pp=max_drop_pp,
+        method=method,
+        threads=threads,
+        images=images,
+        mean=numbers("--mean", mean),
+        std=numbers("--std", std),
+        sizes=counts("--input-shape", input_shape),
+        latency=not no_latency,
+        strict=strict,
+    )
+    with stdout_reserved(), narrate() as emit:
+        record = run_quantize(request, emit=emit)
+    note(quantize_text(record))
+    if as_json:
+        print_json(quantize_object(record))
+    elif not sys.stdout.isatty():  # on a terminal the table above has said it
+        typer.echo(record["model"])
+    return int(record["exit_code"])

@@ -1,0 +1,234 @@
+"""A user's ONNX file as a graph to quantize: one input, a known opset, fixed sizes past the batch axis, simplified.
+
+What comes out is proven to compute what the file computes, on the user's own data.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx.helper import find_min_ir_version_for, tensor_dtype_to_np_dtype
+from onnx_ir.passes.common import NameFixPass
+
+from edgeft.core.errors import DataError
+from edgeft.data.samples import InputSpec, Samples
+from edgeft.graph.execute import open_session
+from edgeft.graph.load import load
+from edgeft.graph.opset import opset_of, to_common_opset
+from edgeft.graph.simplify import dynamic_tensors, simplify_
+from edgeft.quantize.candidates import LOGITS
+from edgeft.quantize.plan import refuse_quantized
+
+_CHECKED = 8
+_TOLERANCE = 1e-3
+"""Largest accepted difference from the file given, relative to the largest output (at least 1): rounding of folded
+BatchNorms and reordered sums stays far below, a wrong conversion far above."""
+_MATRIX_RANK = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A float model as it was given.
+
+    Args:
+        path: the file.
+        model: the file's content, all weights in memory.
+        opset: of the default domain.
+        input: its one input.
+        fixed_batch: whether the model takes one input at a time.
+    """
+
+    path: Path
+    model: onnx.ModelProto
+    opset: int
+    input: InputSpec
+    fixed_batch: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A graph that can be quantized.
+
+    Args:
+        model: simplified, opset 18 to 23.
+        opset: of `model`.
+        tensor: what candidates are compared on: `logits`, the input of a last Softmax, or else the first output.
+        outputs: K where `tensor` is [N, K], else None.
+        operators: before and after simplification.
+        max_abs_error: largest difference of the first output from the file given, on `checked` inputs.
+        checked: how many inputs were compared.
+        notes: what a reader must know.
+    """
+
+    model: onnx.ModelProto
+    opset: int
+    tensor: str
+    outputs: int | None
+    operators: tuple[int, int]
+    max_abs_error: float
+    checked: int
+    notes: tuple[str, ...]
+
+
+def read_model(path: Path, sizes: tuple[int, ...] | None = None) -> Foreign:
+    """Read the float model at `path`; external data beside it is read under guard.
+
+    Args:
+        path: an .onnx file.
+        sizes: of its input after the batch axis, for axes that the model leaves open.
+
+    Raises:
+        DataError: it is no valid ONNX model of at most 2 GB, contradicts `sizes`, is already quantized, or has several
+            inputs or a fixed batch above 1.
+    """
+    model = load(path, external_data=True)
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise DataError(f"{path}: not a valid ONNX model: {' '.join(str(error).split())}") from error
+    refuse_quantized(ir.from_proto(model).graph)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    if len(inputs) != 1:
+        raise DataError(
+            f"{path}: the model has {len(inputs)} inputs ({', '.join(value.name for value in inputs)}); static int8 is "
+            "for models with one",
+            hint="text encoders and models with several inputs are not quantized yet",
+        )
+    spec, batch = _spec(path, inputs[0], sizes)
+    if batch not in {None, 1}:
+        raise DataError(
+            f"{path}: the model takes batches of exactly {batch}",
+            hint="export it with a dynamic batch, or a batch of 1",
+        )
+    return Foreign(path, model, opset_of(model), spec, batch == 1)
+
+
+def prepare(foreign: Foreign, samples: Samples) -> Prepared:
+    """Return `foreign` at a common opset, with the sizes of `samples`, simplified and compared with what it was.
+
+    Raises:
+        DataError: the opset is out of range, an operator cannot be converted, onnxruntime cannot run the model, its
+            output is not float32, or the graph computes something else than the file, or than itself one by one.
+    """
+    given = _with_sizes(foreign.model, foreign.input.name, samples.sizes)
+    model = ir.from_proto(to_common_opset(given, str(foreign.path)))
+    before = sum(1 for _ in model.graph)
+    for name in [value.name for value in model.graph.inputs if value.name in model.graph.initializers]:
+        model.graph.inputs.remove(next(value for value in model.graph.inputs if value.name == name))
+    simplify_(model)
+    tensor = _compared_(model)
+    NameFixPass()(model)
+    proto = ir.to_proto(model)
+    proto.ir_version = find_min_ir_version_for(proto.opset_import, ignore_unknown=True)
+    error, first = _difference(given, proto, samples, foreign)
+    notes = [f"{len(open_)} tensors have sizes open past the batch axis"] if (open_ := dynamic_tensors(model)) else []
+    if len(proto.graph.output) > 1:
+        notes.append(f"candidates are compared on the first of {len(proto.graph.output)} outputs, {tensor!r}")
+    return Prepared(
+        proto,
+        opset_of(proto),
+        tensor,
+        first.shape[1] if first.ndim == _MATRIX_RANK else None,
+        (before, len(proto.graph.node)),
+        error,
+        min(_CHECKED, len(samples)),
+        tuple(notes),
+    )
+
+
+def _spec(path: Path, value: onnx.ValueInfoProto, sizes: tuple[int, ...] | None) -> tuple[InputSpec, int | None]:
+    """Return the input's facts, and its batch size where that is fixed."""
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type") or not tensor.HasField("shape") or not tensor.shape.dim:
+        raise DataError(f"{path}: input {value.name!r} declares no batch and sizes", hint="export it with a shape")
+    batch, *declared = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
+    spec = InputSpec(value.name, str(tensor_dtype_to_np_dtype(tensor.elem_type)), tuple(declared))
+    if sizes is None:
+        return spec, batch
+    if len(sizes) != len(declared) or any(own not in {None, size} for own, size in zip(declared, sizes, strict=False)):
+        raise DataError(
+            f"{path}: --input-shape {','.join(map(str, sizes))} does not fit the input {spec}",
+            hint="give the sizes after the batch axis",
+        )
+    return InputSpec(spec.name, spec.dtype, sizes), batch
+
+
+def _with_sizes(model: onnx.ModelProto, name: str, sizes: tuple[int, ...]) -> onnx.ModelProto:
+    """Return a copy whose input has `sizes` past the batch axis; inner shapes, which may be stale, are dropped."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.value_info[:]
+    shape = next(value for value in copy.graph.input if value.name == name).type.tensor_type.shape
+    for dim, size in zip(shape.dim[1:], sizes, strict=True):
+        dim.dim_value = size
+    return copy
+
+
+def _compared_(model: ir.Model) -> str:
+    """Return the tensor that candidates are compared on; the input of a last Softmax is named `logits`."""
+    values = {str(value.name): value for node in model.graph for value in node.outputs}
+    if LOGITS in values:
+        return LOGITS
+    output = model.graph.outputs[0]
+    producer = output.producer()
+    before = producer.inputs[0] if producer is not None and producer.op_type == "Softmax" else None
+    if before is None or before.producer() is None or before.is_graph_output() or LOGITS in model.graph.initializers:
+        return str(output.name)
+    before.name = LOGITS
+    return LOGITS
+
+
+def _difference(
+    given: onnx.ModelProto, prepared: onnx.ModelProto, samples: Samples, foreign: Foreign
+) -> tuple[float, NDArray[Any]]:
+    """Return the largest difference of the first output from the file's, and that output [n, ...] of the file."""
+    inputs = samples[:_CHECKED]
+    name, output = foreign.input.name, given.graph.output[0].name
+    before, after = (_session(model, foreign.path) for model in (given, prepared))
+    expected = np.concatenate([_first(before, name, output, row[None], foreign) for row in inputs])
+    if expected.dtype != np.float32 or expected.ndim < _MATRIX_RANK or len(expected) != len(inputs):
+        raise DataError(
+            f"{foreign.path}: output {output!r} is {expected.dtype} {list(expected.shape)} for {len(inputs)} inputs; "
+            "expected float32 [N, ...], a row for each",
+            hint="export scores or features, not decisions",
+        )
+    single = np.concatenate([_first(after, name, output, row[None], foreign) for row in inputs])
+    whole = single if foreign.fixed_batch else _first(after, name, output, inputs, foreign)
+    if not np.isfinite(expected).all():
+        raise DataError(
+            f"{foreign.path}: output {output!r} holds NaN or Inf on {samples.source}", hint="check the data"
+        )
+    limit = _TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    for found, what in ((single, "after simplification"), (whole, "in batches")):
+        error = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
+        if not error <= limit:  # NaN fails
+            raise DataError(
+                f"{foreign.path}: {what} the graph's output {output!r} differs by {error:.2g} from the file's, where "
+                f"rounding explains {limit:.2g}",
+                hint="export the model with a batch of 1, or report it",
+            )
+    return float(max(np.abs(single - expected).max(), np.abs(whole - expected).max())), expected
+
+
+def _session(model: onnx.ModelProto, path: Path) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+    try:
+        return open_session(model, 1)
+    except Exception as error:  # onnxruntime's exceptions share no public base
+        raise DataError(
+            f"{path}: onnxruntime cannot load it: {' '.join(str(error).split())}", hint="check it with `edgeft inspect`"
+        ) from error
+
+
+def _first(session: Any, name: str, output: str, values: NDArray[Any], foreign: Foreign) -> NDArray[Any]:  # noqa: ANN401 - onnxruntime ships no types
+    try:
+        return np.asarray(session.run([output], {name: values})[0])
+    except Exception as error:  # onnxruntime's exceptions share no public base
+        raise DataError(
+            f"{foreign.path}: onnxruntime cannot run it on {list(values.shape)}: {' '.join(str(error).split())}",
+            hint="check the sizes, or export the model with a batch of 1",
+        ) from error

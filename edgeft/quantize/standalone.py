@@ -1,0 +1,160 @@
+"""The candidates of a user's own ONNX file: what the compress stage makes of a build's graph, made without a recipe.
+
+Reads a float model and arrays or images; writes `candidates/<name>/model.onnx`, `candidates.json`, and in the
+workspace a few inputs to time the candidates with. Which candidate ships is chosen later.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeft import catalog
+from edgeft.core.digest import sha256_file
+from edgeft.core.errors import DataError, UsageError
+from edgeft.core.stage import Context, Inputs, Json, StageResult
+from edgeft.data.samples import Normalisation, Samples, read_samples
+from edgeft.quantize.calibration import Execution
+from edgeft.quantize.candidates import Bar
+from edgeft.quantize.compress import Evaluation, Int8, compress, write_candidates
+from edgeft.quantize.foreign import Foreign, Prepared, prepare, read_model
+from edgeft.quantize.static import static_method
+
+METRIC = "accuracy"
+TIMED = "timed_inputs.npy"
+_TIMED_INPUTS = 16
+_CHANNELS = (1, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class StandaloneConfig:
+    """How a model is quantized without a recipe.
+
+    Args:
+        target: the exporter whose placement rules hold.
+        method: auto, minmax, mse or gptq; see `CompressConfig.method`.
+        max_drop_pp: how much accuracy int8 may lose, in percentage points.
+        images: calibration inputs at most.
+        bias_images: of these, how many round weights and correct biases.
+        mean: of images for a float input, in pixel units, one number or three; None without images.
+        std: likewise.
+        sizes: of the input after the batch axis, where the model leaves them open.
+    """
+
+    target: str
+    method: str
+    max_drop_pp: float
+    images: int
+    bias_images: int
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    sizes: tuple[int, ...] | None
+
+
+def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
+    """Make the candidates of `inputs["model"]`.
+
+    Calibrates on `inputs["calibration"]`; compares on `inputs["evaluation"]`, or where there is none on the calibration
+    data, whose labels then judge nothing.
+
+    Raises:
+        DataError: the model or the data cannot be used as they are.
+        UsageError: an option is missing or contradicts the data.
+    """
+    normalisation = _normalisation(config)
+    foreign = read_model(inputs["model"], config.sizes)
+    calibration = read_samples(
+        inputs["calibration"],
+        foreign.input,
+        normalisation=normalisation,
+        limit=config.images,
+        seed=ctx.seed_for("calibration images"),
+        target=ctx.workspace / "calibration.npy",
+        threads=ctx.threads,
+        emit=ctx.emit,
+    )
+    evaluation = calibration
+    if "evaluation" in inputs:
+        evaluation = read_samples(
+            inputs["evaluation"],
+            foreign.input,
+            normalisation=normalisation,
+            target=ctx.workspace / "evaluation.npy",
+            threads=ctx.threads,
+            emit=ctx.emit,
+        )
+    prepared = prepare(foreign, calibration)
+    _check_alike(calibration, evaluation, prepared)
+    labels = evaluation.labels if evaluation is not calibration else None
+    made = compress(
+        prepared.model,
+        Evaluation(
+            evaluation, labels, Bar(METRIC, config.max_drop_pp, ctx.seed_for("paired bootstrap")), prepared.tensor
+        ),
+        Int8(
+            catalog.exporter(config.target).placement,
+            static_method(config.method, config.bias_images),
+            calibration[: len(calibration)],
+        ),
+        execution=Execution(ctx.threads, 1) if foreign.fixed_batch else Execution(ctx.threads),
+        emit=ctx.emit,
+    )
+    write_candidates(ctx.folder, made.candidates)
+    np.save(ctx.workspace / TIMED, evaluation[:_TIMED_INPUTS])
+    measurements: dict[str, Json] = {
+        "source": _source(foreign, prepared),
+        "calibration": _facts(calibration),
+        "evaluation": {**_facts(evaluation), "held_out": evaluation is not calibration},
+    }
+    few = f"calibrated on all {len(calibration)} inputs of {calibration.source}; {config.images} were asked for"
+    notes = [few] if len(calibration) < config.images else []
+    return StageResult(ctx.folder, measurements, (*prepared.notes, *notes, *made.notes), made.timings)
+
+
+def _normalisation(config: StandaloneConfig) -> Normalisation | None:
+    if config.mean is None and config.std is None:
+        return None
+    if config.mean is None or config.std is None:
+        raise UsageError("--mean and --std go together: the model takes (pixel - mean) / std", hint="give both")
+    for option, values in (("--mean", config.mean), ("--std", config.std)):
+        if len(values) not in _CHANNELS:
+            raise UsageError(f"{option} has {len(values)} numbers, expected one or three (red, green, blue)")
+    if min(config.std) <= 0:
+        raise UsageError(f"--std {min(config.std):g}: must be above 0")
+    return Normalisation(config.mean, config.std)
+
+
+def _check_alike(calibration: Samples, evaluation: Samples, prepared: Prepared) -> None:
+    if evaluation.sizes != calibration.sizes:
+        raise DataError(
+            f"{evaluation.source} holds inputs of {list(evaluation.sizes)}, {calibration.source} of "
+            f"{list(calibration.sizes)}: both must be alike"
+        )
+    if evaluation.labels is not None and prepared.outputs is not None:
+        evaluation.require_classes(prepared.outputs)
+    elif evaluation.labels is not None and evaluation is not calibration:
+        raise DataError(
+            f"{evaluation.source}: holds labels, but the model's {prepared.tensor!r} is no [N, classes] to decide by",
+            hint="pass data without labels: then only the distance from float is told",
+        )
+
+
+def _source(foreign: Foreign, prepared: Prepared) -> dict[str, Json]:
+    before, after = prepared.operators
+    return {
+        "path": str(foreign.path),
+        "sha256": sha256_file(foreign.path),
+        "size_bytes": foreign.path.stat().st_size,
+        "input": str(foreign.input),
+        "compared_on": prepared.tensor,
+        "outputs": prepared.outputs,
+        "opset": foreign.opset,
+        "opset_used": prepared.opset,
+        "operators": before,
+        "operators_simplified": after,
+        "max_abs_error": prepared.max_abs_error,
+        "compared_inputs": prepared.checked,
+    }
+
+
+def _facts(samples: Samples) -> dict[str, Json]:
+    return {"source": str(samples.source), "n": len(samples), "labelled": samples.labels is not None}

@@ -1,0 +1,163 @@
+"""A user's ONNX file on its way in: what is taken, what is refused by name, and that it still computes the same."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
+
+from edgeft.core.errors import DataError
+from edgeft.data.samples import InputSpec, Samples
+from edgeft.quantize.foreign import Prepared, prepare, read_model
+
+Net = Callable[..., Any]
+Rows = Callable[..., Any]
+
+
+def imported(path: Path, x: np.ndarray, sizes: tuple[int, ...] | None = None) -> Prepared:
+    foreign = read_model(path, sizes)
+    return prepare(foreign, Samples(path, x, None, None, foreign.input))
+
+
+def saved(tmp_path: Path, model: onnx.ModelProto, **how: Any) -> Path:  # noqa: ANN401 - onnx.save's options
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path, **how)
+    return path
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        {"opset": 11, "ir_version": 3},
+        {"opset": 13, "constants": True},
+        {"opset": 17, "softmax": True},
+        {"opset": 18, "batch": 1},
+        {"opset": 20, "side": "size"},
+        {"opset": 23, "ir_version": 10, "softmax": True},
+    ],
+    ids=str,
+)
+def test_foreign_styles_become_one_graph_that_computes_the_same(
+    tmp_path: Path, make_foreign: Net, rows_of: Rows, made: dict[str, Any]
+) -> None:
+    model = make_foreign(**made)
+    x, _ = rows_of(model, 5)
+    found = imported(saved(tmp_path, model), x)
+    graph = found.model.graph
+    assert 18 <= found.opset <= 23
+    assert [value.name for value in graph.input] == ["x"]
+    assert [value.name for value in graph.output] == ["classes"]
+    kinds = {node.op_type for node in graph.node}
+    assert not kinds & {"BatchNormalization", "Constant", "ReduceMean", "MatMul"}
+    assert {"Conv", "GlobalAveragePool", "Gemm"} <= kinds
+    assert found.outputs == 3
+    assert found.tensor == ("logits" if made.get("softmax") else "classes")
+    assert all(node.name for node in graph.node)
+    for row in x:
+        expected, actual = (ReferenceEvaluator(m).run(None, {"x": row[None]})[0] for m in (model, found.model))
+        np.testing.assert_allclose(actual, expected, atol=1e-5)  # float32 sums in another order
+
+
+def test_external_data_is_read_and_ends_inside(tmp_path: Path, make_foreign: Net, rows_of: Rows) -> None:
+    model = make_foreign()
+    x, _ = rows_of(model, 3)
+    path = saved(tmp_path, model, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    found = imported(path, x)
+    assert all(tensor.data_location == TensorProto.DEFAULT for tensor in found.model.graph.initializer)
+    (tmp_path / "weights.bin").rename(tmp_path / "elsewhere.bin")
+    with pytest.raises(DataError, match=r"external data of tensor .*weights\.bin"):
+        read_model(path)
+
+
+@pytest.mark.parametrize("opset", [10, 24])
+def test_an_opset_out_of_range_is_refused(tmp_path: Path, make_foreign: Net, rows_of: Rows, opset: int) -> None:
+    model = make_foreign(18, ir_version=10)
+    x, _ = rows_of(model, 2)
+    model.opset_import[0].version = opset
+    if opset < 18:
+        node = next(node for node in model.graph.node if node.op_type == "BatchNormalization")
+        assert node  # valid at 10 as it stands
+    with pytest.raises(DataError, match=f"opset {opset}, expected 11 to 23"):
+        imported(saved(tmp_path, model), x)
+
+
+def test_an_operator_that_cannot_be_converted_is_named(
+    tmp_path: Path, make_foreign: Net, rows_of: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        message = "BaseConverter.h:68: adapter_lookup: Assertion failed: No Adapter From Version $12 for ReduceMean"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr("edgeft.graph.opset.version_converter.convert_version", fails)
+    model = make_foreign(11)
+    x, _ = rows_of(model, 2)
+    with pytest.raises(DataError, match="operator ReduceMean cannot be brought from opset 11 to 18"):
+        imported(saved(tmp_path, model), x)
+
+
+def _graph(nodes: list[onnx.NodeProto], inputs: dict[str, list[Any]], output: int = TensorProto.FLOAT) -> Any:  # noqa: ANN401 - an onnx proto
+    taken = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()]
+    graph = helper.make_graph(nodes, "g", taken, [helper.make_tensor_value_info("y", output, None)])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def test_several_inputs_are_refused_by_name(tmp_path: Path) -> None:
+    model = _graph([helper.make_node("Add", ["input_ids", "mask"], ["y"])], {"input_ids": ["N", 4], "mask": ["N", 4]})
+    with pytest.raises(DataError, match=r"2 inputs \(input_ids, mask\)"):
+        read_model(saved(tmp_path, model))
+
+
+def test_a_fixed_batch_above_one_is_refused(tmp_path: Path, make_foreign: Net) -> None:
+    with pytest.raises(DataError, match="batches of exactly 4"):
+        read_model(saved(tmp_path, make_foreign(batch=4)))
+
+
+def test_a_quantized_model_is_refused(tmp_path: Path) -> None:
+    node = helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"], "quant")
+    restored = helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"])
+    with pytest.raises(DataError, match="already quantized: it has DynamicQuantizeLinear 'quant'"):
+        read_model(saved(tmp_path, _graph([node, restored], {"x": ["N", 4]})))
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.onnx"):
+        read_model(tmp_path / "gone.onnx")
+    with pytest.raises(DataError, match="not a valid ONNX model"):
+        read_model(saved(tmp_path, _graph([helper.make_node("Relu", ["nothing"], ["y"])], {"x": ["N", 4]})))
+    with pytest.raises(DataError, match="declares no batch and sizes"):
+        read_model(saved(tmp_path, _graph([helper.make_node("Relu", ["x"], ["y"])], {"x": []})))
+
+
+def test_sizes_given_must_fit_what_the_model_declares(tmp_path: Path, make_foreign: Net) -> None:
+    path = saved(tmp_path, make_foreign(side="size"))
+    assert read_model(path).input == InputSpec("x", "float32", (3, None, None))
+    assert read_model(path, (3, 8, 8)).input.shape == (3, 8, 8)
+    for wrong in ((1, 8, 8), (8, 8)):
+        with pytest.raises(DataError, match="--input-shape"):
+            read_model(path, wrong)
+
+
+def test_an_operator_that_the_runtime_lacks_is_told(tmp_path: Path) -> None:
+    model = _graph([helper.make_node("Magic", ["x"], ["y"], domain="nobody")], {"x": ["N", 4]})
+    model.opset_import.append(helper.make_opsetid("nobody", 1))
+    with pytest.raises(DataError, match=r"onnxruntime cannot load it: .*Magic"):
+        imported(saved(tmp_path, model), np.zeros((2, 4), np.float32))
+
+
+def test_decisions_instead_of_scores_are_refused(tmp_path: Path) -> None:
+    node = helper.make_node("ArgMax", ["x"], ["y"], axis=1)
+    with pytest.raises(DataError, match="output 'y' is int64"):
+        imported(saved(tmp_path, _graph([node], {"x": ["N", 4]}, TensorProto.INT64)), np.ones((2, 4), np.float32))
+
+
+def test_a_graph_that_mixes_its_batch_is_refused(tmp_path: Path) -> None:
+    centred = [helper.make_node("ReduceMean", ["x", "zero"], ["m"]), helper.make_node("Sub", ["x", "m"], ["y"])]
+    model = _graph(centred, {"x": ["N", 4]})
+    model.graph.initializer.append(helper.make_tensor("zero", TensorProto.INT64, [1], [0]))
+    x = np.arange(8, dtype=np.float32).reshape(2, 4)
+    with pytest.raises(DataError, match="in batches the graph's output 'y' differs by 2"):
+        imported(saved(tmp_path, model), x)
