@@ -49,7 +49,9 @@ def describe(error: BaseException, command_line: str) -> Failure:
     if isinstance(error, EdgeftError):
         return Failure(error.message, error.hint, error.exit_code)
     if isinstance(error, KeyboardInterrupt):
-        return Failure("interrupted", f"finished stages are kept; `edgeft {command_line}` resumes", INTERRUPTED)
+        resumed = f"finished stages are kept; `edgeft {command_line}` resumes"
+        anew = f"nothing half-done is left; `edgeft {command_line}` starts anew"
+        return Failure("interrupted", anew if command_line.startswith("quantize") else resumed, INTERRUPTED)
     if isinstance(error, typer.TyperException):
         path = getattr(getattr(error, "ctx", None), "command_path", "edgeft")
         return Failure(error.format_message(), f"`{path} --help` shows what it takes", 2)

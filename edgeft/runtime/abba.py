@@ -109,7 +109,9 @@ class LatencyComparison:
         if self.confirmed is False:
             detail += "; a first set of rounds missed the limit, a second did not"
         elif self.verdict is Verdict.INCONCLUSIVE:
-            detail += "; too noisy to tell: close other programs, or raise verify.latency.rounds"
+            detail += (
+                "; too noisy to tell: close other programs, or measure more rounds (in a recipe: verify.latency.rounds)"
+            )
         return Gate(
             name, self.verdict, self.ratio, self.interval, self.max_ratio, "ratio", self.rounds, detail, _LATENCY_EXIT
         )

@@ -7,6 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from edgeft.cli.failure import describe
 from edgeft.cli.group import Verbs
 from edgeft.cli.options import JsonFlag
 from edgeft.core.errors import DataError, DeviceError, EdgeftError, IntegrityError, UsageError
@@ -67,6 +68,11 @@ def test_an_edgeft_error_shows_its_message_and_hint() -> None:
         "message": "cells/7.png is empty",
         "hint": "restore it",
     }
+
+
+def test_ctrl_c_claims_no_resumption_where_nothing_is_kept() -> None:
+    hint = describe(KeyboardInterrupt(), "quantize net.onnx --calib c.npz").hint
+    assert hint == "nothing half-done is left; `edgeft quantize net.onnx --calib c.npz` starts anew"
 
 
 def test_ctrl_c_names_the_command_that_resumes() -> None:
