@@ -47,7 +47,7 @@ def quantize(
     strict: Strict = False,
     as_json: JsonFlag = False,
 ) -> int:
-    """Quantize an ONNX model to int8, measure it, and ship what is better.
+    """Quantize an ONNX model to int8 and measure it.
 
     Writes DIR/model.onnx (int8 where it is faster and holds the margin, else the float model), candidates/,
     report.json and report.html.

@@ -9,19 +9,23 @@ import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeft import __version__, catalog
 from edgeft.core import machine
 from edgeft.core.atomic import write_atomic
 from edgeft.core.disk import disk_errors, require_writable
 from edgeft.core.events import EventSink, StageFinished, StageStarted, ignore
+from edgeft.core.exporter import Exporter
 from edgeft.core.keys import versions
 from edgeft.core.record import Gate
 from edgeft.core.stage import Context, StageResult
 from edgeft.pipeline import gates as judged
 from edgeft.pipeline.choose import FP32, decide, smallest
 from edgeft.pipeline.record import new_run
+
+if TYPE_CHECKING:
+    from edgeft.verify.latency import Ratio
 
 SCHEMA = 1
 KIND = "quantize"
@@ -83,6 +87,7 @@ def quantize(request: Request, *, emit: EventSink = ignore) -> dict[str, Any]:
 
     began = time.perf_counter()
     run, started = new_run()
+    exporter = catalog.exporter(request.target)
     out = request.out.absolute()
     refuse_strangers(out, FILES, "what `edgeft quantize` writes")
     require_writable(out.parent, purpose="the output folder", option="--out")
@@ -90,7 +95,7 @@ def quantize(request: Request, *, emit: EventSink = ignore) -> dict[str, Any]:
         workspace = folder / "work"
         workspace.mkdir()
         made = _make(request, Context(folder, workspace, _SEED, request.threads, emit))
-        found = _measure(request, made, workspace, emit)
+        found = _measure(request, made, workspace, exporter, emit)
         record = {
             "schema": SCHEMA,
             "kind": KIND,
@@ -139,7 +144,9 @@ def _make(request: Request, ctx: Context) -> StageResult:
     return made
 
 
-def _measure(request: Request, made: StageResult, workspace: Path, emit: EventSink) -> dict[str, Any]:
+def _measure(
+    request: Request, made: StageResult, workspace: Path, exporter: Exporter, emit: EventSink
+) -> dict[str, Any]:
     """Judge and time the candidates, choose, and lower the one that ships; return these parts of the record."""
     folder = made.folder
     candidates = json.loads((folder / "candidates.json").read_bytes())
@@ -159,7 +166,6 @@ def _measure(request: Request, made: StageResult, workspace: Path, emit: EventSi
         chosen, reason = smallest({name: by_name[name]["size_bytes"] for name in holding}, "--no-latency")
     else:
         chosen, reason = decide({}, margin, alone=False)
-    exporter = catalog.exporter(request.target)
     exporter.lower(files[chosen], folder)
     unmeasured = "" if measured else _why_unmeasured(request)
     status, exit_code = judged.status(gates, strict=request.strict)
@@ -214,7 +220,7 @@ def _time(request: Request, files: dict[str, Path], inputs: Path, emit: EventSin
     return {**compared.to_json(), "candidate": INT8}, compared.gate(f"latency {INT8} vs_fp32")
 
 
-def _ratio(compared: dict[str, Any]) -> Any:  # noqa: ANN401 - an edgeft.verify.latency.Ratio, imported where it is made
+def _ratio(compared: dict[str, Any]) -> "Ratio":
     from edgeft.verify.latency import Ratio
 
     low, high = compared["interval"]

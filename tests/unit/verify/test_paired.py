@@ -103,3 +103,13 @@ def test_verdicts() -> None:
     assert below(1, 1, 1) is Verdict.INCONCLUSIVE
     assert below(0.8, 0.99, 1) is Verdict.PASS
     assert below(1.01, 1.2, 1) is Verdict.FAIL
+
+
+def test_a_thousand_classes_cost_no_more_than_their_right_and_wrong() -> None:
+    labels = np.arange(3000) % 1000
+    good = np.eye(1000, dtype=np.float32)[labels]
+    bad = good.copy()
+    bad[:30] = np.roll(bad[:30], 1, axis=1)
+    found = paired_difference("accuracy", labels, good, bad, 1000, seed=0)
+    assert found.value_pp == pytest.approx(1.0)
+    assert 0.5 < found.low_pp < 1.0 < found.high_pp < 1.6
