@@ -7,7 +7,7 @@ Each node is one call of its function in `edgeft.graph.torch_ops`; a tensor is d
 memory is what autograd itself keeps. Initializers keep their names: `module.tensor(name)`.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -18,7 +18,7 @@ from onnx_ir.tensor_adapters import to_torch_dtype
 from torch import Tensor, nn
 
 from edgeft.core.errors import EdgeftError
-from edgeft.graph.torch_ops.operator import Operator, title
+from edgeft.graph.torch_ops.operator import Operator, title, unsupported
 from edgeft.graph.torch_ops.table import operator_of
 
 OLDEST_OPSET = 13
@@ -86,8 +86,7 @@ class GraphModule(nn.Module):
         wanted = {*self.outputs, *also}
         values = {**dict(feeds), **{name: self.tensor(name) for name in self._keys}}
         for step in self._steps:
-            for name, value in zip(step.outputs, _call(step, values), strict=False):
-                values[name] = value
+            values.update(_call(step, values))
             for name in step.last_uses:
                 if name not in wanted:
                     del values[name]
@@ -111,7 +110,7 @@ class GraphModule(nn.Module):
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all tensors: inputs, initializers, node outputs."""
-        return (*self.inputs, *self._keys, *(name for step in self._steps for name in step.outputs))
+        return (*self.inputs, *self._keys, *(name for step in self._steps for name in step.outputs if name))
 
     def _check_names(self, feeds: Mapping[str, Tensor]) -> None:
         if set(feeds) != set(self.inputs):
@@ -175,20 +174,24 @@ def _steps(graph: ir.Graph) -> tuple[_Step, ...]:
     for node in reversed(list(graph)):
         inputs = tuple("" if value is None else str(value.name) for value in node.inputs)
         outputs = tuple(str(value.name or "") for value in node.outputs)
-        touched: Iterable[str] = dict.fromkeys(name for name in (*inputs, *outputs) if name)
+        touched = dict.fromkeys(name for name in (*inputs, *outputs) if name)
         last = tuple(name for name in touched if name not in seen and name not in kept)
         seen.update(touched)
         steps.append(_Step(node, operator_of(node), inputs, outputs, last))
     return tuple(reversed(steps))
 
 
-def _call(step: _Step, values: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-    """Return the outputs of one node."""
+def _call(step: _Step, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the outputs of one node by name."""
     try:
         result = step.function(step.node, *(values[name] if name else None for name in step.inputs))
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise EdgeftError(f"{title(step.node)} cannot take {_described(step, values)}: {error}") from error
-    return result if isinstance(result, tuple) else (result,)
+    results = result if isinstance(result, tuple) else (result,)
+    missing = [name for name in step.outputs[len(results) :] if name]
+    if missing:
+        raise unsupported(step.node, f"output {missing[0]!r}")
+    return {name: value for name, value in zip(step.outputs, results, strict=False) if name}
 
 
 def _described(step: _Step, values: Mapping[str, Tensor]) -> str:

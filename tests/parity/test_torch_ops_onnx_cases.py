@@ -72,9 +72,11 @@ def left_out(case: TestCase) -> str | None:
 def opset(case: TestCase) -> int:
     """Return the case's opset, or 13 where its operators' definitions are still those of 13."""
     (version,) = [entry.version for entry in case.model.opset_import if entry.domain == ""]
-    same = all(
-        onnx.defs.get_schema(node.op_type, OLDEST_OPSET).since_version <= version for node in case.model.graph.node
-    ) if version < OLDEST_OPSET else True
+    same = (
+        all(onnx.defs.get_schema(node.op_type, OLDEST_OPSET).since_version <= version for node in case.model.graph.node)
+        if version < OLDEST_OPSET
+        else True
+    )
     return max(version, OLDEST_OPSET) if same else version
 
 

@@ -34,7 +34,7 @@ def _gather_nd(node: ir.Node, x: Tensor, indices: Tensor) -> Tensor:
     return picked.reshape(*indices.shape[:-1], *flat.shape[1 + depth :])
 
 
-def _slice(  # noqa: PLR0913, PLR0917 - the operator's own inputs
+def _slice(
     node: ir.Node, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None
 ) -> Tensor:
     """Slice as Python does, with negative steps too."""

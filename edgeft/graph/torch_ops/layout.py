@@ -72,9 +72,7 @@ def _tile(node: ir.Node, x: Tensor, repeats: Tensor) -> Tensor:
     return x.repeat(ints(repeats))
 
 
-def _pad(
-    node: ir.Node, x: Tensor, pads: Tensor, value: Tensor | None = None, given: Tensor | None = None
-) -> Tensor:
+def _pad(node: ir.Node, x: Tensor, pads: Tensor, value: Tensor | None = None, given: Tensor | None = None) -> Tensor:
     """Pad, or crop where negative: with a constant, or with values of `x` picked as numpy.pad picks them."""
     mode, amounts = node.attributes.get_string("mode", "constant"), ints(pads)
     chosen = range(x.dim()) if given is None else [axis % x.dim() for axis in ints(given)]

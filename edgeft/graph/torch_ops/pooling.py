@@ -1,7 +1,7 @@
 """Pools. Padding is written out, so that asymmetric padding and `ceil_mode` need no cases of their own.
 
-    average = sum of the window / number of its elements that count
-            = mean(padded x) / mean(padded ones), since every window has as many elements as any other
+average = sum of the window / number of its elements that count
+        = mean(padded x) / mean(padded ones), since every window has as many elements as any other
 """
 
 from collections.abc import Callable
@@ -46,8 +46,6 @@ def _average_pool(node: ir.Node, x: Tensor) -> Tensor:
 
 def _max_pool(node: ir.Node, x: Tensor) -> Tensor:
     """Return the maximum of each window of x [N, C, ...], floats or integers."""
-    if len(node.outputs) > 1:
-        raise unsupported(node, "Indices as an output")
     where = _windows(node, x)
     lowest = -torch.inf if x.is_floating_point() else torch.iinfo(x.dtype).min
     padded, dtype = where.pad(x, lowest), x.dtype

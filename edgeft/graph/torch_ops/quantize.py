@@ -2,7 +2,7 @@
 
     q = round(clip(x / s, qmin - z, qmax - z)) + z            x' = (q - z) s
 
-Rounding has the straight-through gradient 1 (Bengio et al. 2013). Nothing else is needed for learned scales: of the pair,
+Rounding has the straight-through gradient 1 (Bengio et al. 2013). Learned scales need nothing else: the pair has
 
     dx'/ds = round(x / s) - x / s   inside,    qmin - z or qmax - z   outside,        dx'/dx = 1 inside, 0 outside
 

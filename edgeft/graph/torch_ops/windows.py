@@ -2,8 +2,8 @@
 
     span = dilation (kernel - 1) + 1        outputs = floor((size + begin + end - span) / stride) + 1
 
-`auto_pad` SAME_* pads so that outputs = ceil(size / stride); `ceil_mode` 1 adds what a last, partial window lacks, unless
-that window would start in the padding at the end.
+`auto_pad` SAME_* pads so that outputs = ceil(size / stride); `ceil_mode` 1 adds what a last, partial window lacks,
+unless that window would start in the padding at the end.
 """
 
 from collections.abc import Sequence
