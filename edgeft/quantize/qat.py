@@ -1,0 +1,141 @@
+"""Quantization-aware training on the graph that ships, with the float graph as teacher.
+
+    loss = mean over tensors of  mean((t_q - t_f)^2) / var(t_f),        t: the logits and every inner tensor asked for
+
+Labels are not needed. Training starts from a quantized graph (the best that calibration found) and moves its weights,
+biases and activation scales; after each step weights are projected back to pair-safe ones. Learning rates are in steps
+of each tensor's own grid: with Adam an update is about as large as its rate, so `rate` 0.02 moves a weight by at most
+some 2 % of a quantization step at a time, whatever the layer. Adam's steps do not depend on the gradient's size, so
+LSQ's gradient scale (Esser et al. 2020, section 2.2) would change nothing and is left out.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from torch import Tensor
+
+from edgeft.core.events import EventSink, Progress, ignore
+from edgeft.graph.module import GraphModule
+from edgeft.quantize.affine import QuantizationError
+from edgeft.quantize.calibration import Pixels
+from edgeft.quantize.candidates import LOGITS
+from edgeft.quantize.placement import Placement
+from edgeft.quantize.proof import count_unsafe_pairs
+from edgeft.quantize.qat_graph import TrainableGraph
+
+
+@dataclass(frozen=True, slots=True)
+class QatMethod:
+    """How long and how fast to train.
+
+    Args:
+        steps: optimizer steps.
+        batch: images of a step.
+        rate: of weights, in quantization steps; falls to 0 along a cosine.
+        scale_rate: of activation scales, relative to their size; 0 keeps them.
+        tensors: inner tensors that follow the float graph's, besides the logits; they must have the same names in both.
+    """
+
+    steps: int = 60
+    batch: int = 16
+    rate: float = 0.05
+    scale_rate: float = 1e-3
+    tensors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class QatResult:
+    """A trained Q/DQ graph.
+
+    Args:
+        model: the graph.
+        losses: of each step's batch, before the step.
+    """
+
+    model: onnx.ModelProto
+    losses: tuple[float, ...]
+
+
+def tune(
+    quantized: onnx.ModelProto,
+    float_model: onnx.ModelProto,
+    placement: Placement,
+    pixels: Pixels,
+    method: QatMethod,
+    *,
+    rng: np.random.Generator,
+    emit: EventSink = ignore,
+) -> QatResult:
+    """Return `quantized` after training it to do what `float_model` does on `pixels`.
+
+    Args:
+        quantized: the Q/DQ graph to start from; left as it is.
+        float_model: the graph that it was made from; the teacher.
+        placement: of the target.
+        pixels: training images, uint8 [N, H, W, 3].
+        method: how long and how fast.
+        rng: draws the batches.
+        emit: where progress goes.
+
+    Raises:
+        QuantizationError: there are no images, the loss is not finite (says at which step), or the result is unlawful.
+        UnsupportedNodeError: an operator cannot be trained through; names the node.
+    """
+    if not len(pixels):
+        raise QuantizationError("training needs images, found none")
+    student = TrainableGraph(quantized, placement)
+    teacher = GraphModule(ir.from_proto(float_model), trainable=[])
+    optimizer = _optimizer(student, method)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / method.steps))
+    )
+    names = (LOGITS, *method.tensors)
+    losses = []
+    for step in range(method.steps):
+        chosen = np.sort(rng.choice(len(pixels), min(method.batch, len(pixels)), replace=False))
+        feeds = {teacher.inputs[0]: torch.from_numpy(np.ascontiguousarray(pixels[chosen]))}
+        with torch.no_grad():
+            wanted = teacher(feeds, names)
+        loss = distance(student.module(feeds, names), wanted, names)
+        losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]):
+            raise QuantizationError(f"the loss of step {step} is {losses[-1]}", hint="lower the rate of QAT")
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call] # torch does not type it
+        optimizer.step()
+        schedule.step()
+        student.project_()
+        emit(Progress("train quantized", step + 1, method.steps, f"loss {losses[-1]:.3g}"))
+    model = student.write_back()
+    onnx.checker.check_model(model)
+    unsafe = count_unsafe_pairs(model)
+    if placement.saturating_pairs and unsafe:
+        raise QuantizationError(f"{unsafe} weight pairs can saturate after training; this is a bug, report it")
+    return QatResult(model, tuple(losses))
+
+
+def distance(found: dict[str, Tensor], wanted: dict[str, Tensor], names: Sequence[str]) -> Tensor:
+    """Return the mean over `names` of the squared difference, relative to the variance of what is wanted."""
+    tiny = torch.finfo(torch.float32).tiny
+    parts = [(found[name] - wanted[name]).square().mean() / (wanted[name].var() + tiny) for name in names]
+    return torch.stack(parts).mean()
+
+
+def _optimizer(student: TrainableGraph, method: QatMethod) -> torch.optim.Adam:
+    """Return Adam with a rate of its own for each tensor."""
+    tensor = student.module.tensor
+    groups: list[dict[str, object]] = []
+    for layer in student.layers:
+        step = float(tensor(layer.scale).mean())
+        groups.append({"params": [tensor(layer.weight)], "lr": method.rate * step})
+        if layer.bias is not None:
+            # as much as a weight's step does at the middle of the input's 256 values
+            middle = 128 * float(tensor(layer.input_scale))
+            groups.append({"params": [tensor(layer.bias[2])], "lr": method.rate * step * middle})
+    groups += [{"params": [tensor(name)], "lr": method.scale_rate * float(tensor(name))} for name in student.scales]
+    return torch.optim.Adam(groups)

@@ -1,0 +1,273 @@
+"""A Q/DQ graph made trainable, kept lawful, and written back.
+
+    int8 weight -> DQ            becomes     float weight -> Q -> DQ          (starting at what the integers stand for)
+    int32 bias -> DQ             becomes     float bias                       (its grid is some 10^5 times finer)
+    Q whose input an operator only moved     takes the very scale of its source
+
+Weights keep their per-channel scales; scales of activations may be learned (`edgeft.graph.torch_ops.quantize`). What
+training may not break is restored by `project_` after each step: see there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from onnx import numpy_helper
+
+from edgeft.graph.module import GraphModule
+from edgeft.quantize.affine import SMALLEST_SCALE, Doubles, Integers, QuantizationError
+from edgeft.quantize.insert import add_initializer_
+from edgeft.quantize.layout import WeightLayout, weight_layout
+from edgeft.quantize.pair_rule import repair
+from edgeft.quantize.placement import OutputRule, Placement
+from edgeft.quantize.plan import clip_limits, constant
+from edgeft.quantize.weights import BIAS_LIMIT
+
+_QMAX = 127
+_BIAS_INDEX = 2
+_LARGEST_BIAS = 2 * BIAS_LIMIT - 1
+
+
+@dataclass(frozen=True, slots=True)
+class TrainableLayer:
+    """One integer operator with weights; all names are those of initializers.
+
+    Args:
+        integers: the int8 weight of the Q/DQ graph.
+        weight: the float weight that stands in for it.
+        scale: per output channel.
+        input_scale: of the operator's input.
+        layout: of the weight.
+        bias: (int32 bias, its scale, the float bias that stands in for it), or None.
+    """
+
+    integers: str
+    weight: str
+    scale: str
+    input_scale: str
+    layout: WeightLayout
+    bias: tuple[str, str, str] | None
+
+
+class TrainableGraph:
+    """The trainable form of a Q/DQ graph.
+
+    Args:
+        quantized: a graph made by `quantize_static`; left as it is.
+        placement: of its target.
+
+    Raises:
+        QuantizationError: the graph has no integer operator with weights.
+        UnsupportedNodeError: an operator cannot be trained through; names the node.
+    """
+
+    def __init__(self, quantized: onnx.ModelProto, placement: Placement) -> None:
+        self._quantized, self._pair_safe = quantized, placement.saturating_pairs
+        model = ir.from_proto(quantized)
+        moves = {rule.op_type for rule in placement.rules if rule.output is OutputRule.SHARE}
+        self._tied = _tie_scales_(model, moves)
+        self._bounds = _scale_bounds(model)
+        self.layers = _unfold_(model)
+        if not self.layers:
+            raise QuantizationError("the graph has no integer weights to train", hint="quantize it first")
+        biases = [layer.bias[2] for layer in self.layers if layer.bias is not None]
+        self.scales = tuple(self._bounds)
+        self.module = GraphModule(model, trainable=[*(layer.weight for layer in self.layers), *biases, *self.scales])
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """Restore what a step may have broken.
+
+        - weights stay within +-127 steps, and pairs stay safe: a pair that rounds to an unsafe one moves to the
+          nearest safe one (`pair_rule.repair`);
+        - a scale stays positive and never lets its Q reach past the Clip or Relu that it makes redundant;
+        - an input's scale stays so large that every int32 bias of its readers fits.
+        """
+        for layer in self.layers:
+            target, scale = self._steps(layer)
+            integers = np.clip(np.rint(target), -_QMAX, _QMAX)
+            lawful = np.clip(target, -_QMAX, _QMAX)
+            if self._pair_safe and not layer.layout.depthwise:
+                safe = repair(integers, target, np.ones(target.shape[-1]))
+                lawful = np.where(safe == integers, lawful, safe)
+            # the others keep their bits: stored anew, a value next to a tie could round the other way
+            moved, weight = layer.layout.from_matrix(lawful != target), self._array(layer.weight)
+            weight[moved] = layer.layout.from_matrix((lawful * scale).astype(np.float32))[moved]
+        floors = self._scale_floors()
+        for name, upper in self._bounds.items():
+            self.module.tensor(name).clamp_(min(floors.get(name, SMALLEST_SCALE), upper), upper)
+
+    def write_back(self) -> onnx.ModelProto:
+        """Return the Q/DQ graph with the trained integers and scales; `project_` must have run last.
+
+        Raises:
+            QuantizationError: a bias does not fit int32.
+        """
+        arrays: dict[str, Integers] = {name: self._array(name) for name in self.scales}
+        arrays |= {name: arrays[source] for name, source in self._tied.items() if source in arrays}
+        for layer in self.layers:
+            target, _ = self._steps(layer)
+            integers = np.clip(np.rint(target), -_QMAX, _QMAX)
+            arrays[layer.integers] = layer.layout.from_matrix(integers.astype(np.int8))
+            if layer.bias is not None:
+                integer_bias, bias_scale, real = layer.bias
+                step = self._array(layer.input_scale) * self._array(layer.scale)
+                rounded = np.rint(self._array(real).astype(np.float64) / step)
+                if np.abs(rounded).max(initial=0) > _LARGEST_BIAS:
+                    raise QuantizationError(f"bias {integer_bias!r} does not fit int32 after training")
+                arrays |= {integer_bias: rounded.astype(np.int32), bias_scale: step.astype(np.float32)}
+        return _replaced(self._quantized, arrays)
+
+    def _steps(self, layer: TrainableLayer) -> tuple[Doubles, Doubles]:
+        """Return the weight in steps of its grid [G, O, K], divided in float32 as Q does, and its scale [G, O, 1]."""
+        matrix = layer.layout.to_matrix(self._array(layer.weight))
+        scale = self._array(layer.scale).reshape(*matrix.shape[:2], 1)
+        return (matrix / scale).astype(np.float64), scale.astype(np.float64)
+
+    def _array(self, name: str) -> Integers:
+        """Return the memory of a tensor of the module."""
+        array: Integers = self.module.tensor(name).detach().numpy()
+        return array
+
+    def _scale_floors(self) -> dict[str, float]:
+        """Return input scale -> the least value at which all int32 biases of its readers fit."""
+        floors: dict[str, float] = {}
+        for layer in self.layers:
+            if layer.bias is not None:
+                steps = np.abs(self._array(layer.bias[2]).astype(np.float64)) / (self._array(layer.scale) * BIAS_LIMIT)
+                floors[layer.input_scale] = max(floors.get(layer.input_scale, SMALLEST_SCALE), float(steps.max()))
+        return floors
+
+
+def _tie_scales_(model: ir.Model, moves: set[str]) -> dict[str, str]:
+    """Make each Q behind an operator that only moves values read its source's scale; return old name -> source's."""
+    tied = {}
+    for node in model.graph:
+        if node.op_type != "QuantizeLinear":
+            continue
+        source = _source(node, moves)
+        own, shared = node.inputs[1], None if source is None else source.inputs[1]
+        if source is None or own is None or shared is None or own is shared or not _same_grid(node, source):
+            continue
+        tied[str(own.name)] = str(shared.name)
+        own.replace_all_uses_with(shared)
+    return tied
+
+
+def _source(node: ir.Node, moves: set[str]) -> ir.Node | None:
+    """Return the DQ whose integers reach the Q `node` through moves alone, or None."""
+    producer = node.inputs[0].producer() if node.inputs[0] is not None else None
+    if producer is None or producer.op_type not in moves or producer.inputs[0] is None:
+        return None
+    before = producer.inputs[0].producer()
+    return before if before is not None and before.op_type == "DequantizeLinear" else None
+
+
+def _same_grid(a: ir.Node, b: ir.Node) -> bool:
+    """Return whether two nodes, each a Q or a DQ, have equal scales and zero points."""
+    pairs = zip(a.inputs[1:], b.inputs[1:], strict=True)
+    return all(np.array_equal(np.asarray(constant(x)), np.asarray(constant(y))) for x, y in pairs)
+
+
+def _scale_bounds(model: ir.Model) -> dict[str, float]:
+    """Return each activation scale that may be learned -> the largest value that its Clip or Relu allows.
+
+    The scale of integers that no Q makes is a fact about the input (pixels) and is not learned.
+    """
+    given = {node.inputs[1] for node in model.graph if node.op_type == "DequantizeLinear" and not _follows_q(node)}
+    bounds: dict[str, float] = {}
+    for node in model.graph:
+        scale = node.inputs[1] if node.op_type == "QuantizeLinear" else None
+        zero_point = constant(node.inputs[2]) if scale is not None else None
+        if scale is None or scale in given or zero_point is None:
+            continue
+        producer = node.inputs[0].producer() if node.inputs[0] is not None else None
+        limits = None if producer is None else clip_limits(producer)
+        info = np.iinfo(zero_point.dtype)
+        upper = np.inf
+        for limit, steps in zip(limits or (), (info.min - int(zero_point), info.max - int(zero_point)), strict=False):
+            if np.isfinite(limit) and steps:
+                upper = min(upper, limit / steps)
+        # one float32 below: the product with the number of steps must not round past the limit
+        largest = float(np.nextafter(np.float32(upper), np.float32(0))) if np.isfinite(upper) else float("inf")
+        bounds[str(scale.name)] = min(bounds.get(str(scale.name), float("inf")), largest)
+    return bounds
+
+
+def _follows_q(dq: ir.Node) -> bool:
+    producer = dq.inputs[0].producer() if dq.inputs[0] is not None else None
+    return producer is not None and producer.op_type == "QuantizeLinear"
+
+
+def _unfold_(model: ir.Model) -> tuple[TrainableLayer, ...]:
+    """Put floats and a Q in front of every weight's DQ, and a float in the place of every bias's."""
+    layers = []
+    for node in tuple(model.graph):
+        weight = _constant_dq(node, 1) if node.op_type in {"Conv", "Gemm", "MatMul"} else None
+        source = node.inputs[0].producer() if weight is not None and node.inputs[0] is not None else None
+        if weight is None or source is None or source.op_type != "DequantizeLinear":
+            continue
+        values = np.asarray(constant(weight.inputs[0]))
+        axis = weight.attributes.get_int("axis", 1)
+        real = _unfold_weight_(model, weight, values, axis)
+        layers.append(
+            TrainableLayer(
+                integers=_name(weight, 0),
+                weight=real,
+                scale=_name(weight, 1),
+                input_scale=_name(source, 1),
+                layout=weight_layout(node, values.shape, axis),
+                bias=_unfold_bias_(model, node),
+            )
+        )
+    return tuple(layers)
+
+
+def _unfold_weight_(model: ir.Model, dq: ir.Node, values: Integers, axis: int) -> str:
+    """Feed `dq` from Q(float weight); return the float weight's name."""
+    shape = [1] * values.ndim
+    shape[axis] = -1
+    real = values.astype(np.float32) * np.asarray(constant(dq.inputs[1])).reshape(shape)
+    name = f"{_name(dq, 0)}::real"
+    latent = add_initializer_(model, name, real)
+    q = ir.node("QuantizeLinear", [latent, *dq.inputs[1:]], attributes={"axis": axis}, name=f"{name}::Q")
+    q.outputs[0].name = f"{name}::q"
+    model.graph.insert_before(dq, [q])
+    dq.replace_input_with(0, q.outputs[0])
+    return name
+
+
+def _unfold_bias_(model: ir.Model, node: ir.Node) -> tuple[str, str, str] | None:
+    dq = _constant_dq(node, _BIAS_INDEX)
+    if dq is None:
+        return None
+    name = f"{_name(dq, 0)}::real"
+    real = np.asarray(constant(dq.inputs[0])).astype(np.float64) * np.asarray(constant(dq.inputs[1]))
+    dq.outputs[0].replace_all_uses_with(add_initializer_(model, name, real.astype(np.float32)))
+    return _name(dq, 0), _name(dq, 1), name
+
+
+def _constant_dq(node: ir.Node, index: int) -> ir.Node | None:
+    """Return the DQ of constant integers that feeds input `index` of `node`, or None."""
+    value = node.inputs[index] if index < len(node.inputs) else None
+    producer = None if value is None else value.producer()
+    is_dq = producer is not None and producer.op_type == "DequantizeLinear"
+    return producer if is_dq and producer is not None and constant(producer.inputs[0]) is not None else None
+
+
+def _name(node: ir.Node, index: int) -> str:
+    value = node.inputs[index]
+    return "" if value is None else str(value.name)
+
+
+def _replaced(model: onnx.ModelProto, arrays: Mapping[str, Integers]) -> onnx.ModelProto:
+    """Return a copy of `model` with other values for some initializers."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for tensor in copy.graph.initializer:
+        if tensor.name in arrays:
+            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(arrays[tensor.name]), tensor.name))
+    return copy

@@ -1,0 +1,149 @@
+"""QAT on the Q/DQ graph: it starts where calibration ended, learns, stays lawful, and ships what it trained."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from onnx import numpy_helper
+
+from edgeft.core.errors import EdgeftError
+from edgeft.quantize.affine import QuantizationError
+from edgeft.quantize.calibration import Execution
+from edgeft.quantize.candidates import logits_of
+from edgeft.quantize.proof import count_unsafe_pairs
+from edgeft.quantize.qat import QatMethod, tune
+from edgeft.quantize.qat_graph import TrainableGraph
+from edgeft.quantize.static import quantize_static, static_method
+from edgeft_exporters.onnx.placement import PLACEMENT
+
+METHOD = QatMethod(steps=40, batch=16)
+
+
+@pytest.fixture
+def quantized(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> onnx.ModelProto:
+    return quantize_static(net, PLACEMENT, pixels(32), static_method("minmax", 32)).model
+
+
+def arrays(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def logit_error(model: onnx.ModelProto, net: onnx.ModelProto, x: np.ndarray) -> float:
+    return float(np.abs(logits_of(model, x, Execution()) - logits_of(net, x, Execution())).mean())
+
+
+def test_untrained_it_is_the_graph_it_was_made_from(quantized: onnx.ModelProto) -> None:
+    graph = TrainableGraph(quantized, PLACEMENT)
+    graph.project_()
+    written, before = arrays(graph.write_back()), arrays(quantized)
+    assert set(written) == set(before)
+    for name, array in before.items():
+        np.testing.assert_array_equal(written[name], array, err_msg=name)
+        assert written[name].dtype == array.dtype, name
+
+
+def test_untrained_it_computes_what_the_quantized_graph_computes(
+    quantized: onnx.ModelProto, pixels: Callable[..., np.ndarray]
+) -> None:
+    x = pixels(32, seed=7)
+    with torch.no_grad():
+        found = TrainableGraph(quantized, PLACEMENT).module({"pixels": torch.from_numpy(x)}, ["logits"])["logits"]
+    expected = logits_of(quantized, x, Execution())
+    assert np.abs(found.numpy() - expected).mean() < 1e-3 * expected.std()  # ties apart, float rounding
+
+
+def test_training_brings_unseen_logits_nearer_to_the_float_graph(
+    net: onnx.ModelProto, quantized: onnx.ModelProto, pixels: Callable[..., np.ndarray]
+) -> None:
+    result = tune(quantized, net, PLACEMENT, pixels(64), METHOD, rng=np.random.default_rng(0))
+    assert len(result.losses) == METHOD.steps
+    assert logit_error(result.model, net, pixels(128, seed=5)) < 0.8 * logit_error(quantized, net, pixels(128, seed=5))
+
+
+def test_what_is_trained_is_lawful_and_still_fuses(
+    net: onnx.ModelProto, quantized: onnx.ModelProto, pixels: Callable[..., np.ndarray], tmp_path: object
+) -> None:
+    # rates far above any sensible one, so that every law would be broken
+    wild = replace(METHOD, steps=10, rate=8.0, scale_rate=0.3)
+    result = tune(quantized, net, PLACEMENT, pixels(32), wild, rng=np.random.default_rng(0))
+    after, before = arrays(result.model), arrays(quantized)
+    assert (after["pw::weight::q"] != before["pw::weight::q"]).mean() > 0.5
+    assert count_unsafe_pairs(result.model) == 0
+    assert min(int(array.min()) for array in after.values() if array.dtype == np.int8) >= -127
+    assert after["stem.clip::scale"] != before["stem.clip::scale"]
+    assert np.float32(255) * after["stem.clip::scale"] <= np.float32(6)
+    assert after["max::scale"] == after["sum::scale"]  # MaxPool only moves integers
+    np.testing.assert_array_equal(after["std"], before["std"])  # the pixels' own scale is no parameter
+    np.testing.assert_array_equal(after["pw::bias::scale"], after["dw.relu::scale"] * after["pw::weight::scale"])
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = f"{tmp_path}/optimised.onnx"
+    options.log_severity_level = 3
+    ort.InferenceSession(result.model.SerializeToString(), options)
+    ran = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
+    assert ran.count("QLinearConv") == 3
+    assert not {"Conv", "Gemm", "QuantizeLinear", "Clip", "Relu"} & set(ran)
+
+
+def test_a_projected_graph_computes_in_torch_what_it_ships(
+    quantized: onnx.ModelProto, pixels: Callable[..., np.ndarray]
+) -> None:
+    graph, rng = TrainableGraph(quantized, PLACEMENT), np.random.default_rng(1)
+    with torch.no_grad():
+        for layer in graph.layers:
+            weight = graph.module.tensor(layer.weight)
+            weight.add_(torch.from_numpy(rng.normal(0, float(weight.abs().max()) / 10, weight.shape)))
+    graph.project_()
+    x = pixels(32, seed=7)
+    with torch.no_grad():
+        found = graph.module({"pixels": torch.from_numpy(x)}, ["logits"])["logits"].numpy()
+    expected = logits_of(graph.write_back(), x, Execution())
+    assert np.abs(found - expected).mean() < 2e-3 * expected.std()
+
+
+def test_projecting_twice_is_projecting_once(quantized: onnx.ModelProto) -> None:
+    graph, rng = TrainableGraph(quantized, PLACEMENT), np.random.default_rng(2)
+    with torch.no_grad():
+        for parameter in graph.module.parameters():
+            parameter.mul_(torch.from_numpy(rng.uniform(0.5, 3.0, parameter.shape)))
+    graph.project_()
+    once = {name: parameter.detach().clone() for name, parameter in graph.module.named_parameters()}
+    graph.project_()
+    for name, parameter in graph.module.named_parameters():
+        assert torch.equal(parameter, once[name]), name
+
+
+def test_an_input_scale_leaves_room_for_the_biases(quantized: onnx.ModelProto) -> None:
+    graph = TrainableGraph(quantized, PLACEMENT)
+    layer = next(layer for layer in graph.layers if layer.input_scale in graph.scales and layer.bias is not None)
+    with torch.no_grad():
+        graph.module.tensor(layer.input_scale).fill_(1e-20)
+        graph.module.tensor(layer.bias[2]).fill_(0.5)
+    graph.project_()
+    assert np.abs(arrays(graph.write_back())[layer.bias[0]].astype(np.float64)).max() <= 2**30 + 2**10
+
+
+def test_the_same_generator_gives_the_same_graph(
+    net: onnx.ModelProto, quantized: onnx.ModelProto, pixels: Callable[..., np.ndarray]
+) -> None:
+    few = replace(METHOD, steps=3, tensors=("dw", "sum"))
+    once, again = (
+        tune(quantized, net, PLACEMENT, pixels(32), few, rng=np.random.default_rng(3)).model.SerializeToString()
+        for _ in range(2)
+    )
+    assert once == again
+
+
+def test_bad_input_is_refused(
+    net: onnx.ModelProto, quantized: onnx.ModelProto, pixels: Callable[..., np.ndarray]
+) -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(QuantizationError, match="needs images"):
+        tune(quantized, net, PLACEMENT, pixels(1)[:0], METHOD, rng=rng)
+    with pytest.raises(QuantizationError, match="no integer weights"):
+        tune(net, net, PLACEMENT, pixels(4), METHOD, rng=rng)
+    with pytest.raises(EdgeftError, match="no tensor 'nowhere'"):
+        tune(quantized, net, PLACEMENT, pixels(4), replace(METHOD, tensors=("nowhere",)), rng=rng)
