@@ -8,7 +8,7 @@ import typer
 
 from edgeft.cli.options import JsonFlag, Strict, Threads
 
-Method = Literal["auto", "minmax", "mse", "gptq"]
+Method = Literal["auto", "minmax", "mse", "gptq", "qat"]
 
 _DATA = "an .npz or .npy as the model takes it, or a folder of images"
 

@@ -1,6 +1,7 @@
 """What a candidate is worth on data: how far it is from float, and where there are labels, what it loses."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,26 +34,33 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """A graph with the temperature fitted through it (None where it has none), and what it is worth."""
+
+    model: onnx.ModelProto
+    temperature: float | None
+    validation: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One way to ship the model.
 
     Args:
         name: "fp32" or "int8".
-        model: its graph, with the fitted temperature.
-        temperature: fitted through this graph; None where the graph has none.
-        validation: numbers on the data that candidates are compared on.
+        judged: its graph and what it is worth on the data that candidates are compared on.
+        method: how it was made.
         unsafe_pairs: of its weights.
         skips: operators left in float.
-        method: how it was made.
+        ladder: what was tried on the way to it, in order; empty for fp32.
     """
 
     name: str
-    model: onnx.ModelProto
-    temperature: float | None
-    validation: dict[str, Json]
-    unsafe_pairs: int
-    skips: tuple[Skip, ...]
+    judged: Judged
     method: str
+    unsafe_pairs: int = 0
+    skips: tuple[Skip, ...] = ()
+    ladder: tuple[Mapping[str, Json], ...] = ()
 
 
 def logits_of(

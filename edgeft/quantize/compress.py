@@ -19,9 +19,9 @@ from edgeft.core.stage import Json
 from edgeft.graph.save import save
 from edgeft.quantize.affine import Floats, QuantizationError
 from edgeft.quantize.calibration import Execution, Pixels
-from edgeft.quantize.candidates import LOGITS, Bar, Candidate, float_block, judge, logits_of, output_error
+from edgeft.quantize.candidates import LOGITS, Bar, Candidate, Judged, float_block, judge, logits_of, output_error
+from edgeft.quantize.ladder import Int8, best, climb
 from edgeft.quantize.placement import Placement
-from edgeft.quantize.static import StaticMethod, quantize_static
 from edgeft.quantize.temperature import fit_temperature, has_temperature, with_temperature
 
 _SCHEMA = 1
@@ -43,21 +43,6 @@ class Evaluation:
     labels: NDArray[np.int64] | None
     bar: Bar
     tensor: str = LOGITS
-
-
-@dataclass(frozen=True, slots=True)
-class Int8:
-    """How the int8 candidate is made.
-
-    Args:
-        placement: of the target.
-        method: ranges and weights.
-        calibration: [N, ...] in the type that the graph takes.
-    """
-
-    placement: Placement
-    method: StaticMethod
-    calibration: Pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,22 +84,25 @@ def compress(
             f"the float model's {evaluation.tensor!r} holds NaN or Inf on the data that candidates are compared on",
             hint="check the model and the data",
         )
-    model, temperature, block = _judged(graph, expected, expected, None, evaluation)
-    base = Candidate("fp32", model, temperature, float_block(block), 0, (), "float")
+    own = _judged(graph, expected, expected, None, evaluation)
+    base = Candidate("fp32", dataclasses.replace(own, validation=float_block(own.validation)), "float")
     timings["validate_fp32_seconds"] = time.perf_counter() - started
     if int8 is None:
         return Compressed((base,), (), timings)
-    started = time.perf_counter()
+
+    def judged(model: onnx.ModelProto) -> Judged:
+        found = logits_of(model, evaluation.inputs, execution, emit, "validate int8", tensor=evaluation.tensor)
+        return _judged(model, found, expected, own.temperature, evaluation)
+
     placement = _with_float_output(int8.placement, evaluation.tensor, expected)
-    result = quantize_static(graph, placement, int8.calibration, int8.method, execution=execution, emit=emit)
-    timings["quantize_int8_seconds"] = time.perf_counter() - started
-    started = time.perf_counter()
-    found = logits_of(result.model, evaluation.inputs, execution, emit, "validate int8", tensor=evaluation.tensor)
-    model, fitted, block = _judged(result.model, found, expected, temperature, evaluation)
-    made = Candidate("int8", model, fitted, block, result.unsafe_pairs, result.skips, int8.method.label)
-    timings["validate_int8_seconds"] = time.perf_counter() - started
-    notes = tuple(f"{layer} has no bias, so its mean output is not corrected" for layer in result.uncorrected)
-    return Compressed((base, made), notes, timings)
+    fitted = dataclasses.replace(int8, placement=placement, output=evaluation.tensor)
+    rungs = climb(graph, fitted, judged, execution=execution, emit=emit)
+    rung = best(rungs)
+    ladder = tuple(tried.to_json() for tried in rungs)
+    made = Candidate("int8", rung.judged, rung.label, rung.unsafe_pairs, rung.skips, ladder)
+    return Compressed(
+        (base, made), rungs[-1].notes, timings | {f"{tried.name}_seconds": tried.seconds for tried in rungs}
+    )
 
 
 def write_candidates(folder: Path, candidates: tuple[Candidate, ...]) -> None:
@@ -135,8 +123,8 @@ def _judged(
     expected: Floats,
     float_temperature: float | None,
     evaluation: Evaluation,
-) -> tuple[onnx.ModelProto, float | None, dict[str, Json]]:
-    """Return `model` with the temperature fitted through it, that temperature, and what the model is worth.
+) -> Judged:
+    """Return `model` with the temperature fitted through it, and what it is worth.
 
     Args:
         model: a candidate's graph.
@@ -146,14 +134,14 @@ def _judged(
         evaluation: labels and bar.
     """
     if evaluation.labels is None:
-        return model, None, output_error(values, expected)
+        return Judged(model, None, output_error(values, expected))
     temperature = None
     if has_temperature(model):
         temperature = fit_temperature(values, evaluation.labels)
         model = with_temperature(model, temperature)
     own = temperature or 1.0
     both = (own, float_temperature or own)
-    return model, temperature, judge(values, expected, evaluation.labels, evaluation.bar, both)
+    return Judged(model, temperature, judge(values, expected, evaluation.labels, evaluation.bar, both))
 
 
 def _with_float_output(placement: Placement, tensor: str, values: Floats) -> Placement:
@@ -166,16 +154,18 @@ def _with_float_output(placement: Placement, tensor: str, values: Floats) -> Pla
 def _write(folder: Path, candidate: Candidate) -> dict[str, Json]:
     """Write the candidate's graph and return its entry in candidates.json."""
     file = f"candidates/{candidate.name}/model.onnx"
-    onnx.checker.check_model(candidate.model)
-    size = save(candidate.model, folder / file)
+    judged = candidate.judged
+    onnx.checker.check_model(judged.model)
+    size = save(judged.model, folder / file)
     return {
         "name": candidate.name,
         "precision": candidate.name,
         "file": file,
         "size_bytes": size,
-        "temperature": candidate.temperature,
-        "validation": candidate.validation,
+        "temperature": judged.temperature,
+        "validation": judged.validation,
         "unsafe_pairs": candidate.unsafe_pairs,
         "skipped": [{"layer": skip.layer, "reason": skip.reason} for skip in candidate.skips],
         "method": candidate.method,
+        "ladder": [dict(rung) for rung in candidate.ladder],
     }

@@ -12,9 +12,10 @@ class CompressConfig(Config):
 
     precision: Literal["int8", "fp32"] = "int8"
     """`int8`: static uint8 activations and int8 weights; `fp32`: leave the graph as it is."""
-    method: Literal["auto", "minmax", "mse", "gptq"] = "auto"
+    method: Literal["auto", "minmax", "mse", "gptq", "qat"] = "auto"
     """`minmax`: extremes as ranges; `mse`: ranges that cost least; both with pair-safe scales and corrected biases.
-    `gptq`: `mse` with weights that follow the float graph and closed-form rounding. `auto`: the best, now `gptq`."""
+    `gptq`: `mse` with weights that follow the float graph and closed-form rounding. `qat`: `gptq`, then training with
+    the float graph as teacher. `auto`: `gptq`, and `qat` where that does not hold the margin."""
     calib_images: PositiveInt = 256
     """Training images that set the ranges of activations."""
     bias_images: NonNegativeInt = 96

@@ -10,7 +10,8 @@ LSQ's gradient scale (Esser et al. 2020, section 2.2) would change nothing and i
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +23,8 @@ from torch import Tensor
 from edgeft.core.events import EventSink, Progress, ignore
 from edgeft.graph.module import GraphModule
 from edgeft.quantize.affine import QuantizationError
-from edgeft.quantize.calibration import Pixels
 from edgeft.quantize.candidates import LOGITS
+from edgeft.quantize.ladder import Images
 from edgeft.quantize.placement import Placement
 from edgeft.quantize.proof import count_unsafe_pairs
 from edgeft.quantize.qat_graph import TrainableGraph
@@ -38,14 +39,16 @@ class QatMethod:
         batch: images of a step.
         rate: of weights, in quantization steps; falls to 0 along a cosine.
         scale_rate: of activation scales, relative to their size; 0 keeps them.
-        tensors: inner tensors that follow the float graph's, besides the logits; they must have the same names in both.
+        tensors: what follows the float graph's: the logits, and inner tensors of the same name in both.
+        threads: CPU threads.
     """
 
     steps: int = 60
     batch: int = 16
     rate: float = 0.05
     scale_rate: float = 1e-3
-    tensors: tuple[str, ...] = ()
+    tensors: tuple[str, ...] = (LOGITS,)
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +68,19 @@ def tune(
     quantized: onnx.ModelProto,
     float_model: onnx.ModelProto,
     placement: Placement,
-    pixels: Pixels,
+    images: Images,
     method: QatMethod,
     *,
     rng: np.random.Generator,
     emit: EventSink = ignore,
 ) -> QatResult:
-    """Return `quantized` after training it to do what `float_model` does on `pixels`.
+    """Return `quantized` after training it to do what `float_model` does on `images`.
 
     Args:
         quantized: the Q/DQ graph to start from; left as it is.
         float_model: the graph that it was made from; the teacher.
         placement: of the target.
-        pixels: training images, uint8 [N, H, W, 3].
+        images: what to train on, in the type that the graphs take.
         method: how long and how fast.
         rng: draws the batches.
         emit: where progress goes.
@@ -86,7 +89,7 @@ def tune(
         QuantizationError: there are no images, the loss is not finite (says at which step), or the result is unlawful.
         UnsupportedNodeError: an operator cannot be trained through; names the node.
     """
-    if not len(pixels):
+    if not len(images):
         raise QuantizationError("training needs images, found none")
     student = TrainableGraph(quantized, placement)
     teacher = GraphModule(ir.from_proto(float_model), trainable=[])
@@ -94,29 +97,39 @@ def tune(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / method.steps))
     )
-    names = (LOGITS, *method.tensors)
     losses = []
-    for step in range(method.steps):
-        chosen = np.sort(rng.choice(len(pixels), min(method.batch, len(pixels)), replace=False))
-        feeds = {teacher.inputs[0]: torch.from_numpy(np.ascontiguousarray(pixels[chosen]))}
-        with torch.no_grad():
-            wanted = teacher(feeds, names)
-        loss = distance(student.module(feeds, names), wanted, names)
-        losses.append(float(loss.detach()))
-        if not math.isfinite(losses[-1]):
-            raise QuantizationError(f"the loss of step {step} is {losses[-1]}", hint="lower the rate of QAT")
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call] # torch does not type it
-        optimizer.step()
-        schedule.step()
-        student.project_()
-        emit(Progress("train quantized", step + 1, method.steps, f"loss {losses[-1]:.3g}"))
+    with _torch_threads(method.threads):
+        for step in range(method.steps):
+            chosen = np.sort(rng.choice(len(images), min(method.batch, len(images)), replace=False))
+            feeds = {teacher.inputs[0]: torch.from_numpy(np.ascontiguousarray(images[chosen]))}
+            with torch.no_grad():
+                wanted = teacher(feeds, method.tensors)
+            loss = distance(student.module(feeds, method.tensors), wanted, method.tensors)
+            losses.append(float(loss.detach()))
+            if not math.isfinite(losses[-1]):
+                raise QuantizationError(f"the loss of step {step} is {losses[-1]}", hint="lower the rate of QAT")
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call] # torch does not type it
+            optimizer.step()
+            schedule.step()
+            student.project_()
+            emit(Progress("train quantized", step + 1, method.steps, f"loss {losses[-1]:.3g}"))
     model = student.write_back()
     onnx.checker.check_model(model)
     unsafe = count_unsafe_pairs(model)
     if placement.saturating_pairs and unsafe:
         raise QuantizationError(f"{unsafe} weight pairs can saturate after training; this is a bug, report it")
     return QatResult(model, tuple(losses))
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def distance(found: dict[str, Tensor], wanted: dict[str, Tensor], names: Sequence[str]) -> Tensor:

@@ -4,7 +4,10 @@ Reads the train split (calibration) and the val split (temperature, comparison);
 `candidates/<name>/model.onnx` and `candidates.json`. Which candidate ships is chosen later, on the device.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeft import catalog
 from edgeft.core.errors import DataError
@@ -13,8 +16,9 @@ from edgeft.data.dataset import Dataset
 from edgeft.graph.load import load
 from edgeft.quantize.calibration import Execution, Pixels
 from edgeft.quantize.candidates import Bar, Candidate
-from edgeft.quantize.compress import Evaluation, Int8, compress, write_candidates
+from edgeft.quantize.compress import Evaluation, compress, write_candidates
 from edgeft.quantize.config import CompressConfig
+from edgeft.quantize.ladder import Int8, climb_rule
 from edgeft.quantize.static import static_method
 
 
@@ -38,7 +42,9 @@ def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
         if len(calibration) < config.calib_images:
             notes.append(f"calibrated on all {len(calibration)} training images; {config.calib_images} were asked for")
         method = static_method(config.method, config.bias_images)
-        int8 = Int8(catalog.exporter(config.target).placement, method, calibration)
+        placement, training = catalog.exporter(config.target).placement, _Rows(data.pixels, data.indices("train"))
+        seed = ctx.seed_for("quantization-aware training")
+        int8 = Int8(placement, method, calibration, training, climb_rule(config.method), seed)
     made = compress(graph, evaluation, int8, execution=Execution(ctx.threads), emit=ctx.emit)
     write_candidates(ctx.folder, made.candidates)
     return StageResult(ctx.folder, _measurements(made.candidates), (*notes, *made.notes), made.timings)
@@ -60,8 +66,22 @@ def calibration_pixels(data: Dataset, images: int, seed: int) -> Pixels:
     return pixels
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The images of some rows, read from disk when they are asked for."""
+
+    pixels: Pixels
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, chosen: NDArray[np.int64]) -> Pixels:
+        return self.pixels[self.rows[chosen]]
+
+
 def _measurements(candidates: tuple[Candidate, ...]) -> dict[str, Json]:
     keys = ("value", "drop_pp", "agreement", "mean_abs_logit_error", "holds_margin")
-    return {f"{c.name}_{key}": c.validation[key] for c in candidates for key in keys} | {
+    return {f"{c.name}_{key}": c.judged.validation[key] for c in candidates for key in keys} | {
         f"{c.name}_unsafe_pairs": c.unsafe_pairs for c in candidates
     }

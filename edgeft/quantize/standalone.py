@@ -15,8 +15,9 @@ from edgeft.core.stage import Context, Inputs, Json, StageResult
 from edgeft.data.samples import Normalisation, Samples, read_samples
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import Bar
-from edgeft.quantize.compress import Evaluation, Int8, compress, write_candidates
+from edgeft.quantize.compress import Evaluation, compress, write_candidates
 from edgeft.quantize.foreign import Foreign, Prepared, prepare, read_model
+from edgeft.quantize.ladder import Int8, climb_rule
 from edgeft.quantize.static import static_method
 
 METRIC = "accuracy"
@@ -31,7 +32,7 @@ class StandaloneConfig:
 
     Args:
         target: the exporter whose placement rules hold.
-        method: auto, minmax, mse or gptq; see `CompressConfig.method`.
+        method: see `CompressConfig.method`.
         max_drop_pp: how much accuracy int8 may lose, in percentage points.
         images: calibration inputs at most.
         bias_images: of these, how many round weights and correct biases.
@@ -85,6 +86,7 @@ def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
     prepared = prepare(foreign, calibration)
     _check_alike(calibration, evaluation, prepared)
     labels = evaluation.labels if evaluation is not calibration else None
+    pixels = calibration[: len(calibration)]
     made = compress(
         prepared.model,
         Evaluation(
@@ -93,7 +95,10 @@ def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
         Int8(
             catalog.exporter(config.target).placement,
             static_method(config.method, config.bias_images),
-            calibration[: len(calibration)],
+            pixels,
+            pixels,
+            climb_rule(config.method),
+            ctx.seed_for("quantization-aware training"),
         ),
         execution=Execution(ctx.threads, 1) if foreign.fixed_batch else Execution(ctx.threads),
         emit=ctx.emit,

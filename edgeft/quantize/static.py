@@ -69,10 +69,10 @@ def static_method(name: str, bias_images: int) -> StaticMethod:
     """Return what `compress.method` and `compress.bias_images` stand for.
 
     Args:
-        name: auto, minmax, mse or gptq.
+        name: auto, minmax, mse, gptq or qat; of the last the rung that training starts from.
         bias_images: images of the quantized prefix; 0 corrects no bias (weights still see some images).
     """
-    closed_form = name in {"auto", "gptq"}
+    closed_form = name in {"auto", "gptq", "qat"}
     weights = WeightMethod(follow_float=closed_form, gptq=closed_form, correct_bias=bias_images > 0)
     return StaticMethod(name != "minmax", weights, bias_images or _FEWEST_MOMENT_IMAGES)
 

@@ -1,0 +1,177 @@
+"""The ladder of `method: auto`: the next rung is climbed only where the last one did not hold the margin.
+
+    closed_form   ranges, weights that follow the float graph, GPTQ under the pair rule, bias correction: one sweep
+    qat           training of that graph with the float graph as teacher
+
+Ranges, bias correction and closed-form rounding are one rung, not three: they share the sweep through the quantized
+prefix, which is nearly all of their cost. Each rung is judged by the paired non-inferiority test on validation. Where
+nothing can be judged (no labels), the first rung is the last.
+"""
+
+import dataclasses
+import importlib.util
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edgeft.core.errors import EdgeftError
+from edgeft.core.events import EventSink, ignore
+from edgeft.core.stage import Json
+from edgeft.quantize.affine import QuantizationError
+from edgeft.quantize.calibration import Execution, Pixels
+from edgeft.quantize.candidates import LOGITS, Judged
+from edgeft.quantize.placement import Placement
+from edgeft.quantize.plan import Skip
+from edgeft.quantize.proof import count_unsafe_pairs
+from edgeft.quantize.static import StaticMethod, quantize_static
+
+Judge: TypeAlias = Callable[[onnx.ModelProto], Judged]
+"""A graph -> what it is worth; its `validation` has `holds_margin` where there are labels."""
+
+Climb: TypeAlias = Literal["never", "until it holds", "always"]
+
+CLOSED_FORM, QAT = "closed_form", "qat"
+
+
+class Images(Protocol):
+    """Inputs of a graph that are read when they are asked for."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def __getitem__(self, chosen: NDArray[np.int64], /) -> Pixels:
+        """Return those at the positions `chosen`, [n, ...]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Int8:
+    """How the int8 candidate is made.
+
+    Args:
+        placement: of the target.
+        method: ranges and weights of the first rung.
+        calibration: [N, ...] in the type that the graph takes.
+        training: what `qat` trains on, likewise.
+        climb: when `qat` follows: "never", "until it holds" (only where the margin was not held) or "always".
+        seed: of the order of training.
+        output: the tensor that training makes follow float's.
+    """
+
+    placement: Placement
+    method: StaticMethod
+    calibration: Pixels
+    training: Images
+    climb: Climb = "never"
+    seed: int = 0
+    output: str = LOGITS
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One graph on the way.
+
+    Args:
+        name: closed_form or qat.
+        label: what was done.
+        judged: the Q/DQ graph and what it is worth.
+        seconds: making it took, without judging.
+        skips: operators left in float.
+        unsafe_pairs: of its weights.
+        notes: what a reader must know.
+    """
+
+    name: str
+    label: str
+    judged: Judged
+    seconds: float
+    skips: tuple[Skip, ...]
+    unsafe_pairs: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether it holds the margin, or nothing was there to judge it by."""
+        return bool(self.judged.validation.get("holds_margin", True))
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the rung without its graph."""
+        return {
+            "rung": self.name,
+            "method": self.label,
+            "seconds": round(self.seconds, 3),
+            "validation": dict(self.judged.validation),
+        }
+
+
+def climb_rule(method: str) -> Climb:
+    """Return when `qat` follows, for a `compress.method`."""
+    rules: dict[str, Climb] = {"auto": "until it holds", "qat": "always"}
+    return rules.get(method, "never")
+
+
+def climb(
+    graph: onnx.ModelProto, int8: Int8, judge: Judge, *, execution: Execution, emit: EventSink = ignore
+) -> tuple[Rung, ...]:
+    """Return the rungs that were climbed, in order.
+
+    Args:
+        graph: a float graph with one input.
+        int8: how.
+        judge: what a graph is worth.
+        execution: threads and batch.
+        emit: where progress goes.
+
+    Raises:
+        QuantizationError: the graph cannot be quantized; or training is asked for and the graph cannot be trained, or
+            torch is not installed.
+    """
+    first = _closed_form(graph, int8, judge, execution, emit)
+    if int8.climb == "never" or (int8.climb == "until it holds" and first.holds):
+        return (first,)
+    try:
+        return (first, _trained(graph, first, int8, judge, execution, emit))
+    except EdgeftError as error:
+        if int8.climb == "always":
+            raise
+        missed = f"the margin is not held, and quantization-aware training was not possible: {error}"
+        return (dataclasses.replace(first, notes=(*first.notes, missed)),)
+
+
+def best(rungs: Sequence[Rung]) -> Rung:
+    """Return the rung nearest to float, among those that hold the margin where any does."""
+    pool = [rung for rung in rungs if rung.holds] or rungs
+    return min(pool, key=lambda rung: float(str(rung.judged.validation["mean_abs_logit_error"])))
+
+
+def _closed_form(graph: onnx.ModelProto, int8: Int8, judge: Judge, execution: Execution, emit: EventSink) -> Rung:
+    started = time.perf_counter()
+    made = quantize_static(graph, int8.placement, int8.calibration, int8.method, execution=execution, emit=emit)
+    seconds = time.perf_counter() - started
+    notes = tuple(f"{layer} has no bias, so its mean output is not corrected" for layer in made.uncorrected)
+    judged = judge(made.model)
+    return Rung(CLOSED_FORM, int8.method.label, judged, seconds, made.skips, made.unsafe_pairs, notes)
+
+
+def _trained(
+    graph: onnx.ModelProto, start: Rung, int8: Int8, judge: Judge, execution: Execution, emit: EventSink
+) -> Rung:
+    """Return `start` after training."""
+    if importlib.util.find_spec("torch") is None:
+        raise QuantizationError("torch is not installed", hint="pip install 'edgeft[train]'")
+    from edgeft.quantize.qat import QatMethod, tune
+
+    started = time.perf_counter()
+    method = QatMethod(tensors=(int8.output,), threads=execution.threads)
+    rng = np.random.default_rng(int8.seed)
+    tuned = tune(start.judged.model, graph, int8.placement, int8.training, method, rng=rng, emit=emit)
+    seconds = time.perf_counter() - started
+    label = f"{start.label}+qat_{method.steps}x{method.batch}"
+    unsafe = count_unsafe_pairs(tuned.model)
+    return Rung(QAT, label, judge(tuned.model), seconds, start.skips, unsafe, start.notes)
