@@ -25,6 +25,7 @@ def candidates(record: View) -> Markup:
         single,
         _scatter(record, built),
         _table(record, built),
+        _ladder(record, built),
         None
         if is_quantize(record)
         else note("Candidates are judged on the validation split only; the test split never changes the choice."),
@@ -90,21 +91,40 @@ def _table(record: View, built: Sequence[View]) -> Markup:
 
 def _cells(record: View, item: View) -> dict[str, str]:
     name, validation = item.text("name"), item.at("validation")
+    return {
+        "candidate": f"{name} (chosen)" if name == chosen(record) else name,
+        **_worth(validation),
+        "median latency": milliseconds(record.at("choice", "latency", name).number("median_ms")),
+        "size": size(item.number("size_bytes")),
+        "n": count(validation.number("n")),
+    }
+
+
+def _worth(validation: View) -> dict[str, str]:
     drop = validation.pair("drop_interval_pp")
     lost = points(validation.number("drop_pp"), 2)
     error, sqnr = (finite(validation.data.get(key)) for key in ("mean_abs_logit_error", "sqnr_db"))
     return {
-        "candidate": f"{name} (chosen)" if name == chosen(record) else name,
         "metric": percent(validation.number("value")),
         f"drop ({GATE_INTERVAL})": f"{lost} ({span(drop, 2)})" if drop else lost,
         "agreement": percent(validation.number("agreement"), 2),
         "logit error": MISSING if error is None else fixed(error, 3),
         "SQNR": _sqnr(validation, sqnr),
         "holds margin": {True: "yes", False: "no", None: MISSING}[validation.flag("holds_margin")],
-        "median latency": milliseconds(record.at("choice", "latency", name).number("median_ms")),
-        "size": size(item.number("size_bytes")),
-        "n": count(validation.number("n")),
     }
+
+
+def _ladder(record: View, built: Sequence[View]) -> Markup | None:
+    """Return what was tried on the way to a candidate, where that was more than one thing."""
+    rungs = [rung for item in built for rung in item.views("ladder")]
+    if len(rungs) < 2:  # noqa: PLR2004 - one rung is the candidate itself
+        return None
+    columns = ["rung", "metric", f"drop ({GATE_INTERVAL})", "agreement", "logit error", "SQNR", "holds margin"]
+    cells = []
+    for rung in rungs:
+        worth = _worth(rung.at("validation"))
+        cells.append([rung.text("rung"), *(worth[title] for title in columns[1:])])
+    return table(f"Tried in this order on {judged_on(record)}", columns, cells, words=[len(columns) - 1])
 
 
 def _sqnr(validation: View, sqnr_db: float | None) -> str:

@@ -1,0 +1,86 @@
+"""The ladder climbs only where it must, ships the rung nearest to float, and says what it could not try."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+from edgeft.quantize.affine import QuantizationError
+from edgeft.quantize.calibration import Execution
+from edgeft.quantize.candidates import Judged, logits_of, output_error
+from edgeft.quantize.ladder import CLOSED_FORM, QAT, Int8, Rung, best, climb, climb_rule
+from edgeft.quantize.static import static_method
+from edgeft_exporters.onnx.placement import PLACEMENT
+
+
+@pytest.fixture
+def int8(pixels: Callable[..., np.ndarray]) -> Int8:
+    return Int8(PLACEMENT, static_method("minmax", 16), pixels(32), pixels(64), climb_rule("auto"), seed=3)
+
+
+@pytest.fixture
+def judge(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> Callable[[float], Callable]:
+    """Return a judge that lets pass what errs by at most a share of the first graph it sees."""
+    unseen = pixels(96, seed=11)
+    wanted = logits_of(net, unseen, Execution())
+
+    def with_bar(share: float) -> Callable[[onnx.ModelProto], Judged]:
+        first: list[float] = []
+
+        def judged(model: onnx.ModelProto) -> Judged:
+            worth = output_error(logits_of(model, unseen, Execution()), wanted)
+            error = float(str(worth["mean_abs_logit_error"]))
+            first.append(error)
+            return Judged(model, None, {**worth, "holds_margin": error <= share * first[0]})
+
+        return judged
+
+    return with_bar
+
+
+def test_a_rung_that_holds_ends_the_climb(net: onnx.ModelProto, int8: Int8, judge: Callable) -> None:
+    (only,) = climb(net, int8, judge(1.0), execution=Execution())
+    assert only.name == CLOSED_FORM
+    assert only.holds
+
+
+def test_training_follows_where_the_margin_is_not_held(net: onnx.ModelProto, int8: Int8, judge: Callable) -> None:
+    first, second = climb(net, int8, judge(0.9), execution=Execution())
+    assert (first.name, second.name) == (CLOSED_FORM, QAT)
+    assert not first.holds
+    assert second.holds
+    assert second.unsafe_pairs == 0
+    assert second.label.startswith(first.label)
+    assert best((first, second)) is second
+
+
+def test_qat_always_follows_where_it_is_asked_for(net: onnx.ModelProto, int8: Int8, judge: Callable) -> None:
+    asked = replace(int8, climb=climb_rule("qat"))
+    assert [rung.name for rung in climb(net, asked, judge(1.0), execution=Execution())] == [CLOSED_FORM, QAT]
+
+
+def test_other_methods_are_one_rung(net: onnx.ModelProto, int8: Int8, judge: Callable) -> None:
+    alone = replace(int8, climb=climb_rule("gptq"))
+    assert [rung.name for rung in climb(net, alone, judge(0.0), execution=Execution())] == [CLOSED_FORM]
+
+
+def test_without_torch_auto_says_so_and_qat_refuses(
+    net: onnx.ModelProto, int8: Int8, judge: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    (only,) = climb(net, int8, judge(0.0), execution=Execution())
+    assert any("torch is not installed" in note for note in only.notes)
+    with pytest.raises(QuantizationError, match="torch is not installed"):
+        climb(net, replace(int8, climb=climb_rule("qat")), judge(0.0), execution=Execution())
+
+
+def test_the_nearest_rung_ships_and_first_of_all_one_that_holds() -> None:
+    def rung(name: str, error: float, *, holds: bool) -> Rung:
+        judged = Judged(onnx.ModelProto(), None, {"mean_abs_logit_error": error, "holds_margin": holds})
+        return Rung(name, name, judged, 0.0, (), 0)
+
+    near, far, fair = rung("near", 0.1, holds=False), rung("far", 0.3, holds=False), rung("fair", 0.2, holds=True)
+    assert best((far, near)) is near
+    assert best((far, near, fair)) is fair
