@@ -139,12 +139,12 @@ def read_samples(  # noqa: PLR0913 - where, what for, how much, and how images b
         UsageError: images need a normalisation or a size that was not given, or arrays were given one.
     """
     if path.is_dir():
-        paths, labels, classes = _listing(path)
+        paths, folder_labels, classes = _listing(path)
         contract, channels_first = _image_contract(path, spec, normalisation)
         rows = _drawn(len(paths), limit, seed)
-        values = _read_pixels(path, [paths[row] for row in rows], contract, target, threads, emit)
-        drawn = None if labels is None else np.asarray(labels, np.int64)[rows]
-        return Samples(path, values, drawn, classes, spec, normalisation, channels_first)
+        pixels = _read_pixels(path, [paths[row] for row in rows], contract, target, threads, emit)
+        drawn = None if folder_labels is None else np.asarray(folder_labels, np.int64)[rows]
+        return Samples(path, pixels, drawn, classes, spec, normalisation, channels_first)
     if normalisation is not None:
         raise UsageError(
             f"--mean and --std are for images, and {path} is a file", hint="arrays hold what the model takes: drop them"
