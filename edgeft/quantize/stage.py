@@ -58,7 +58,9 @@ def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
         placement = catalog.exporter(config.target).placement
         method = static_method(config.method, config.bias_images)
         started = time.perf_counter()
-        result = quantize_static(graph, placement, calibration, method, execution=execution, emit=ctx.emit)
+        result = quantize_static(
+            graph, placement, calibration, method, execution=execution, emit=ctx.emit, memo=ctx.memo
+        )
         timings["quantize_int8_seconds"] = time.perf_counter() - started
         started = time.perf_counter()
         logits = logits_of(result.model, pixels, execution, ctx.emit, "validate int8")
