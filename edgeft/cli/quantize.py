@@ -8,7 +8,7 @@ import typer
 
 from edgeft.cli.options import JsonFlag, Strict, Threads
 
-Method = Literal["auto", "minmax", "mse", "gptq", "qat"]
+Method = Literal["auto", "minmax", "percentile", "entropy", "mse", "output_error", "gptq", "qat"]
 
 _DATA = "an .npz or .npy as the model takes it, or a folder of images"
 

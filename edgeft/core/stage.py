@@ -1,7 +1,8 @@
 """The stage contract: a method is data that names a config class and a plain function `run(ctx, inputs, config)`.
 
 Stages exchange immutable folders on disk. `run` writes only below `ctx.folder`; scratch that lets a killed run resume
-(checkpoints) goes to `ctx.workspace`, which survives until the stage succeeds.
+(checkpoints) goes to `ctx.workspace`, which survives until the stage succeeds. What a stage under another key may
+reuse goes to `ctx.memo`, named by the digest of everything that it depends on.
 """
 
 from collections.abc import Mapping
@@ -50,6 +51,8 @@ class Context:
         seed: the run's seed; use `seed_for`.
         threads: how many CPU threads the stage may use.
         emit: where progress goes.
+        memo: folder of results kept by content, shared by all keys; a file there may vanish or be damaged. None: keep
+            nothing.
     """
 
     folder: Path
@@ -57,6 +60,7 @@ class Context:
     seed: int
     threads: int
     emit: EventSink = ignore
+    memo: Path | None = None
 
     def seed_for(self, name: str) -> int:
         """Return the 32-bit seed of the consumer `name`."""

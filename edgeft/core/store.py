@@ -6,7 +6,7 @@
     <cache>/work/<key>/scratch/      what a killed run resumes from; removed when the stage succeeds
     <cache>/locks/<key>              held while the key is built
     <cache>/last/<stage>.json        components of the stage's latest key: how `plan` can say what changed
-    <cache>/memo/<digest>.json       results of small pure functions
+    <cache>/memo/<digest>.*          results of pure functions: small ones as JSON, and what stages keep (`ctx.memo`)
 
 An entry is made in work/, flushed to disk, then renamed into store/: it is there whole or not at all. Files are made
 read-only and folders are not, so that `rm -rf` of a cache works for its owner.
@@ -84,6 +84,11 @@ class Store:
 
     def __init__(self, cache: Path) -> None:
         self.cache = cache
+
+    @property
+    def memo_folder(self) -> Path:
+        """Where results are kept by the digest of what they depend on, across keys."""
+        return self.cache / "memo"
 
     def prepare(self) -> None:
         """Make the folders, prove that they can be written, and drop work abandoned for a week.
@@ -229,7 +234,7 @@ class Store:
 
     def memo(self, parts: Json, compute: Callable[[], dict[str, Json]]) -> dict[str, Json]:
         """Return `compute()`, kept on disk under the digest of `parts`; not kept where the cache does not exist yet."""
-        path = self.cache / "memo" / f"{sha256_json(parts)}.json"
+        path = self.memo_folder / f"{sha256_json(parts)}.json"
         found = _read_json(path)
         if isinstance(found, dict):
             return found

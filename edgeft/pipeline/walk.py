@@ -63,7 +63,7 @@ def _make(
         if entry := store.lookup(slot.key):
             return entry, True
         began = time.perf_counter()
-        result = _run(stage, inputs, slot, seed, emit)
+        result = _run(stage, inputs, slot, store.memo_folder, seed, emit)
         made = store.commit(
             slot,
             measurements=_finite(stage, result.measurements),
@@ -74,9 +74,11 @@ def _make(
         return made, False
 
 
-def _run(stage: Stage, inputs: Mapping[str, Path], slot: Slot, seed: int, emit: EventSink) -> StageResult:
+def _run(stage: Stage, inputs: Mapping[str, Path], slot: Slot, memo: Path, seed: int, emit: EventSink) -> StageResult:
     run: Any = catalog.resolve(stage.method.run)
-    context = Context(folder=slot.out, workspace=slot.scratch, seed=seed, threads=machine.threads(), emit=emit)
+    context = Context(
+        folder=slot.out, workspace=slot.scratch, seed=seed, threads=machine.threads(), emit=emit, memo=memo
+    )
     result = run(context, inputs, stage.config)
     if not isinstance(result, StageResult) or result.folder != slot.out:
         raise EdgeftError(f"{stage.method.run} must return a StageResult with folder = ctx.folder, got {result!r}")

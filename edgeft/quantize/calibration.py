@@ -1,11 +1,15 @@
 """Run the float graph over calibration images and reduce what the plan needs, batch by batch.
 
 All wanted tensors become graph outputs once; each batch is reduced to histograms and means and freed, so memory depends
-on the batch, not on the number of images. Channel means are reduced inside the graph (ReduceMean).
+on the batch, not on the number of images. Channel means are reduced inside the graph (ReduceMean). Where a folder is
+given, statistics are kept in it by content (calibration_file.py): an interrupted pass goes on from its last save with
+equal bits, and a pass whose statistics are there already does not run.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -13,8 +17,10 @@ import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from edgeft.core.events import EventSink, Progress, ignore
+from edgeft.core.events import EventSink, Message, Progress, ignore
 from edgeft.quantize.affine import Doubles, Floats, QuantizationError
+from edgeft.quantize.calibration_file import calibration_key, load_statistics, save_statistics
+from edgeft.quantize.collected import CalibrationRequest, CalibrationStatistics
 from edgeft.quantize.observers import Histogram
 
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -23,21 +29,7 @@ SAMPLES_PER_IMAGE = 16_384
 """Values of one tensor counted per image; larger tensors are strided. Extremes are always over all values."""
 
 _MEAN = "::channel_mean"
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationStatistics:
-    """What calibration keeps.
-
-    Args:
-        histograms: one per observed tensor, over all images.
-        means: tensor -> mean per channel, float64 [C], over the first `mean_images` images.
-        images: how many images were seen.
-    """
-
-    histograms: Mapping[str, Histogram]
-    means: Mapping[str, Doubles]
-    images: int
+_SAVE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,45 +87,85 @@ def input_name(model: ir.Model, pixels: Pixels) -> str:
 def observe(
     model: ir.Model,
     pixels: Pixels,
+    request: CalibrationRequest,
     *,
-    observed: Sequence[str],
-    means: Mapping[str, int] | None = None,
-    mean_images: int = 0,
     execution: Execution | None = None,
     emit: EventSink = ignore,
+    memo: Path | None = None,
 ) -> CalibrationStatistics:
-    """Run `model` over `pixels` once and return histograms and channel means.
+    """Run `model` over `pixels` once and return what `request` asks for.
 
     Args:
         model: the float graph; left as it is.
         pixels: uint8 [N, H, W, 3], or whatever the graph's input takes.
-        observed: tensors to make histograms of.
-        means: tensor -> channel axis (negative axes count from the end).
-        mean_images: the means are over the first so many images.
+        request: tensors to make histograms of, and tensors to average.
         execution: threads and batch.
         emit: where progress goes.
+        memo: folder where statistics are kept by content; None keeps none.
 
     Raises:
-        QuantizationError: the data does not fit the graph, or an activation is NaN or infinite.
+        QuantizationError: the data does not fit the graph or is not finite, the graph lacks a tensor, or an activation
+            is NaN or infinite.
     """
     execution = execution or Execution()
     name = input_name(model, pixels)
-    probe, mean_names = _with_outputs(model, observed, means or {})
+    probe, mean_names = _with_outputs(model, request.observed, request.means)
+    path, statistics = _kept(memo, model, pixels, request, execution, emit)
+    if statistics.images == len(pixels):
+        return statistics
     session = make_session(probe, execution.threads)
-    histograms = {tensor: Histogram(tensor) for tensor in observed}
-    sums: dict[str, Doubles] = {}
     outputs = [output.name for output in session.get_outputs()]
-    for start in range(0, len(pixels), execution.batch):
+    saved = time.monotonic()
+    for start in range(statistics.images, len(pixels), execution.batch):
         chunk = np.ascontiguousarray(pixels[start : start + execution.batch])
-        wanted = [o for o in outputs if o in histograms or (o in mean_names and start < mean_images)]
+        _refuse_nonfinite(chunk, start)
+        averaged = max(0, min(request.mean_images - start, len(chunk)))
+        wanted = [o for o in outputs if o in request.observed or (o in mean_names and averaged)]
         for tensor, values in zip(wanted, session.run(wanted, {name: chunk}), strict=True):
-            if tensor in histograms:
-                histograms[tensor].update_(values, stride=_stride(values.size // len(chunk)))
+            if tensor in request.observed:
+                stride = _stride(values.size // len(chunk))
+                statistics.histograms[tensor].update_(values, stride, request.observed[tensor])
             else:
-                _add_means(sums, mean_names[tensor], values, max(0, min(mean_images - start, len(chunk))))
-        emit(Progress("calibrate", min(start + execution.batch, len(pixels)), len(pixels)))
-    count = min(mean_images, len(pixels))
-    return CalibrationStatistics(histograms, {k: total / count for k, total in sums.items()}, len(pixels))
+                _add_means(statistics.mean_sums, mean_names[tensor], values, averaged)
+        statistics.images += len(chunk)
+        statistics.mean_images += averaged
+        done = statistics.images == len(pixels)
+        if path is not None and (done or time.monotonic() - saved > _SAVE_SECONDS):
+            save_statistics(path, statistics)
+            saved = time.monotonic()
+        emit(Progress("calibrate", statistics.images, len(pixels)))
+    return statistics
+
+
+def _kept(
+    memo: Path | None,
+    model: ir.Model,
+    pixels: Pixels,
+    request: CalibrationRequest,
+    execution: Execution,
+    emit: EventSink,
+) -> tuple[Path | None, CalibrationStatistics]:
+    """Return where the statistics are kept, and those that are there already or empty ones."""
+    empty = CalibrationStatistics({tensor: Histogram(tensor) for tensor in request.observed})
+    if memo is None:
+        return None, empty
+    key = calibration_key(model, pixels, request, threads=execution.threads, batch=execution.batch)
+    path = memo / f"{key}.calibration"
+    found = load_statistics(path)
+    if found is None:
+        return path, empty
+    whole = found.images == len(pixels)
+    emit(Message("calibration: " + ("statistics are reused" if whole else f"goes on after {found.images} images")))
+    return path, found
+
+
+def _refuse_nonfinite(chunk: Pixels, start: int) -> None:
+    if np.issubdtype(chunk.dtype, np.floating):
+        bad = np.flatnonzero(~np.isfinite(chunk).reshape(len(chunk), -1).all(axis=1))
+        if bad.size:
+            raise QuantizationError(
+                f"calibration image {start + int(bad[0])} holds NaN or Inf", hint="look at the preprocessing"
+            )
 
 
 def _add_means(sums: dict[str, Doubles], tensor: str, values: Floats, used: int) -> None:
@@ -148,12 +180,15 @@ def _stride(per_image: int) -> int:
 
 
 def _with_outputs(
-    model: ir.Model, observed: Sequence[str], means: Mapping[str, int]
+    model: ir.Model, observed: Iterable[str], means: Mapping[str, int]
 ) -> tuple[ir.Model, dict[str, str]]:
     """Return a copy whose outputs are the observed tensors and [N, C] channel means, and mean output -> tensor."""
     copy = model.clone()
     values = {value.name: value for node in copy.graph for value in node.outputs}
     values |= {value.name: value for value in copy.graph.inputs}
+    missing = [tensor for tensor in (*observed, *means) if tensor not in values]
+    if missing:
+        raise QuantizationError(f"the graph has no tensor {missing[0]!r} to observe")
     outputs = [values[name] for name in observed]
     names: dict[str, str] = {}
     for tensor, axis in means.items():

@@ -13,6 +13,7 @@ import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -62,6 +63,7 @@ class Int8:
         climb: when `qat` follows: "never", "until it holds" (only where the margin was not held) or "always".
         seed: of the order of training.
         output: the tensor that training makes follow float's.
+        memo: folder where calibration statistics are kept by content; None keeps none.
     """
 
     placement: Placement
@@ -71,6 +73,7 @@ class Int8:
     climb: Climb = "never"
     seed: int = 0
     output: str = LOGITS
+    memo: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,9 @@ def best(rungs: Sequence[Rung]) -> Rung:
 
 def _closed_form(graph: onnx.ModelProto, int8: Int8, judge: Judge, execution: Execution, emit: EventSink) -> Rung:
     started = time.perf_counter()
-    made = quantize_static(graph, int8.placement, int8.calibration, int8.method, execution=execution, emit=emit)
+    made = quantize_static(
+        graph, int8.placement, int8.calibration, int8.method, execution=execution, emit=emit, memo=int8.memo
+    )
     seconds = time.perf_counter() - started
     notes = tuple(f"{layer} has no bias, so its mean output is not corrected" for layer in made.uncorrected)
     judged = judge(made.model)

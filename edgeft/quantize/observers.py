@@ -3,6 +3,9 @@
 A histogram has bins [i w, (i + 1) w) for i = -B .. B - 1, with w a power of two. When a value does not fit, w doubles
 and neighbours merge: bin j of the new one is bins 2j and 2j + 1 of the old one, exactly. So w depends on the largest
 magnitude alone, and histograms of parts merge into the histogram of the whole, whatever the order.
+
+Beside the plain counts a histogram keeps weighted ones, in which a value counts as often as its channel is important:
+what an error there costs further on (see importance.py). Weights are integers, so these sums are exact too.
 """
 
 import math
@@ -14,6 +17,32 @@ from numpy.typing import NDArray
 from edgeft.quantize.affine import Floats, QuantizationError
 
 BINS_PER_SIDE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelImportance:
+    """How much an error in each channel of a tensor costs.
+
+    Args:
+        axis: the channel axis; negative axes count from the end.
+        weights: int64 [C], >= 1.
+    """
+
+    axis: int
+    weights: NDArray[np.int64]
+
+    def of_sample(self, shape: tuple[int, ...], stride: int) -> NDArray[np.int64]:
+        """Return the weight of every `stride`-th value of a tensor of `shape`, in memory order.
+
+        Raises:
+            QuantizationError: the axis does not have one index per weight.
+        """
+        axis = self.axis % len(shape)
+        if shape[axis] != len(self.weights):
+            raise QuantizationError(f"axis {axis} of {list(shape)} does not have {len(self.weights)} channels")
+        inner = math.prod(shape[axis + 1 :])
+        flat = np.arange(0, math.prod(shape), stride)
+        return self.weights[flat // inner % len(self.weights)]
 
 
 @dataclass(slots=True)
@@ -29,6 +58,7 @@ class Histogram:
         zeros: how many values were exactly 0.
         low: the smallest value seen.
         high: the largest value seen.
+        weighted: int64 [2 B], the counts times the importance of each value's channel.
     """
 
     name: str
@@ -37,6 +67,12 @@ class Histogram:
     zeros: int = 0
     low: float = math.inf
     high: float = -math.inf
+    weighted: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2 * BINS_PER_SIDE, np.int64))
+
+    @property
+    def width(self) -> float:
+        """The width of a bin; 0 until a non-zero value is seen."""
+        return 0.0 if self.exponent is None else math.ldexp(1.0, self.exponent)
 
     @property
     def total(self) -> int:
@@ -46,15 +82,15 @@ class Histogram:
     @property
     def centres(self) -> NDArray[np.float64]:
         """The middle of each bin, float64 [2 B]."""
-        width = 0.0 if self.exponent is None else math.ldexp(1.0, self.exponent)
-        return np.asarray((np.arange(-BINS_PER_SIDE, BINS_PER_SIDE) + 0.5) * width, np.float64)
+        return np.asarray((np.arange(-BINS_PER_SIDE, BINS_PER_SIDE) + 0.5) * self.width, np.float64)
 
-    def update_(self, values: Floats, stride: int = 1) -> None:
+    def update_(self, values: Floats, stride: int = 1, importance: ChannelImportance | None = None) -> None:
         """Count `values` (any shape, any number).
 
         Args:
             values: one batch of the tensor.
             stride: only every `stride`-th value is counted; the extremes are always over all of them.
+            importance: what the weighted counts are weighted by; None: every value counts once.
 
         Raises:
             QuantizationError: a value is NaN or infinite.
@@ -70,11 +106,19 @@ class Histogram:
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._cover_(max(-low, high))
         sample = values.reshape(-1)[::stride]
-        nonzero = sample[sample != 0]
+        other_than_zero = sample != 0
+        nonzero = sample[other_than_zero]
         self.zeros += sample.size - nonzero.size
-        if self.exponent is not None and nonzero.size:
-            index = np.floor(nonzero * np.float32(math.ldexp(1.0, -self.exponent))).astype(np.int64) + BINS_PER_SIDE
-            self.counts += np.bincount(index, minlength=2 * BINS_PER_SIDE)
+        if self.exponent is None or not nonzero.size:
+            return
+        index = np.floor(nonzero * np.float32(math.ldexp(1.0, -self.exponent))).astype(np.int64) + BINS_PER_SIDE
+        counts = np.bincount(index, minlength=2 * BINS_PER_SIDE)
+        self.counts += counts
+        if importance is not None:
+            weights = importance.of_sample(values.shape, stride)[other_than_zero]
+            # float64 sums of integers below 2^53: exact
+            counts = np.bincount(index, weights, minlength=2 * BINS_PER_SIDE).astype(np.int64)
+        self.weighted += counts
 
     def merge_(self, other: "Histogram") -> None:
         """Add the counts of `other`, which is left as it is."""
@@ -84,11 +128,12 @@ class Histogram:
             return
         if self.exponent is None:
             self.exponent = other.exponent
-        counts = other.counts
+        counts, weighted = other.counts, other.weighted
         self._coarsen_(other.exponent)
         for _ in range(self.exponent - other.exponent):
-            counts = _halved(counts)
+            counts, weighted = _halved(counts), _halved(weighted)
         self.counts = self.counts + counts
+        self.weighted = self.weighted + weighted
 
     def _cover_(self, magnitude: float) -> None:
         if magnitude == 0:
@@ -101,7 +146,7 @@ class Histogram:
 
     def _coarsen_(self, exponent: int) -> None:
         while self.exponent is not None and self.exponent < exponent:
-            self.counts = _halved(self.counts)
+            self.counts, self.weighted = _halved(self.counts), _halved(self.weighted)
             self.exponent += 1
 
 

@@ -44,7 +44,7 @@ def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
         method = static_method(config.method, config.bias_images)
         placement, training = catalog.exporter(config.target).placement, _Rows(data.pixels, data.indices("train"))
         seed = ctx.seed_for("quantization-aware training")
-        int8 = Int8(placement, method, calibration, training, climb_rule(config.method), seed)
+        int8 = Int8(placement, method, calibration, training, climb_rule(config.method), seed, memo=ctx.memo)
     made = compress(graph, evaluation, int8, execution=Execution(ctx.threads), emit=ctx.emit)
     write_candidates(ctx.folder, made.candidates)
     return StageResult(ctx.folder, _measurements(made.candidates), (*notes, *made.notes), made.timings)

@@ -5,6 +5,7 @@ plan  ->  one calibration pass  ->  ranges  ->  Q/DQ on activations  ->  one ord
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import onnx
 import onnx_ir as ir
@@ -12,13 +13,14 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from edgeft.core.events import EventSink, ignore
 from edgeft.quantize.affine import AffineParams, QuantizationError, integer_range, params_for_range
-from edgeft.quantize.calibration import CalibrationStatistics, Execution, Pixels, observe
+from edgeft.quantize.calibration import Execution, Pixels, observe
+from edgeft.quantize.collected import CalibrationRequest, CalibrationStatistics
+from edgeft.quantize.importance import channel_importance
 from edgeft.quantize.insert import insert_activations_
-from edgeft.quantize.observers import Histogram
 from edgeft.quantize.placement import Placement
 from edgeft.quantize.plan import Plan, Skip, make_plan
 from edgeft.quantize.proof import count_unsafe_pairs
-from edgeft.quantize.ranges import minmax_range, mse_range
+from edgeft.quantize.ranges import RANGES, Grid
 from edgeft.quantize.sweep import WeightMethod, quantize_weights_
 
 _FEWEST_MOMENT_IMAGES = 32
@@ -29,19 +31,19 @@ class StaticMethod:
     """How ranges and weights are chosen.
 
     Args:
-        mse_ranges: clip activations where that costs least; else at the extremes.
+        ranges: how the ranges of activations are chosen, a name in RANGES.
         weights: how weights are rounded and biases corrected.
         prefix_images: how many images go through the quantized prefix.
     """
 
-    mse_ranges: bool
+    ranges: str
     weights: WeightMethod
     prefix_images: int
 
     @property
     def label(self) -> str:
         """What was done, e.g. "mse+pair_safe+float_target+gptq+bias_correction"."""
-        parts = ["mse" if self.mse_ranges else "minmax", "pair_safe"]
+        parts = [self.ranges, "pair_safe"]
         parts += ["float_target"] if self.weights.follow_float else []
         parts += ["gptq"] if self.weights.gptq else []
         parts += ["bias_correction"] if self.weights.correct_bias else []
@@ -69,12 +71,18 @@ def static_method(name: str, bias_images: int) -> StaticMethod:
     """Return what `compress.method` and `compress.bias_images` stand for.
 
     Args:
-        name: auto, minmax, mse, gptq or qat; of the last the rung that training starts from.
+        name: auto, gptq, qat (of which this is the start), or a method of choosing ranges.
         bias_images: images of the quantized prefix; 0 corrects no bias (weights still see some images).
+
+    Raises:
+        QuantizationError: there is no such method.
     """
     closed_form = name in {"auto", "gptq", "qat"}
+    ranges = "mse" if closed_form else name
+    if ranges not in RANGES:
+        raise QuantizationError(f"there is no method {name!r}", hint=f"one of auto, gptq, qat, {', '.join(RANGES)}")
     weights = WeightMethod(follow_float=closed_form, gptq=closed_form, correct_bias=bias_images > 0)
-    return StaticMethod(name != "minmax", weights, bias_images or _FEWEST_MOMENT_IMAGES)
+    return StaticMethod(ranges, weights, bias_images or _FEWEST_MOMENT_IMAGES)
 
 
 def quantize_static(
@@ -85,6 +93,7 @@ def quantize_static(
     *,
     execution: Execution | None = None,
     emit: EventSink = ignore,
+    memo: Path | None = None,
 ) -> StaticResult:
     """Return the Q/DQ graph of `float_model` for the target of `placement`.
 
@@ -95,6 +104,8 @@ def quantize_static(
         method: how.
         execution: threads and batch.
         emit: where progress goes.
+        memo: folder where calibration statistics are kept by content, for other methods and for a run that resumes;
+            None keeps none.
 
     Raises:
         QuantizationError: the graph is already quantized or has nothing to quantize, the images do not fit it, or an
@@ -107,16 +118,11 @@ def quantize_static(
     plan = make_plan(model, placement)
     prefix = pixels[: method.prefix_images]
     means = {str(op.node.outputs[0].name): (1 if op.node.op_type == "Conv" else -1) for op in plan.weighted}
-    statistics = observe(
-        model,
-        pixels,
-        observed=plan.observed,
-        means=means if method.weights.correct_bias else None,
-        mean_images=len(prefix),
-        execution=execution,
-        emit=emit,
+    request = CalibrationRequest(
+        channel_importance(plan), means if method.weights.correct_bias else {}, mean_images=len(prefix)
     )
-    params = activation_params(plan, placement, statistics, mse=method.mse_ranges)
+    statistics = observe(model, pixels, request, execution=execution, emit=emit, memo=memo)
+    params = activation_params(plan, placement, statistics, method.ranges)
     insert_activations_(model, plan, params)
     sweep = quantize_weights_(
         model,
@@ -140,19 +146,14 @@ def quantize_static(
 
 
 def activation_params(
-    plan: Plan, placement: Placement, statistics: CalibrationStatistics, *, mse: bool
+    plan: Plan, placement: Placement, statistics: CalibrationStatistics, ranges: str
 ) -> dict[str, AffineParams]:
     """Return the parameters of every observed tensor, inside the limits of the Relu or Clip that its Q absorbs."""
+    qmin, qmax = integer_range(placement.activation)
+    grid = Grid(qmax - qmin, placement.activation.symmetric)
     chosen = {}
     for tensor in plan.observed:
-        low, high = _range(statistics.histograms[tensor], placement, mse=mse)
+        low, high = RANGES[ranges](statistics.histograms[tensor], grid)
         least, most = plan.limits.get(tensor, (-math.inf, math.inf))
         chosen[tensor] = params_for_range(max(low, least), min(high, most), placement.activation)
     return chosen
-
-
-def _range(histogram: Histogram, placement: Placement, *, mse: bool) -> tuple[float, float]:
-    if not mse:
-        return minmax_range(histogram)
-    qmin, qmax = integer_range(placement.activation)
-    return mse_range(histogram, qmax - qmin, placement.activation.symmetric)

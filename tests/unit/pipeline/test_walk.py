@@ -122,6 +122,21 @@ def test_a_full_disk_in_a_stage_leaves_a_resumable_run(project: Path, monkeypatc
     assert ran(heard) == NAMES[2:]
 
 
+def test_what_a_stage_keeps_by_content_outlives_its_key(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, found = catalog.resolve("toy_room:train"), []
+
+    def keep(ctx: Context, inputs: Inputs, config: object) -> StageResult:
+        assert ctx.memo is not None
+        found.append(sorted(path.name for path in ctx.memo.glob("*.kept")))
+        (ctx.memo / f"{len(found)}.kept").write_text("x")
+        return train(ctx, inputs, config)  # type: ignore[no-any-return] # resolved by name
+
+    monkeypatch.setattr(sys.modules["toy_room"], "train", keep)
+    go(project)
+    go(project, "finetune.epochs=5")
+    assert found == [[], ["1.kept"]]
+
+
 CHILD = """
     import sys
     from pathlib import Path

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from edgeft.quantize.affine import QuantizationError
-from edgeft.quantize.observers import BINS_PER_SIDE, Histogram
+from edgeft.quantize.observers import BINS_PER_SIDE, ChannelImportance, Histogram
 
 
 def test_counts_every_value_once_and_zeros_apart() -> None:
@@ -69,3 +69,23 @@ def test_merging_with_nothing_keeps_both_sides() -> None:
     right.merge_(left)
     assert left.total == right.total == 2
     assert (right.low, right.high, right.exponent) == (left.low, left.high, left.exponent)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+@pytest.mark.parametrize("stride", [1, 3, 7])
+def test_a_sample_is_weighted_by_the_channel_of_each_value(axis: int, stride: int) -> None:
+    shape = (4, 5, 6)
+    importance = ChannelImportance(axis, np.arange(10, 10 + shape[axis]))
+    channel = np.indices(shape)[axis]
+    np.testing.assert_array_equal(importance.of_sample(shape, stride), 10 + channel.reshape(-1)[::stride])
+
+
+def test_importance_must_fit_the_channels() -> None:
+    with pytest.raises(QuantizationError, match=r"axis 1 of \[2, 3\] does not have 4 channels"):
+        Histogram("t").update_(np.ones((2, 3), np.float32), importance=ChannelImportance(1, np.ones(4, np.int64)))
+
+
+def test_without_importance_every_value_counts_once() -> None:
+    histogram = Histogram("t")
+    histogram.update_(np.random.default_rng(0).normal(size=1000).astype(np.float32))
+    np.testing.assert_array_equal(histogram.weighted, histogram.counts)

