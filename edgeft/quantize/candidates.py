@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ from edgeft.core.stage import Json
 from edgeft.graph.execute import open_session
 from edgeft.graph.taps import with_outputs
 from edgeft.quantize.affine import Floats, QuantizationError
-from edgeft.quantize.calibration import Execution, Pixels
+from edgeft.quantize.calibration import Execution
 from edgeft.quantize.plan import Skip
 from edgeft.quantize.temperature import softmax
 from edgeft.verify.accuracy import metric_interval, metric_value
@@ -21,6 +22,18 @@ from edgeft.verify.paired import paired_difference
 
 LOGITS = "logits"
 _MATRIX_RANK = 2
+
+
+class Rows(Protocol):
+    """Inputs [N, ...] that slice like an array; it may read or compute them as they are asked for."""
+
+    def __len__(self) -> int:
+        """Return N."""
+        ...
+
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]:
+        """Return these rows, [n, ...]."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +70,7 @@ class Candidate:
 
 def logits_of(
     model: onnx.ModelProto,
-    inputs: Pixels,
+    inputs: Rows,
     execution: Execution,
     emit: EventSink = ignore,
     task: str = "validate",
