@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -13,7 +14,7 @@ from edgeft.core.stage import Json
 from edgeft.graph.execute import open_session
 from edgeft.graph.taps import with_outputs
 from edgeft.quantize.affine import Floats, QuantizationError
-from edgeft.quantize.calibration import Execution, Pixels
+from edgeft.quantize.calibration import Execution
 from edgeft.quantize.plan import Skip
 from edgeft.quantize.temperature import softmax
 from edgeft.verify.accuracy import metric_interval, metric_value
@@ -22,6 +23,18 @@ from edgeft.verify.paired import paired_difference
 
 LOGITS = "logits"
 _MATRIX_RANK = 2
+
+
+class Rows(Protocol):
+    """Inputs [N, ...] that slice like an array; it may read or compute them as they are asked for."""
+
+    def __len__(self) -> int:
+        """Return N."""
+        ...
+
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]:
+        """Return these rows, [n, ...]."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +78,7 @@ class Candidate:
 
 def logits_of(
     model: onnx.ModelProto,
-    inputs: Pixels,
+    inputs: Rows,
     execution: Execution,
     emit: EventSink = ignore,
     task: str = "validate",

@@ -18,8 +18,18 @@ from edgeft.core.events import EventSink, ignore
 from edgeft.core.stage import Json
 from edgeft.graph.save import save
 from edgeft.quantize.affine import Floats, QuantizationError
-from edgeft.quantize.calibration import Execution, Pixels
-from edgeft.quantize.candidates import LOGITS, Bar, Candidate, Judged, float_block, judge, logits_of, output_error
+from edgeft.quantize.calibration import Execution
+from edgeft.quantize.candidates import (
+    LOGITS,
+    Bar,
+    Candidate,
+    Judged,
+    Rows,
+    float_block,
+    judge,
+    logits_of,
+    output_error,
+)
 from edgeft.quantize.ladder import Int8, best, climb
 from edgeft.quantize.placement import Placement
 from edgeft.quantize.temperature import fit_temperature, has_temperature, with_temperature
@@ -33,13 +43,13 @@ class Evaluation:
     """What candidates are compared on.
 
     Args:
-        inputs: [N, ...] in the type that the graph takes; anything that slices like an array.
+        inputs: [N, ...] in the type that the graph takes.
         labels: int64 [N], or None: then only the distance from float is told.
         bar: metric and margin.
         tensor: the tensor that is compared.
     """
 
-    inputs: Pixels
+    inputs: Rows
     labels: NDArray[np.int64] | None
     bar: Bar
     tensor: str = LOGITS

@@ -1,6 +1,7 @@
 """A classifier exported by torch, quantized on image folders: labelled, unlabelled, float and uint8 inputs."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -41,15 +42,17 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         net[-1].weight.mul_(20 * sign)
         net[-1].bias.mul_(20 * sign).sub_(20 * sign * ends.mean(dim=0))
     path = tmp_path_factory.mktemp("torch") / "net.onnx"
-    program = torch.onnx.export(
-        net,
-        (torch.zeros(2, 3, SIDE, SIDE),),
-        dynamo=True,
-        opset_version=18,
-        input_names=["image"],
-        dynamic_shapes=({0: torch.export.Dim("N")},),
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's warnings are about its own internals
+        program = torch.onnx.export(
+            net,
+            (torch.zeros(2, 3, SIDE, SIDE),),
+            dynamo=True,
+            opset_version=18,
+            input_names=["image"],
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            verbose=False,
+        )
     assert program is not None
     program.save(path)
     return path
