@@ -5,8 +5,8 @@
 
 `prepare` needs edgeft[train,samples] and writes what all arms read: one fp32 graph per model (uint8 pixels in,
 BatchNorms folded, normalisation as plain Cast, Sub and Div or Mul) and real images. Other arms import their own tool
-alone. Time is that of the whole quantization, from reading the fp32 file to the written int8 file, without imports; memory is
-the process's peak, with what the imports alone take beside it.
+alone. Time is that of the whole quantization, from reading the fp32 file to the written int8 file, without imports;
+memory is the process's peak, with what the imports alone take beside it.
 """
 
 from __future__ import annotations

@@ -84,13 +84,16 @@ class Histogram:
         """The middle of each bin, float64 [2 B]."""
         return np.asarray((np.arange(-BINS_PER_SIDE, BINS_PER_SIDE) + 0.5) * self.width, np.float64)
 
-    def update_(self, values: Floats, stride: int = 1, importance: ChannelImportance | None = None) -> None:
+    def update_(
+        self, values: Floats, stride: int = 1, importance: ChannelImportance | None = None, thinning: int = 1
+    ) -> None:
         """Count `values` (any shape, any number).
 
         Args:
             values: one batch of the tensor.
             stride: only every `stride`-th value is counted; the extremes are always over all of them.
-            importance: what the weighted counts are weighted by; None: every value counts once.
+            importance: what the weighted counts are weighted by; None: every counted value once.
+            thinning: with an importance only every `thinning`-th counted value is weighted.
 
         Raises:
             QuantizationError: a value is NaN or infinite.
@@ -106,18 +109,18 @@ class Histogram:
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._cover_(max(-low, high))
         sample = values.reshape(-1)[::stride]
-        other_than_zero = sample != 0
-        nonzero = sample[other_than_zero]
-        self.zeros += sample.size - nonzero.size
-        if self.exponent is None or not nonzero.size:
+        zeros = sample.size - np.count_nonzero(sample)
+        self.zeros += zeros
+        if self.exponent is None or zeros == sample.size:
             return
-        index = np.floor(nonzero * np.float32(math.ldexp(1.0, -self.exponent))).astype(np.int64) + BINS_PER_SIDE
+        index = np.floor(sample * np.float32(math.ldexp(1.0, -self.exponent))).astype(np.int64) + BINS_PER_SIDE
         counts = np.bincount(index, minlength=2 * BINS_PER_SIDE)
+        counts[BINS_PER_SIDE] -= zeros
         self.counts += counts
         if importance is not None:
-            weights = importance.of_sample(values.shape, stride)[other_than_zero]
+            weights = importance.of_sample(values.shape, stride * thinning) * (sample[::thinning] != 0)
             # float64 sums of integers below 2^53: exact
-            counts = np.bincount(index, weights, minlength=2 * BINS_PER_SIDE).astype(np.int64)
+            counts = np.bincount(index[::thinning], weights, minlength=2 * BINS_PER_SIDE).astype(np.int64)
         self.weighted += counts
 
     def merge_(self, other: "Histogram") -> None:
