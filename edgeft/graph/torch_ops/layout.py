@@ -54,7 +54,7 @@ def _split(node: ir.Node, x: Tensor, sizes: Tensor | None = None) -> Result:
     """Split along `axis` into parts of the sizes given, or into equal parts of which the last may be smaller."""
     axis = node.attributes.get_int("axis", 0)
     if sizes is not None:
-        return tuple(torch.split(x, ints(sizes), axis))
+        return tuple(torch.split(x, list(ints(sizes)), axis))
     parts, size = len(node.outputs), x.shape[axis]
     each = -(-size // parts)
     whole = [min(each, size - each * index) for index in range(parts)]
@@ -64,7 +64,8 @@ def _split(node: ir.Node, x: Tensor, sizes: Tensor | None = None) -> Result:
 def _expand(node: ir.Node, x: Tensor, shape: Tensor) -> Tensor:
     """Broadcast `x` and `shape` to each other."""
     del node
-    return x.broadcast_to(torch.broadcast_shapes(x.shape, ints(shape)))
+    together = torch.broadcast_shapes(x.shape, ints(shape))  # type: ignore[no-untyped-call] # torch does not type it
+    return x.broadcast_to(together)
 
 
 def _tile(node: ir.Node, x: Tensor, repeats: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ def _reduction(function: _Reduction, *, unreduced: Callable[[Tensor], Tensor] = 
 
     def operator(node: ir.Node, x: Tensor, given: Tensor | None = None) -> Tensor:
         chosen = axes(node, given)
-        if not chosen and node.attributes.get_int("noop_with_empty_axes", 0):
+        if not chosen and bool(node.attributes.get_int("noop_with_empty_axes", 0)):
             return unreduced(x)
         chosen = chosen or tuple(range(x.dim()))
         keep = bool(node.attributes.get_int("keepdims", 1))
@@ -51,7 +51,8 @@ def _sum_square(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:  # noqa
 
 
 def _l2(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:  # noqa: FBT001 - the shape of every reduction here
-    return torch.linalg.vector_norm(x, dim=dims, keepdim=keep)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=dims, keepdim=keep)
+    return norm
 
 
 def _log_sum(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:  # noqa: FBT001 - the shape of every reduction here
