@@ -114,14 +114,15 @@ def prepare(foreign: Foreign, samples: Samples) -> Prepared:
     """
     given = _with_sizes(foreign.model, foreign.input.name, samples.sizes)
     _give_ranks_(given, foreign, samples[:1])
-    model = ir.from_proto(to_common_opset(given, str(foreign.path)))
+    converted = to_common_opset(given, str(foreign.path))
+    model = ir.from_proto(converted)
     before = sum(1 for _ in model.graph)
     for name in [value.name for value in model.graph.inputs if value.name in model.graph.initializers]:
         model.graph.inputs.remove(next(value for value in model.graph.inputs if value.name == name))
+    named = {node.name for node in converted.graph.node if node.name}
     simplify_(model)
     tensor = _compared_(model)
-    for node in model.graph:
-        node.name = node.name or node.outputs[0].name  # how reports call it; operators of foreign files may be nameless
+    _name_nodes_(model, given=named)
     NameFixPass()(model)
     proto = ir.to_proto(model)
     proto.ir_version = find_min_ir_version_for(proto.opset_import, ignore_unknown=True)
@@ -176,6 +177,13 @@ def _give_ranks_(model: onnx.ModelProto, foreign: Foreign, row: NDArray[Any]) ->
     for value in open_:
         for _ in _first(session, foreign.input.name, value.name, row, foreign).shape:
             value.type.tensor_type.shape.dim.add()
+
+
+def _name_nodes_(model: ir.Model, given: set[str]) -> None:
+    """Name operators that the file does not name after their outputs: reports call them by something the file knows."""
+    for node in model.graph:
+        if node.name not in given:
+            node.name = node.outputs[0].name
 
 
 def _compared_(model: ir.Model) -> str:

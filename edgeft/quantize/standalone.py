@@ -112,6 +112,12 @@ def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
     }
     few = f"calibrated on all {len(calibration)} inputs of {calibration.source}; {config.images} were asked for"
     notes = [few] if len(calibration) < config.images else []
+    accuracy = made.candidates[0].validation.get("value")
+    if isinstance(accuracy, float) and accuracy * (prepared.outputs or 1) <= 1:
+        notes.append(
+            f"the float model is right on {accuracy:.1%} of {evaluation.source}, no better than chance: are the "
+            "classes in the model's order, and the inputs preprocessed as it expects?"
+        )
     return StageResult(ctx.folder, measurements, (*prepared.notes, *notes, *made.notes), made.timings)
 
 

@@ -119,6 +119,13 @@ def test_int8_that_loses_too_much_does_not_ship(request_: Request, tmp_path: Pat
     assert record["gates"][0]["name"] == "accuracy int8"
 
 
+def test_labels_in_another_order_are_suspected(request_: Request, tmp_path: Path) -> None:
+    with np.load(tmp_path / "eval.npz") as held:
+        np.savez(tmp_path / "wrong.npz", x=held["x"], labels=(held["labels"] + 1) % 3)
+    record = quantize(dataclasses.replace(request_, evaluation=tmp_path / "wrong.npz", latency=False))
+    assert any("0.0% of" in note and "no better than chance" in note for note in record["notes"])
+
+
 def test_a_margin_that_the_data_cannot_certify_is_inconclusive(request_: Request) -> None:
     record = quantize(dataclasses.replace(request_, latency=False, max_drop_pp=0.1))
     assert (record["status"], record["exit_code"], record["choice"]["chosen"]) == ("inconclusive", 0, "fp32")
