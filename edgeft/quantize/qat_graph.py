@@ -212,10 +212,11 @@ def _unfold_(model: ir.Model) -> tuple[TrainableLayer, ...]:
             continue
         values = np.asarray(constant(weight.inputs[0]))
         axis = weight.attributes.get_int("axis", 1)
+        integers = _name(weight, 0)
         real = _unfold_weight_(model, weight, values, axis)
         layers.append(
             TrainableLayer(
-                integers=_name(weight, 0),
+                integers=integers,
                 weight=real,
                 scale=_name(weight, 1),
                 input_scale=_name(source, 1),
@@ -269,5 +270,5 @@ def _replaced(model: onnx.ModelProto, arrays: Mapping[str, Integers]) -> onnx.Mo
     copy.CopyFrom(model)
     for tensor in copy.graph.initializer:
         if tensor.name in arrays:
-            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(arrays[tensor.name]), tensor.name))
+            tensor.CopyFrom(numpy_helper.from_array(np.asarray(arrays[tensor.name], order="C"), tensor.name))
     return copy

@@ -112,7 +112,7 @@ def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
     }
     few = f"calibrated on all {len(calibration)} inputs of {calibration.source}; {config.images} were asked for"
     notes = [few] if len(calibration) < config.images else []
-    accuracy = made.candidates[0].validation.get("value")
+    accuracy = made.candidates[0].judged.validation.get("value")
     if isinstance(accuracy, float) and accuracy * (prepared.outputs or 1) <= 1:
         notes.append(
             f"the float model is right on {accuracy:.1%} of {evaluation.source}, no better than chance: are the "

@@ -20,7 +20,7 @@ from edgeft.quantize.qat_graph import TrainableGraph
 from edgeft.quantize.static import quantize_static, static_method
 from edgeft_exporters.onnx.placement import PLACEMENT
 
-METHOD = QatMethod(steps=40, batch=16)
+METHOD = QatMethod(steps=40, batch=16, rate=0.02, scale_rate=0.01)
 
 
 @pytest.fixture
