@@ -109,7 +109,7 @@ class Histogram:
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._cover_(max(-low, high))
         sample = values.reshape(-1)[::stride]
-        zeros = sample.size - np.count_nonzero(sample)
+        zeros = sample.size - int(np.count_nonzero(sample))
         self.zeros += zeros
         if self.exponent is None or zeros == sample.size:
             return
