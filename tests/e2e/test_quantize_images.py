@@ -100,13 +100,13 @@ def test_a_pixel_input_needs_no_normalisation(exported: Path, images: Path, tmp_
     first = [
         helper.make_node("Transpose", ["pixels"], ["nchw"], perm=[0, 3, 1, 2]),
         helper.make_node("Cast", ["nchw"], ["wide"], to=TensorProto.FLOAT),
-        helper.make_node("Sub", ["wide", "mean"], ["centred"]),
-        helper.make_node("Div", ["centred", "std"], ["image"]),
+        helper.make_node("Sub", ["wide", "pixel_mean"], ["centred"]),
+        helper.make_node("Div", ["centred", "pixel_std"], ["image"]),
     ]
     nodes = [*first, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
-    for name, value in (("mean", 128.0), ("std", 64.0)):
+    for name, value in (("pixel_mean", 128.0), ("pixel_std", 64.0)):
         graph.initializer.append(helper.make_tensor(name, TensorProto.FLOAT, [], [value]))
     onnx.save(model, tmp_path / "pixels.onnx")
     data = ["--calib", images, "--eval", images, "--max-drop-pp", "10"]
