@@ -44,7 +44,7 @@ class QatMethod:
     steps: int = 60
     batch: int = 16
     rate: float = 0.05
-    scale_rate: float = 1e-3
+    scale_rate: float = 1e-2
     tensors: tuple[str, ...] = ()
 
 
@@ -131,11 +131,13 @@ def _optimizer(student: TrainableGraph, method: QatMethod) -> torch.optim.Adam:
     tensor = student.module.tensor
     groups: list[dict[str, object]] = []
     for layer in student.layers:
-        step = float(tensor(layer.scale).mean())
+        step = float(tensor(layer.scale).detach().mean())
         groups.append({"params": [tensor(layer.weight)], "lr": method.rate * step})
         if layer.bias is not None:
             # as much as a weight's step does at the middle of the input's 256 values
-            middle = 128 * float(tensor(layer.input_scale))
+            middle = 128 * float(tensor(layer.input_scale).detach())
             groups.append({"params": [tensor(layer.bias[2])], "lr": method.rate * step * middle})
-    groups += [{"params": [tensor(name)], "lr": method.scale_rate * float(tensor(name))} for name in student.scales]
+    groups += [
+        {"params": [tensor(name)], "lr": method.scale_rate * float(tensor(name).detach())} for name in student.scales
+    ]
     return torch.optim.Adam(groups)

@@ -47,7 +47,7 @@ def _quantize_linear(node: ir.Node, x: Tensor, scale: Tensor, zero_point: Tensor
     wide = _along(node, scale, x).to(torch.float32)
     zero = torch.zeros((), device=x.device) if zero_point is None else _along(node, zero_point, x).to(torch.float32)
     scaled = torch.clamp(x.to(torch.float32) / wide, limits.min - zero, limits.max - zero)
-    rounded: Tensor = _Round.apply(scaled)  # type: ignore[no-untyped-call] # torch does not type Function.apply
+    rounded: Tensor = _Round.apply(scaled)
     return rounded + zero
 
 

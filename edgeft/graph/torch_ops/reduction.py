@@ -25,7 +25,7 @@ def _reduction(function: _Reduction, *, unreduced: Callable[[Tensor], Tensor] = 
         if not chosen and node.attributes.get_int("noop_with_empty_axes", 0):
             return unreduced(x)
         chosen = chosen or tuple(range(x.dim()))
-        keep = bool(node.attributes.get_int("keepdims", 1))
+        keep = node.attributes.get_int("keepdims", 1) == 1
         return function(x, chosen, keep) if chosen else unreduced(x)
 
     return operator
@@ -51,7 +51,8 @@ def _sum_square(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:  # noqa
 
 
 def _l2(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:  # noqa: FBT001 - the shape of every reduction here
-    return torch.linalg.vector_norm(x, dim=dims, keepdim=keep)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=dims, keepdim=keep)
+    return norm
 
 
 def _log_sum(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:  # noqa: FBT001 - the shape of every reduction here
