@@ -13,7 +13,7 @@ from difflib import get_close_matches
 
 import onnx_ir as ir
 import torch
-from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass
+from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, ShapeInferencePass
 from onnx_ir.tensor_adapters import to_torch_dtype
 from torch import Tensor, nn
 
@@ -126,10 +126,11 @@ _HELD_TYPES = frozenset({ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.UINT16
 
 
 def _prepared(model: ir.Model) -> ir.Graph:
-    """Return a copy of the graph without functions and Constant nodes."""
+    """Return a copy of the graph without functions and Constant nodes, its types inferred."""
     copy = model.clone()
     InlinePass()(copy)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(copy)
+    ShapeInferencePass()(copy)
     return copy.graph
 
 

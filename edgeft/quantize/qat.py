@@ -46,7 +46,7 @@ class QatMethod:
     steps: int = 60
     batch: int = 16
     rate: float = 0.05
-    scale_rate: float = 1e-3
+    scale_rate: float = 1e-2
     tensors: tuple[str, ...] = (LOGITS,)
     threads: int = 1
 
@@ -150,5 +150,7 @@ def _optimizer(student: TrainableGraph, method: QatMethod) -> torch.optim.Adam:
             # as much as a weight's step does at the middle of the input's 256 values
             middle = 128 * float(tensor(layer.input_scale).detach())
             groups.append({"params": [tensor(layer.bias[2])], "lr": method.rate * step * middle})
-    groups += [{"params": [tensor(name)], "lr": method.scale_rate * float(tensor(name).detach())} for name in student.scales]
+    groups += [
+        {"params": [tensor(name)], "lr": method.scale_rate * float(tensor(name).detach())} for name in student.scales
+    ]
     return torch.optim.Adam(groups)

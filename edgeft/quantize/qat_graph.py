@@ -211,13 +211,11 @@ def _unfold_(model: ir.Model) -> tuple[TrainableLayer, ...]:
         if weight is None or source is None or source.op_type != "DequantizeLinear":
             continue
         values = np.asarray(constant(weight.inputs[0]))
-        axis = weight.attributes.get_int("axis", 1)
-        integers = _name(weight, 0)
-        real = _unfold_weight_(model, weight, values, axis)
+        axis, integers = weight.attributes.get_int("axis", 1), _name(weight, 0)
         layers.append(
             TrainableLayer(
                 integers=integers,
-                weight=real,
+                weight=_unfold_weight_(model, weight, values, axis),
                 scale=_name(weight, 1),
                 input_scale=_name(source, 1),
                 layout=weight_layout(node, values.shape, axis),
@@ -270,5 +268,5 @@ def _replaced(model: onnx.ModelProto, arrays: Mapping[str, Integers]) -> onnx.Mo
     copy.CopyFrom(model)
     for tensor in copy.graph.initializer:
         if tensor.name in arrays:
-            tensor.CopyFrom(numpy_helper.from_array(np.asarray(arrays[tensor.name], order="C"), tensor.name))
+            tensor.CopyFrom(numpy_helper.from_array(np.array(arrays[tensor.name], order="C"), tensor.name))
     return copy

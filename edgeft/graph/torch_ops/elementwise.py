@@ -70,6 +70,11 @@ def _clip(node: ir.Node, x: Tensor, low: Tensor | None = None, high: Tensor | No
     return x if low is None and high is None else torch.clamp(x, low, high)
 
 
+def _identity(node: ir.Node, x: Tensor) -> Tensor:
+    del node
+    return x
+
+
 def _cast(node: ir.Node, x: Tensor) -> Tensor:
     """Change the type; floats are truncated towards zero on their way to integers."""
     return x.to(_torch_dtype(node, ir.DataType(node.attributes.get_int("to", 0))))
@@ -132,7 +137,7 @@ OPERATORS: Final[Operators] = {
     "Clip": _clip,
     "Div": _div,
     "Dropout": _dropout,
-    "Identity": _plain(lambda x: x),
+    "Identity": _identity,
     "IsInf": _is_inf,
     "Max": _max,
     "Mean": _mean,

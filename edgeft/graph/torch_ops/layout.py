@@ -1,6 +1,5 @@
 """Operators that arrange values without looking at them: reshapes, transposes, concatenation, padding."""
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -64,8 +63,8 @@ def _split(node: ir.Node, x: Tensor, sizes: Tensor | None = None) -> Result:
 def _expand(node: ir.Node, x: Tensor, shape: Tensor) -> Tensor:
     """Broadcast `x` and `shape` to each other."""
     del node
-    together = torch.broadcast_shapes(x.shape, ints(shape))  # type: ignore[no-untyped-call] # torch does not type it
-    return x.broadcast_to(together)
+    both = torch.broadcast_shapes(x.shape, ints(shape))  # type: ignore[no-untyped-call] # torch does not type it
+    return x.broadcast_to(both)
 
 
 def _tile(node: ir.Node, x: Tensor, repeats: Tensor) -> Tensor:
@@ -96,7 +95,7 @@ def _picked(x: Tensor, axis: int, amounts: tuple[int, int], mode: str) -> Tensor
     return torch.from_numpy(picked[before : len(picked) - after]).to(x.device)
 
 
-def ints(values: Tensor) -> Sequence[int]:
+def ints(values: Tensor) -> list[int]:
     """Return a small tensor of integers as a list."""
     return [int(value) for value in values.reshape(-1).tolist()]
 

