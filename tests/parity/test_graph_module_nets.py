@@ -72,9 +72,11 @@ def export(net: nn.Module) -> ir.Model:
     if not isinstance(net, Encoder):
         return trace(net, SIDE, SIDE, OPSET)
     length, example = torch.export.Dim("L"), torch.ones(2, 8, dtype=torch.int64)
+    mask = example.clone()
+    mask[1, 5:] = 0  # transformers leaves out a mask that hides nothing
     axes = {0: torch.export.Dim("N"), 1: length}
     program = torch.onnx.export(
-        *(net, (example, example)),
+        *(net, (example, mask)),
         dynamo=True,
         opset_version=OPSET,
         input_names=["input_ids", "attention_mask"],
