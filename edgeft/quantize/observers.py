@@ -20,6 +20,24 @@ BINS_PER_SIDE = 4096
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """Which values of a tensor are counted, in memory order.
+
+    Args:
+        stride: every so-many-th value.
+        first: index of the first one.
+        thinning: where channels have an importance, every so-many-th counted value is weighted.
+    """
+
+    stride: int = 1
+    first: int = 0
+    thinning: int = 1
+
+
+EVERY_VALUE = Sample()
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelImportance:
     """How much an error in each channel of a tensor costs.
 
@@ -31,8 +49,8 @@ class ChannelImportance:
     axis: int
     weights: NDArray[np.int64]
 
-    def of_sample(self, shape: tuple[int, ...], stride: int) -> NDArray[np.int64]:
-        """Return the weight of every `stride`-th value of a tensor of `shape`, in memory order.
+    def of_sample(self, shape: tuple[int, ...], sample: Sample) -> NDArray[np.int64]:
+        """Return the weight of every weighted value of a tensor of `shape`.
 
         Raises:
             QuantizationError: the axis does not have one index per weight.
@@ -41,7 +59,7 @@ class ChannelImportance:
         if shape[axis] != len(self.weights):
             raise QuantizationError(f"axis {axis} of {list(shape)} does not have {len(self.weights)} channels")
         inner = math.prod(shape[axis + 1 :])
-        flat = np.arange(0, math.prod(shape), stride)
+        flat = np.arange(sample.first, math.prod(shape), sample.stride * sample.thinning)
         return self.weights[flat // inner % len(self.weights)]
 
 
@@ -85,15 +103,14 @@ class Histogram:
         return np.asarray((np.arange(-BINS_PER_SIDE, BINS_PER_SIDE) + 0.5) * self.width, np.float64)
 
     def update_(
-        self, values: Floats, stride: int = 1, importance: ChannelImportance | None = None, thinning: int = 1
+        self, values: Floats, sample: Sample = EVERY_VALUE, importance: ChannelImportance | None = None
     ) -> None:
         """Count `values` (any shape, any number).
 
         Args:
             values: one batch of the tensor.
-            stride: only every `stride`-th value is counted; the extremes are always over all of them.
+            sample: which of them are counted; the extremes are always over all of them.
             importance: what the weighted counts are weighted by; None: every counted value once.
-            thinning: with an importance only every `thinning`-th counted value is weighted.
 
         Raises:
             QuantizationError: a value is NaN or infinite.
@@ -108,19 +125,19 @@ class Histogram:
             )
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._cover_(max(-low, high))
-        sample = values.reshape(-1)[::stride]
-        zeros = sample.size - int(np.count_nonzero(sample))
+        counted = values.reshape(-1)[sample.first :: sample.stride]
+        zeros = counted.size - int(np.count_nonzero(counted))
         self.zeros += zeros
-        if self.exponent is None or zeros == sample.size:
+        if self.exponent is None or zeros == counted.size:
             return
-        index = np.floor(sample * np.float32(math.ldexp(1.0, -self.exponent))).astype(np.int64) + BINS_PER_SIDE
+        index = np.floor(counted * np.float32(math.ldexp(1.0, -self.exponent))).astype(np.int64) + BINS_PER_SIDE
         counts = np.bincount(index, minlength=2 * BINS_PER_SIDE)
         counts[BINS_PER_SIDE] -= zeros
         self.counts += counts
         if importance is not None:
-            weights = importance.of_sample(values.shape, stride * thinning) * (sample[::thinning] != 0)
+            weights = importance.of_sample(values.shape, sample) * (counted[:: sample.thinning] != 0)
             # float64 sums of integers below 2^53: exact
-            counts = np.bincount(index[::thinning], weights, minlength=2 * BINS_PER_SIDE).astype(np.int64)
+            counts = np.bincount(index[:: sample.thinning], weights, minlength=2 * BINS_PER_SIDE).astype(np.int64)
         self.weighted += counts
 
     def merge_(self, other: "Histogram") -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from edgeft.quantize.affine import QuantizationError
-from edgeft.quantize.observers import BINS_PER_SIDE, ChannelImportance, Histogram
+from edgeft.quantize.observers import BINS_PER_SIDE, ChannelImportance, Histogram, Sample
 
 
 def test_counts_every_value_once_and_zeros_apart() -> None:
@@ -37,7 +37,7 @@ def test_stride_thins_the_counts_but_not_the_extremes() -> None:
     histogram = Histogram("t")
     values = np.full(100, 1.0, np.float32)
     values[1] = 9.0
-    histogram.update_(values, stride=10)
+    histogram.update_(values, Sample(10))
     assert histogram.total == 10
     assert histogram.high == 9.0
 
@@ -72,12 +72,22 @@ def test_merging_with_nothing_keeps_both_sides() -> None:
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])
-@pytest.mark.parametrize("stride", [1, 3, 7])
-def test_a_sample_is_weighted_by_the_channel_of_each_value(axis: int, stride: int) -> None:
+@pytest.mark.parametrize("sample", [Sample(), Sample(3), Sample(7, 2), Sample(3, 1, 5)])
+def test_a_sample_is_weighted_by_the_channel_of_each_value(axis: int, sample: Sample) -> None:
     shape = (4, 5, 6)
     importance = ChannelImportance(axis, np.arange(10, 10 + shape[axis]))
-    channel = np.indices(shape)[axis]
-    np.testing.assert_array_equal(importance.of_sample(shape, stride), 10 + channel.reshape(-1)[::stride])
+    channel = np.indices(shape)[axis].reshape(-1)[sample.first :: sample.stride][:: sample.thinning]
+    np.testing.assert_array_equal(importance.of_sample(shape, sample), 10 + channel)
+
+
+def test_a_sample_that_carries_on_is_that_of_the_whole() -> None:
+    values = np.random.default_rng(0).normal(size=(3, 50)).astype(np.float32)
+    whole, parts = Histogram("t"), Histogram("t")
+    whole.update_(values, Sample(7))
+    for position, part in enumerate(values):
+        parts.update_(part, Sample(7, -position * 50 % 7))
+    np.testing.assert_array_equal(parts.counts, whole.counts)
+    assert parts.total == 22  # 150 / 7, rounded up
 
 
 def test_importance_must_fit_the_channels() -> None:
