@@ -16,8 +16,9 @@ class CompressConfig(Config):
     """How the ranges of activations are chosen, with pair-safe scales and corrected biases: `minmax`, the extremes;
     `percentile`, all but 0.001 % of the values; `entropy`, least KL divergence; `mse`, least squared error of the
     tensor; `output_error`, least squared error of what the next layers make of it. `gptq`: `mse` with weights that
-    follow the float graph and closed-form rounding. `qat`: `gptq`, then training with the float graph as teacher.
-    `auto`: `gptq`, and `qat` where that does not hold the margin."""
+    follow the float graph and closed-form rounding. `qat`: `gptq`, then training with the float graph as teacher, where
+    that brings it nearer (experimental: its rates do harm on EfficientNet-Lite0, and `gptq` ships). `auto`: the best,
+    now `gptq`."""
     calib_images: PositiveInt = 256
     """Training images that set the ranges of activations."""
     bias_images: NonNegativeInt = 96

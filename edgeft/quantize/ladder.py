@@ -1,11 +1,12 @@
-"""The ladder of `method: auto`: the next rung is climbed only where the last one did not hold the margin.
+"""From the closed form to training: rungs, each judged by the paired non-inferiority test on validation.
 
     closed_form   ranges, weights that follow the float graph, GPTQ under the pair rule, bias correction: one sweep
     qat           training of that graph with the float graph as teacher
 
 Ranges, bias correction and closed-form rounding are one rung, not three: they share the sweep through the quantized
-prefix, which is nearly all of their cost. Each rung is judged by the paired non-inferiority test on validation. Where
-nothing can be judged (no labels), the first rung is the last.
+prefix, which is nearly all of their cost. The rung nearest to float ships, so a rung that does harm is shown, not used.
+`auto` ends at the closed form: on EfficientNet-Lite0 training with today's rates took the mean logit error from .119 to
+.452.
 """
 
 import dataclasses
@@ -110,8 +111,7 @@ class Rung:
 
 def climb_rule(method: str) -> Climb:
     """Return when `qat` follows, for a `compress.method`."""
-    rules: dict[str, Climb] = {"auto": "until it holds", "qat": "always"}
-    return rules.get(method, "never")
+    return "always" if method == "qat" else "never"
 
 
 def climb(

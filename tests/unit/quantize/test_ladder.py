@@ -17,7 +17,7 @@ from edgeft_exporters.onnx.placement import PLACEMENT
 
 @pytest.fixture
 def int8(pixels: Callable[..., np.ndarray]) -> Int8:
-    return Int8(PLACEMENT, static_method("minmax", 16), pixels(32), pixels(64), climb_rule("auto"), seed=3)
+    return Int8(PLACEMENT, static_method("minmax", 16), pixels(32), pixels(64), "until it holds", seed=3)
 
 
 @pytest.fixture
@@ -61,12 +61,13 @@ def test_qat_always_follows_where_it_is_asked_for(net: onnx.ModelProto, int8: In
     assert [rung.name for rung in climb(net, asked, judge(1.0), execution=Execution())] == [CLOSED_FORM, QAT]
 
 
-def test_other_methods_are_one_rung(net: onnx.ModelProto, int8: Int8, judge: Callable) -> None:
-    alone = replace(int8, climb=climb_rule("gptq"))
+@pytest.mark.parametrize("method", ["auto", "gptq"])
+def test_other_methods_are_one_rung(net: onnx.ModelProto, int8: Int8, judge: Callable, method: str) -> None:
+    alone = replace(int8, climb=climb_rule(method))
     assert [rung.name for rung in climb(net, alone, judge(0.0), execution=Execution())] == [CLOSED_FORM]
 
 
-def test_without_torch_auto_says_so_and_qat_refuses(
+def test_without_torch_the_climb_says_so_and_qat_refuses(
     net: onnx.ModelProto, int8: Int8, judge: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
