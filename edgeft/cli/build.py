@@ -1,6 +1,5 @@
 """`edgeft build` and `edgeft plan`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +36,7 @@ def build(
     """
     from edgeft.cli.progress import narrate
     from edgeft.cli.summary import build_object, build_text
-    from edgeft.cli.terminal import note, print_json, stdout_reserved
+    from edgeft.cli.terminal import conclude, stdout_reserved
     from edgeft.cli.workplace import cache_of, open_recipe
     from edgeft.pipeline.build import build as run_build
 
@@ -45,11 +44,7 @@ def build(
         recipe = open_recipe(folder, overrides, smoke=smoke, seed=seed, offline=offline)
         stages = cache_of(recipe.folder, cache)
         record = run_build(recipe, cache=stages, out=out, latency=not no_latency, emit=emit, strict=strict).to_json()
-    note(build_text(record))
-    if as_json:
-        print_json(build_object(record))
-    elif not sys.stdout.isatty():  # on a terminal the table above has said it
-        typer.echo(record["bundle"])
+    conclude(build_text(record), build_object(record), record["bundle"], as_json=as_json)
     return int(record["exit_code"])
 
 

@@ -1,6 +1,5 @@
 """`edgeft quantize`: int8 for any ONNX classifier or encoder, without a recipe."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -58,7 +57,7 @@ def quantize(
     from edgeft.cli.numbers import counts, numbers
     from edgeft.cli.progress import narrate
     from edgeft.cli.summary import quantize_object, quantize_text
-    from edgeft.cli.terminal import note, print_json, stdout_reserved
+    from edgeft.cli.terminal import conclude, stdout_reserved
     from edgeft.pipeline.quantize import Request
     from edgeft.pipeline.quantize import quantize as run_quantize
 
@@ -80,9 +79,5 @@ def quantize(
     )
     with stdout_reserved(), narrate() as emit:
         record = run_quantize(request, emit=emit)
-    note(quantize_text(record))
-    if as_json:
-        print_json(quantize_object(record))
-    elif not sys.stdout.isatty():  # on a terminal the table above has said it
-        typer.echo(record["model"])
+    conclude(quantize_text(record), quantize_object(record), record["model"], as_json=as_json)
     return int(record["exit_code"])

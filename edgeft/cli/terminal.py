@@ -19,6 +19,18 @@ def note(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def conclude(table: str, answer: Mapping[str, object], path: str, *, as_json: bool) -> None:
+    """Print what a long verb found: `table` to stderr; to stdout `answer` where JSON is asked for, else `path`.
+
+    On a terminal the table has said the path already.
+    """
+    note(table)
+    if as_json:
+        print_json(answer)
+    elif not sys.stdout.isatty():
+        typer.echo(path)
+
+
 @contextlib.contextmanager
 def stdout_reserved() -> Iterator[None]:
     """Send what libraries print to stderr, so that stdout holds only the verb's data."""

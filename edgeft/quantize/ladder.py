@@ -29,7 +29,6 @@ from edgeft.quantize.calibration import Execution, Pixels
 from edgeft.quantize.candidates import LOGITS, Judged
 from edgeft.quantize.placement import Placement
 from edgeft.quantize.plan import Skip
-from edgeft.quantize.proof import count_unsafe_pairs
 from edgeft.quantize.static import StaticMethod, quantize_static
 
 Judge: TypeAlias = Callable[[onnx.ModelProto], Judged]
@@ -173,5 +172,4 @@ def _trained(
     tuned = tune(start.judged.model, graph, int8.placement, int8.training, method, rng=rng, emit=emit)
     seconds = time.perf_counter() - started
     label = f"{start.label}+qat_{method.steps}x{method.batch}"
-    unsafe = count_unsafe_pairs(tuned.model)
-    return Rung(QAT, label, judge(tuned.model), seconds, start.skips, unsafe, start.notes)
+    return Rung(QAT, label, judge(tuned.model), seconds, start.skips, tuned.unsafe_pairs, start.notes)

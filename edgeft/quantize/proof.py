@@ -4,8 +4,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.layout import weight_layout
 from edgeft.quantize.pair_rule import unsafe_pairs
+from edgeft.quantize.placement import Placement
 from edgeft.quantize.plan import constant
 
 _WEIGHTED = ("Conv", "MatMul", "Gemm")
@@ -31,6 +33,18 @@ def count_unsafe_pairs(model: onnx.ModelProto) -> int:
         if not layout.depthwise:
             total += unsafe_pairs(layout.to_matrix(integers))
     return total
+
+
+def proven_pairs(model: onnx.ModelProto, placement: Placement) -> int:
+    """Return how many pairs of `model` are unsafe, where its target may saturate after making sure that none is.
+
+    Raises:
+        QuantizationError: the target's kernels may saturate and a pair is unsafe.
+    """
+    unsafe = count_unsafe_pairs(model)
+    if placement.saturating_pairs and unsafe:
+        raise QuantizationError(f"{unsafe} weight pairs can saturate on CPUs without VNNI; this is a bug, report it")
+    return unsafe
 
 
 def _integer_weight(node: ir.Node) -> np.ndarray | None:

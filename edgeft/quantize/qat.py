@@ -26,7 +26,7 @@ from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.candidates import LOGITS
 from edgeft.quantize.ladder import Images
 from edgeft.quantize.placement import Placement
-from edgeft.quantize.proof import count_unsafe_pairs
+from edgeft.quantize.proof import proven_pairs
 from edgeft.quantize.qat_graph import TrainableGraph
 
 
@@ -58,10 +58,12 @@ class QatResult:
     Args:
         model: the graph.
         losses: of each step's batch, before the step.
+        unsafe_pairs: counted on `model` itself.
     """
 
     model: onnx.ModelProto
     losses: tuple[float, ...]
+    unsafe_pairs: int
 
 
 def tune(
@@ -116,10 +118,7 @@ def tune(
             emit(Progress("train quantized", step + 1, method.steps, f"loss {losses[-1]:.3g}"))
     model = student.write_back()
     onnx.checker.check_model(model)
-    unsafe = count_unsafe_pairs(model)
-    if placement.saturating_pairs and unsafe:
-        raise QuantizationError(f"{unsafe} weight pairs can saturate after training; this is a bug, report it")
-    return QatResult(model, tuple(losses))
+    return QatResult(model, tuple(losses), proven_pairs(model, placement))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from edgeft.quantize.importance import channel_importance
 from edgeft.quantize.insert import insert_activations_
 from edgeft.quantize.placement import Placement
 from edgeft.quantize.plan import Plan, Skip, make_plan
-from edgeft.quantize.proof import count_unsafe_pairs
+from edgeft.quantize.proof import proven_pairs
 from edgeft.quantize.ranges import RANGES, Grid
 from edgeft.quantize.sweep import WeightMethod, quantize_weights_
 
@@ -139,10 +139,7 @@ def quantize_static(
     RemoveUnusedNodesPass()(model)
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto)
-    unsafe = count_unsafe_pairs(proto)
-    if placement.saturating_pairs and unsafe:
-        raise QuantizationError(f"{unsafe} weight pairs can saturate on CPUs without VNNI; this is a bug, report it")
-    return StaticResult(proto, plan.skips, unsafe, sweep.uncorrected)
+    return StaticResult(proto, plan.skips, proven_pairs(proto, placement), sweep.uncorrected)
 
 
 def activation_params(

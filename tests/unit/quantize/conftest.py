@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -73,6 +74,20 @@ def net() -> onnx.ModelProto:
 @pytest.fixture
 def pixels() -> Callable[..., np.ndarray]:
     return smooth_pixels
+
+
+@pytest.fixture
+def operators_run(tmp_path: Path) -> Callable[[onnx.ModelProto], list[str]]:
+    """Return the operator types of onnxruntime's own optimised graph of a model."""
+
+    def operators(model: onnx.ModelProto) -> list[str]:
+        options = ort.SessionOptions()
+        options.optimized_model_filepath = f"{tmp_path}/optimised.onnx"
+        options.log_severity_level = 3
+        ort.InferenceSession(model.SerializeToString(), options)
+        return [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
+
+    return operators
 
 
 @pytest.fixture
