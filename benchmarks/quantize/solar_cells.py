@@ -23,7 +23,7 @@ from edgeft import catalog
 from edgeft.data.dataset import Dataset
 from edgeft.graph.execute import open_session
 from edgeft.quantize.calibration import Execution
-from edgeft.quantize.candidates import logits_of
+from edgeft.quantize.candidates import ArrayRows, logits_of
 from edgeft.quantize.proof import count_unsafe_pairs
 from edgeft.quantize.stage import calibration_pixels
 from edgeft.quantize.static import quantize_static, static_method
@@ -85,7 +85,7 @@ def main() -> None:
     calibration = calibration_pixels(data, args.calibrate, 0)
     rows = np.concatenate([data.indices("val"), data.indices("test")])
     pixels, labels = np.ascontiguousarray(data.pixels[rows]), data.labels[rows]
-    expected = logits_of(float_model, pixels, EXECUTION)
+    expected = logits_of(float_model, ArrayRows("pixels", pixels), EXECUTION)
     placement = catalog.exporter("onnx").placement
     runs: dict[str, Any] = {
         name: lambda name=name: (
@@ -105,7 +105,7 @@ def main() -> None:
         start, cpu = time.perf_counter(), time.process_time()
         model = run()
         seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
-        logits = logits_of(model, pixels, EXECUTION)
+        logits = logits_of(model, ArrayRows("pixels", pixels), EXECUTION)
         float_ms, int8_ms = cpu_ms(float_model, model, pixels, args.rounds)
         row = {
             "variant": name,

@@ -7,13 +7,13 @@ import typer
 
 from edgeft.cli.options import JsonFlag, Strict, Threads
 
-Method = Literal["auto", "minmax", "percentile", "entropy", "mse", "output_error", "gptq", "qat"]
+Method = Literal["auto", "minmax", "percentile", "entropy", "mse", "output_error", "gptq", "qat", "dynamic"]
 
 _DATA = "an .npz or .npy as the model takes it, or a folder of images"
 
 
 def quantize(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A float model with one input.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A float classifier or encoder.")],
     calib: Annotated[
         Path, typer.Option("--calib", metavar="DATA", help=f"Calibrates int8: {_DATA}.", show_default=False)
     ],

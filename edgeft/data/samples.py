@@ -1,17 +1,17 @@
 """What `edgeft quantize` calibrates and judges on: arrays as the model takes them, or a folder of images.
 
-    .npz      one array named like the model's input, and optionally `labels`, int64 [N]
-    .npy      that array alone
-    folder    class folders (sorted names are the classes, in order), or images without labels
+    .npz      an array named like each of the model's inputs, and optionally `labels`, int64 [N]
+    .npy      the array of its one input
+    folder    class folders (sorted names are the classes, in order), or images without labels, for one input
 
 Images are decoded and resized by the code that the device uses. A uint8 input takes the pixels themselves; a float
 input takes (pixel - mean) / std.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from edgeft.data.decode import read_images
 from edgeft.data.sources.folder import IMAGE_SUFFIXES, read_folder
 from edgeft.runtime.preprocess import InputContract
 
+Feeds: TypeAlias = dict[str, NDArray[Any]]
+"""Arrays [n, ...] by input name."""
+
 LABELS = "labels"
 _IMAGE_RANK = 3
 _RGB = 3
@@ -30,7 +33,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """The one input of a model.
+    """An input of a model.
 
     Args:
         name: the tensor's name.
@@ -57,40 +60,42 @@ class Normalisation:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """N inputs of a model; `samples[a:b]` gives rows as the model takes them.
+    """N rows of a model's inputs; `samples[a:b]` gives them as the model takes them.
 
     Args:
         source: the file or folder.
-        values: [N, ...] as stored: what the model takes, or pixels uint8 [N, H, W, 3].
+        arrays: [N, ...] by input name, as stored: what the model takes, or pixels uint8 [N, H, W, 3].
         labels: int64 [N], or None.
         classes: names in order, where folders name them.
-        spec: the model's input.
-        normalisation: of pixels; None where `values` are what the model takes.
+        specs: the model's inputs.
+        normalisation: of pixels; None where `arrays` are what the model takes.
         channels_first: whether pixels become [N, 3, H, W].
     """
 
     source: Path
-    values: NDArray[Any]
+    arrays: Mapping[str, NDArray[Any]]
     labels: NDArray[np.int64] | None
     classes: tuple[str, ...] | None
-    spec: InputSpec
+    specs: tuple[InputSpec, ...]
     normalisation: Normalisation | None = None
     channels_first: bool = False
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.arrays[self.specs[0].name])
 
-    def __getitem__(self, rows: slice) -> NDArray[Any]:
-        values = self.values[rows]
+    def __getitem__(self, rows: slice) -> Feeds:
+        return {spec.name: self._taken(spec, self.arrays[spec.name][rows]) for spec in self.specs}
+
+    def _taken(self, spec: InputSpec, values: NDArray[Any]) -> NDArray[Any]:
         if self.normalisation is not None:
             mean, std = (np.asarray(side, np.float32) for side in (self.normalisation.mean, self.normalisation.std))
-            values = ((values.astype(np.float32) - mean) / std).astype(self.spec.dtype)
+            values = ((values.astype(np.float32) - mean) / std).astype(spec.dtype)
         return np.ascontiguousarray(np.moveaxis(values, -1, 1)) if self.channels_first else np.asarray(values)
 
     @property
-    def sizes(self) -> tuple[int, ...]:
-        """The sizes after the batch axis, as the model takes them."""
-        return tuple(self[:1].shape[1:])
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """The sizes after the batch axis by input, as the model takes them."""
+        return {name: tuple(values.shape[1:]) for name, values in self[:1].items()}
 
     def require_classes(self, count: int) -> None:
         """Prove that the labels fit a model with `count` outputs.
@@ -113,7 +118,7 @@ class Samples:
 
 def read_samples(  # noqa: PLR0913 - where, what for, how much, and how images become inputs
     path: Path,
-    spec: InputSpec,
+    specs: tuple[InputSpec, ...],
     *,
     normalisation: Normalisation | None = None,
     limit: int | None = None,
@@ -122,11 +127,11 @@ def read_samples(  # noqa: PLR0913 - where, what for, how much, and how images b
     threads: int = 1,
     emit: EventSink = ignore,
 ) -> Samples:
-    """Read `path` for the model input `spec`.
+    """Read `path` for the model inputs `specs`.
 
     Args:
         path: .npz, .npy, or a folder of images.
-        spec: the model's input.
+        specs: the model's inputs.
         normalisation: of images for a float input.
         limit: how many rows at most, drawn without replacement and kept in their order; None takes all.
         seed: of the draw.
@@ -140,22 +145,36 @@ def read_samples(  # noqa: PLR0913 - where, what for, how much, and how images b
     """
     if path.is_dir():
         paths, folder_labels, classes = _listing(path)
+        spec = _only(path, specs)
         contract, channels_first = _image_contract(path, spec, normalisation)
         rows = _drawn(len(paths), limit, seed)
         pixels = _read_pixels(path, [paths[row] for row in rows], contract, target, threads, emit)
         drawn = None if folder_labels is None else np.asarray(folder_labels, np.int64)[rows]
-        return Samples(path, pixels, drawn, classes, spec, normalisation, channels_first)
+        return Samples(path, {spec.name: pixels}, drawn, classes, specs, normalisation, channels_first)
     if normalisation is not None:
         raise UsageError(
             f"--mean and --std are for images, and {path} is a file", hint="arrays hold what the model takes: drop them"
         )
-    values, labels = _read_arrays(path, spec)
-    _check_values(path, values, spec)
-    _check_labels(path, labels, len(values))
-    rows = _drawn(len(values), limit, seed)
-    if len(rows) < len(values):
-        values, labels = values[rows], None if labels is None else labels[rows]
-    return Samples(path, values, None if labels is None else labels.astype(np.int64), None, spec)
+    arrays, labels = _read_arrays(path, specs)
+    count = len(arrays[specs[0].name])
+    for spec in specs:
+        _check_values(path, arrays[spec.name], spec, count)
+    _check_labels(path, labels, count)
+    rows = _drawn(count, limit, seed)
+    if len(rows) < count:
+        arrays = {name: values[rows] for name, values in arrays.items()}
+        labels = None if labels is None else labels[rows]
+    return Samples(path, arrays, None if labels is None else labels.astype(np.int64), None, specs)
+
+
+def _only(path: Path, specs: tuple[InputSpec, ...]) -> InputSpec:
+    """Return the one input that images or an .npy can be for."""
+    if len(specs) != 1:
+        raise UsageError(
+            f"{path}: holds one array, but the model takes {len(specs)} inputs ({', '.join(map(str, specs))})",
+            hint="pass an .npz with an array named like each input",
+        )
+    return specs[0]
 
 
 def _drawn(count: int, limit: int | None, seed: int) -> NDArray[np.int64]:
@@ -164,8 +183,10 @@ def _drawn(count: int, limit: int | None, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).permutation(count)[:limit])
 
 
-def _read_arrays(path: Path, spec: InputSpec) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    hint = f"expected .npy, .npz with the array {spec.name!r}, or a folder of images"
+def _read_arrays(path: Path, specs: tuple[InputSpec, ...]) -> tuple[Feeds, NDArray[Any] | None]:
+    hint = (
+        f"expected .npy, .npz with the array {' and '.join(repr(spec.name) for spec in specs)}, or a folder of images"
+    )
     if not path.exists():
         raise DataError(f"{path}: no such file or folder", hint=hint)
     if path.suffix not in {".npy", ".npz"}:
@@ -173,25 +194,27 @@ def _read_arrays(path: Path, spec: InputSpec) -> tuple[NDArray[Any], NDArray[Any
     try:
         loaded = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return loaded, None
+            return {_only(path, specs).name: loaded}, None
         with loaded:
-            _check_names(path, loaded.files, spec)
-            return loaded[spec.name], loaded[LABELS] if LABELS in loaded.files else None
+            _check_names(path, loaded.files, specs)
+            arrays = {spec.name: loaded[spec.name] for spec in specs}
+            return arrays, loaded[LABELS] if LABELS in loaded.files else None
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: cannot be read as arrays ({error})", hint=hint) from error
 
 
-def _check_names(path: Path, found: Sequence[str], spec: InputSpec) -> None:
-    strangers = [name for name in found if name not in {spec.name, LABELS}]
-    if spec.name not in found or strangers:
+def _check_names(path: Path, found: Sequence[str], specs: tuple[InputSpec, ...]) -> None:
+    names = [spec.name for spec in specs]
+    if set(found) - {LABELS} != set(names):
+        pairs = ", ".join(f"{name!r}: x{index or ''}" for index, name in enumerate(names))
         raise DataError(
-            f"{path}: holds the arrays {_listed(found) or 'none'}; expected {spec.name!r}, like the model's input, "
-            f"and optionally {LABELS!r}",
-            hint=f"np.savez({path.name!r}, **{{{spec.name!r}: x, 'labels': y}})",
+            f"{path}: holds the arrays {_listed(found) or 'none'}; expected {' and '.join(map(repr, names))}, like the "
+            f"model's inputs, and optionally {LABELS!r}",
+            hint=f"np.savez({path.name!r}, **{{{pairs}, 'labels': y}})",
         )
 
 
-def _check_values(path: Path, values: NDArray[Any], spec: InputSpec) -> None:
+def _check_values(path: Path, values: NDArray[Any], spec: InputSpec, count: int) -> None:
     where = f"{path}: array {spec.name!r}"
     if values.dtype != np.dtype(spec.dtype):
         raise DataError(
@@ -202,6 +225,8 @@ def _check_values(path: Path, values: NDArray[Any], spec: InputSpec) -> None:
         raise DataError(f"{where} has shape {list(values.shape)}, but the model takes {spec}")
     if not values.size:
         raise DataError(f"{where} is empty: shape {list(values.shape)}")
+    if len(values) != count:
+        raise DataError(f"{where} has {len(values)} rows, the first input has {count}")
 
 
 def _check_labels(path: Path, labels: NDArray[Any] | None, rows: int) -> None:

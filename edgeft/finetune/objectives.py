@@ -5,8 +5,6 @@
     focal             L = -sum_k q_k (1 - p_k)^gamma log p_k           (eq. 4, Lin et al. 2017, with soft targets)
     class weights     weighted mean over the batch: sum_i w[y_i] L_i / sum_i w[y_i]
 
-    K classes, q the target, p the softmax of the logits, s the smoothing.
-
 K classes, s the smoothing, q the target, p the softmax of the logits, w the class weights.
 """
 

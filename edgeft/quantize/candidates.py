@@ -26,15 +26,29 @@ _MATRIX_RANK = 2
 
 
 class Rows(Protocol):
-    """Inputs [N, ...] that slice like an array; it may read or compute them as they are asked for."""
+    """N inputs of a graph; they may be read or computed as they are asked for."""
 
     def __len__(self) -> int:
         """Return N."""
         ...
 
-    def __getitem__(self, rows: slice, /) -> NDArray[Any]:
-        """Return these rows, [n, ...]."""
+    def __getitem__(self, rows: slice, /) -> Mapping[str, NDArray[Any]]:
+        """Return these rows, arrays [n, ...] by input name."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayRows:
+    """The rows of one array, for a graph with one input called `name`."""
+
+    name: str
+    values: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: slice) -> dict[str, NDArray[Any]]:
+        return {self.name: self.values[rows]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +102,8 @@ def logits_of(
     """Return `tensor` of `model` for `inputs`, float32 [N, ...]; for `logits` that is [N, K].
 
     Args:
-        model: a graph with one input.
-        inputs: [N, ...] in the type that the graph takes; read a batch at a time.
+        model: a graph.
+        inputs: N rows in the types that the graph takes; read a batch at a time.
         execution: threads and batch.
         emit: where progress goes.
         task: what progress calls it.
@@ -100,12 +114,12 @@ def logits_of(
     """
     if not any(tensor in node.output for node in model.graph.node):
         raise QuantizationError(f"the graph has no tensor {tensor!r}", hint="export it with edgeft")
-    name = model.graph.input[0].name
     session = open_session(with_outputs(model, [tensor]), execution.threads)
     parts = []
     for start in range(0, len(inputs), execution.batch):
-        chunk = np.ascontiguousarray(inputs[start : start + execution.batch])
-        parts.append(session.run([tensor], {name: chunk})[0])
+        chunk = inputs[start : start + execution.batch]
+        feeds = {name: np.ascontiguousarray(values) for name, values in chunk.items()}
+        parts.append(session.run([tensor], feeds)[0])
         emit(Progress(task, min(start + execution.batch, len(inputs)), len(inputs)))
     return np.concatenate(parts).astype(np.float32, copy=False)
 

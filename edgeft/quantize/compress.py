@@ -30,6 +30,7 @@ from edgeft.quantize.candidates import (
     logits_of,
     output_error,
 )
+from edgeft.quantize.dynamic import DynamicMethod
 from edgeft.quantize.ladder import Int8, best, climb
 from edgeft.quantize.placement import Placement
 from edgeft.quantize.temperature import fit_temperature, has_temperature, with_temperature
@@ -43,7 +44,7 @@ class Evaluation:
     """What candidates are compared on.
 
     Args:
-        inputs: [N, ...] in the type that the graph takes.
+        inputs: N rows in the types that the graph takes.
         labels: int64 [N], or None: then only the distance from float is told.
         bar: metric and margin.
         tensor: the tensor that is compared.
@@ -77,7 +78,7 @@ def compress(
     Where the graph divides its logits by a temperature, one is fitted through each candidate.
 
     Args:
-        graph: a float graph with one input.
+        graph: a float graph.
         evaluation: what candidates are compared on.
         int8: how int8 is made; None leaves it out.
         execution: threads and batch.
@@ -100,8 +101,11 @@ def compress(
     if int8 is None:
         return Compressed((base,), (), timings)
 
+    # a scale that is found as the model runs covers the whole batch: what is judged is what a device runs, one by one
+    one_by_one = dataclasses.replace(execution, batch=1) if isinstance(int8.method, DynamicMethod) else execution
+
     def judged(model: onnx.ModelProto) -> Judged:
-        found = logits_of(model, evaluation.inputs, execution, emit, "validate int8", tensor=evaluation.tensor)
+        found = logits_of(model, evaluation.inputs, one_by_one, emit, "validate int8", tensor=evaluation.tensor)
         return _judged(model, found, expected, own.temperature, evaluation)
 
     placement = _with_float_output(int8.placement, evaluation.tensor, expected)

@@ -12,13 +12,13 @@ class CompressConfig(Config):
 
     precision: Literal["int8", "fp32"] = "int8"
     """`int8`: static uint8 activations and int8 weights; `fp32`: leave the graph as it is."""
-    method: Literal["auto", "minmax", "percentile", "entropy", "mse", "output_error", "gptq", "qat"] = "auto"
+    method: Literal["auto", "minmax", "percentile", "entropy", "mse", "output_error", "gptq", "qat", "dynamic"] = "auto"
     """How the ranges of activations are chosen, with pair-safe scales and corrected biases: `minmax`, the extremes;
     `percentile`, all but 0.001 % of the values; `entropy`, least KL divergence; `mse`, least squared error of the
     tensor; `output_error`, least squared error of what the next layers make of it. `gptq`: `mse` with weights that
     follow the float graph and closed-form rounding. `qat`: `gptq`, then training with the float graph as teacher, where
-    that brings it nearer (experimental: its rates do harm on EfficientNet-Lite0, and `gptq` ships). `auto`: the best,
-    now `gptq`."""
+    that brings it nearer (experimental: its rates do harm on EfficientNet-Lite0, and `gptq` ships). `dynamic`: integer
+    products that quantize their input as they run. `auto`: `dynamic` for a transformer, else `gptq`."""
     calib_images: PositiveInt = 256
     """Training images that set the ranges of activations."""
     bias_images: NonNegativeInt = 96

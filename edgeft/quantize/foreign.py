@@ -1,8 +1,9 @@
-"""A user's ONNX file as a graph to quantize: one input, a known opset, fixed sizes past the batch axis, simplified.
+"""A user's ONNX file as a graph to quantize: a known opset, known sizes where they can be known, simplified.
 
 What comes out is proven to compute what the file computes, on the user's own data.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from onnx.helper import find_min_ir_version_for, tensor_dtype_to_np_dtype
 from onnx_ir.passes.common import NameFixPass
 
 from edgeft.core.errors import DataError
-from edgeft.data.samples import InputSpec, Samples
+from edgeft.data.samples import Feeds, InputSpec, Samples
 from edgeft.graph.execute import open_session
 from edgeft.graph.load import load
 from edgeft.graph.opset import opset_of, to_common_opset
@@ -38,14 +39,14 @@ class Foreign:
         path: the file.
         model: the file's content, all weights in memory.
         opset: of the default domain.
-        input: its one input.
+        inputs: what it takes.
         fixed_batch: whether the model takes one input at a time.
     """
 
     path: Path
     model: onnx.ModelProto
     opset: int
-    input: InputSpec
+    inputs: tuple[InputSpec, ...]
     fixed_batch: bool
 
 
@@ -79,40 +80,43 @@ def read_model(path: Path, sizes: tuple[int, ...] | None = None) -> Foreign:
 
     Args:
         path: an .onnx file.
-        sizes: of its input after the batch axis, for axes that the model leaves open.
+        sizes: of its one input after the batch axis, for axes that the model leaves open.
 
     Raises:
-        DataError: it is no valid ONNX model of at most 2 GB, contradicts `sizes`, is already quantized, or has several
-            inputs or a fixed batch above 1.
+        DataError: it is no valid ONNX model of at most 2 GB, contradicts `sizes`, is already quantized, has no input,
+            inputs whose batch differs, or a fixed batch above 1.
     """
     model = load(path, external_data=True)
     _session(model, path)  # what it takes is valid; onnx's checker is stricter than most exporters
     refuse_quantized(ir.from_proto(model).graph)
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
-    if len(inputs) != 1:
-        raise DataError(
-            f"{path}: the model has {len(inputs)} inputs ({', '.join(value.name for value in inputs)}); static int8 is "
-            "for models with one",
-            hint="text encoders and models with several inputs are not quantized yet",
-        )
-    spec, batch = _spec(path, inputs[0], sizes)
-    if batch not in {None, 1}:
-        raise DataError(
-            f"{path}: the model takes batches of exactly {batch}",
-            hint="export it with a dynamic batch, or a batch of 1",
-        )
-    return Foreign(path, model, opset_of(model), spec, batch == 1)
+    if not inputs:
+        raise DataError(f"{path}: the model has no inputs", hint="export it again, with its inputs")
+    if sizes is not None and len(inputs) > 1:
+        names = ", ".join(value.name for value in inputs)
+        raise DataError(f"{path}: --input-shape is for one input, the model has {len(inputs)} ({names})")
+    specs, batches = zip(*(_spec(path, value, sizes) for value in inputs), strict=True)
+    for value, batch in zip(inputs, batches, strict=True):
+        if batch not in {None, 1} or batch != batches[0]:
+            raise DataError(
+                f"{path}: input {value.name!r} takes batches of exactly {batch}",
+                hint="export it with a dynamic batch, or a batch of 1",
+            )
+    return Foreign(path, model, opset_of(model), tuple(specs), batches[0] == 1)
 
 
 def prepare(foreign: Foreign, samples: Samples) -> Prepared:
-    """Return `foreign` at a common opset, with the sizes of `samples`, simplified and compared with what it was.
+    """Return `foreign` at a common opset, simplified and compared with what it was.
+
+    A model with one input takes the sizes of `samples`; one with several keeps open what it leaves open (the length of
+    a text).
 
     Raises:
         DataError: the opset is out of range, an operator cannot be converted, onnxruntime cannot run the model, its
             output is not float32, or the graph computes something else than the file, or than itself one by one.
     """
-    given = _with_sizes(foreign.model, foreign.input.name, samples.sizes)
+    given = _with_sizes(foreign.model, samples.sizes if len(foreign.inputs) == 1 else {})
     _give_ranks_(given, foreign, samples[:1])
     converted = to_common_opset(given, str(foreign.path))
     model = ir.from_proto(converted)
@@ -159,23 +163,23 @@ def _spec(path: Path, value: onnx.ValueInfoProto, sizes: tuple[int, ...] | None)
     return InputSpec(spec.name, spec.dtype, sizes), batch
 
 
-def _with_sizes(model: onnx.ModelProto, name: str, sizes: tuple[int, ...]) -> onnx.ModelProto:
-    """Return a copy whose input has `sizes` past the batch axis; inner shapes, which may be stale, are dropped."""
+def _with_sizes(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]]) -> onnx.ModelProto:
+    """Return a copy whose inputs have `sizes` past the batch axis; inner shapes, which may be stale, are dropped."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     del copy.graph.value_info[:]
-    shape = next(value for value in copy.graph.input if value.name == name).type.tensor_type.shape
-    for dim, size in zip(shape.dim[1:], sizes, strict=True):
-        dim.dim_value = size
+    for value in copy.graph.input:
+        for dim, size in zip(value.type.tensor_type.shape.dim[1:], sizes.get(value.name, ()), strict=False):
+            dim.dim_value = size
     return copy
 
 
-def _give_ranks_(model: onnx.ModelProto, foreign: Foreign, row: NDArray[Any]) -> None:
+def _give_ranks_(model: onnx.ModelProto, foreign: Foreign, row: Feeds) -> None:
     """Declare the rank of every output that declares no shape, as found by running `row`."""
     open_ = [value for value in model.graph.output if not value.type.tensor_type.HasField("shape")]
     session = _session(model, foreign.path) if open_ else None
     for value in open_:
-        for _ in _first(session, foreign.input.name, value.name, row, foreign).shape:
+        for _ in _first(session, value.name, row, foreign).shape:
             value.type.tensor_type.shape.dim.add()
 
 
@@ -204,18 +208,19 @@ def _difference(
     given: onnx.ModelProto, prepared: onnx.ModelProto, samples: Samples, foreign: Foreign
 ) -> tuple[float, NDArray[Any]]:
     """Return the largest difference of the first output from the file's, and that output [n, ...] of the file."""
-    inputs = samples[:_CHECKED]
-    name, output = foreign.input.name, given.graph.output[0].name
+    count = min(_CHECKED, len(samples))
+    rows = [samples[index : index + 1] for index in range(count)]
+    output = given.graph.output[0].name
     before, after = (_session(model, foreign.path) for model in (given, prepared))
-    expected = np.concatenate([_first(before, name, output, row[None], foreign) for row in inputs])
-    if expected.dtype != np.float32 or expected.ndim < _MATRIX_RANK or len(expected) != len(inputs):
+    expected = np.concatenate([_first(before, output, row, foreign) for row in rows])
+    if expected.dtype != np.float32 or expected.ndim < _MATRIX_RANK or len(expected) != count:
         raise DataError(
-            f"{foreign.path}: output {output!r} is {expected.dtype} {list(expected.shape)} for {len(inputs)} inputs; "
+            f"{foreign.path}: output {output!r} is {expected.dtype} {list(expected.shape)} for {count} inputs; "
             "expected float32 [N, ...], a row for each",
             hint="export scores or features, not decisions",
         )
-    single = np.concatenate([_first(after, name, output, row[None], foreign) for row in inputs])
-    whole = single if foreign.fixed_batch else _first(after, name, output, inputs, foreign)
+    single = np.concatenate([_first(after, output, row, foreign) for row in rows])
+    whole = single if foreign.fixed_batch else _first(after, output, samples[:count], foreign)
     if not np.isfinite(expected).all():
         raise DataError(
             f"{foreign.path}: output {output!r} holds NaN or Inf on {samples.source}", hint="check the data"
@@ -241,11 +246,12 @@ def _session(model: onnx.ModelProto, path: Path) -> Any:  # noqa: ANN401 - onnxr
         ) from error
 
 
-def _first(session: Any, name: str, output: str, values: NDArray[Any], foreign: Foreign) -> NDArray[Any]:  # noqa: ANN401 - onnxruntime ships no types
+def _first(session: Any, output: str, feeds: Feeds, foreign: Foreign) -> NDArray[Any]:  # noqa: ANN401 - onnxruntime ships no types
     try:
-        return np.asarray(session.run([output], {name: values})[0])
+        return np.asarray(session.run([output], feeds)[0])
     except Exception as error:  # onnxruntime's exceptions share no public base
+        shapes = ", ".join(str(list(values.shape)) for values in feeds.values())
         raise DataError(
-            f"{foreign.path}: onnxruntime cannot run it on {list(values.shape)}: {' '.join(str(error).split())}",
+            f"{foreign.path}: onnxruntime cannot run it on {shapes}: {' '.join(str(error).split())}",
             hint="check the sizes, or export the model with a batch of 1",
         ) from error

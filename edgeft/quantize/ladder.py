@@ -2,6 +2,7 @@
 
     closed_form   ranges, weights that follow the float graph, GPTQ under the pair rule, bias correction: one sweep
     qat           training of that graph with the float graph as teacher
+    dynamic       integer products that quantize their input as they run: the one rung of transformers
 
 Ranges, bias correction and closed-form rounding are one rung, not three: they share the sweep through the quantized
 prefix, which is nearly all of their cost. The rung nearest to float ships, so a rung that does harm is shown, not used.
@@ -26,17 +27,20 @@ from edgeft.core.events import EventSink, ignore
 from edgeft.core.stage import Json
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution, Pixels
-from edgeft.quantize.candidates import LOGITS, Judged
+from edgeft.quantize.candidates import LOGITS, Judged, Rows
+from edgeft.quantize.dynamic import DynamicMethod, prefers_dynamic, quantize_dynamic
 from edgeft.quantize.placement import Placement
 from edgeft.quantize.plan import Skip
-from edgeft.quantize.static import StaticMethod, quantize_static
+from edgeft.quantize.static import FEWEST_MOMENT_IMAGES, StaticMethod, quantize_static, static_method
 
 Judge: TypeAlias = Callable[[onnx.ModelProto], Judged]
 """A graph -> what it is worth; its `validation` has `holds_margin` where there are labels."""
 
 Climb: TypeAlias = Literal["never", "until it holds", "always"]
 
-CLOSED_FORM, QAT = "closed_form", "qat"
+Method: TypeAlias = StaticMethod | DynamicMethod
+
+CLOSED_FORM, QAT, DYNAMIC = "closed_form", "qat", "dynamic"
 
 
 class Images(Protocol):
@@ -57,9 +61,9 @@ class Int8:
 
     Args:
         placement: of the target.
-        method: ranges and weights of the first rung.
-        calibration: [N, ...] in the type that the graph takes.
-        training: what `qat` trains on, likewise.
+        method: how the first rung is made.
+        calibration: inputs that set ranges and round weights.
+        training: what `qat` trains on, [N, ...] in the type that the graph takes; None where nothing is trained.
         climb: when `qat` follows: "never", "until it holds" (only where the margin was not held) or "always".
         seed: of the order of training.
         output: the tensor that training makes follow float's.
@@ -67,9 +71,9 @@ class Int8:
     """
 
     placement: Placement
-    method: StaticMethod
-    calibration: Pixels
-    training: Images
+    method: Method
+    calibration: Rows
+    training: Images | None = None
     climb: Climb = "never"
     seed: int = 0
     output: str = LOGITS
@@ -108,6 +112,22 @@ class Rung:
         return {"rung": self.name, "method": self.label, "validation": dict(self.judged.validation)}
 
 
+def method_for(graph: onnx.ModelProto, name: str, images: int) -> Method:
+    """Return what `compress.method` stands for.
+
+    Args:
+        graph: the float graph; `auto` is dynamic where it is a transformer, else static.
+        name: auto, dynamic, or a static method.
+        images: how many calibration inputs round weights; 0 corrects no bias.
+
+    Raises:
+        QuantizationError: there is no such method.
+    """
+    if name == "dynamic" or (name == "auto" and prefers_dynamic(graph)):
+        return DynamicMethod(images or FEWEST_MOMENT_IMAGES)
+    return static_method(name, images)
+
+
 def climb_rule(method: str) -> Climb:
     """Return when `qat` follows, for a `compress.method`."""
     return "always" if method == "qat" else "never"
@@ -129,7 +149,9 @@ def climb(
         QuantizationError: the graph cannot be quantized; or training is asked for and the graph cannot be trained, or
             torch is not installed.
     """
-    first = _closed_form(graph, int8, judge, execution, emit)
+    if isinstance(int8.method, DynamicMethod):
+        return (_dynamic(graph, int8, int8.method, judge, execution, emit),)
+    first = _closed_form(graph, int8, int8.method, judge, execution, emit)
     if int8.climb == "never" or (int8.climb == "until it holds" and first.holds):
         return (first,)
     try:
@@ -147,15 +169,41 @@ def best(rungs: Sequence[Rung]) -> Rung:
     return min(pool, key=lambda rung: float(str(rung.judged.validation["mean_abs_logit_error"])))
 
 
-def _closed_form(graph: onnx.ModelProto, int8: Int8, judge: Judge, execution: Execution, emit: EventSink) -> Rung:
+def _closed_form(
+    graph: onnx.ModelProto, int8: Int8, method: StaticMethod, judge: Judge, execution: Execution, emit: EventSink
+) -> Rung:
     started = time.perf_counter()
-    made = quantize_static(
-        graph, int8.placement, int8.calibration, int8.method, execution=execution, emit=emit, memo=int8.memo
-    )
+    pixels = _one_input(int8.calibration)
+    made = quantize_static(graph, int8.placement, pixels, method, execution=execution, emit=emit, memo=int8.memo)
     seconds = time.perf_counter() - started
     notes = tuple(f"{layer} has no bias, so its mean output is not corrected" for layer in made.uncorrected)
     judged = judge(made.model)
-    return Rung(CLOSED_FORM, int8.method.label, judged, seconds, made.skips, made.unsafe_pairs, notes)
+    return Rung(CLOSED_FORM, method.label, judged, seconds, made.skips, made.unsafe_pairs, notes)
+
+
+def _one_input(rows: Rows) -> Pixels:
+    """Return the array [N, ...] of the one input that `rows` hold.
+
+    Raises:
+        QuantizationError: there are several.
+    """
+    feeds = rows[: len(rows)]
+    if len(feeds) != 1:
+        raise QuantizationError(
+            f"the graph has {len(feeds)} inputs ({', '.join(feeds)}); static int8 is for graphs with one",
+            hint="use --method dynamic (in a recipe: compress.method)",
+        )
+    (values,) = feeds.values()
+    return np.asarray(values)
+
+
+def _dynamic(
+    graph: onnx.ModelProto, int8: Int8, method: DynamicMethod, judge: Judge, execution: Execution, emit: EventSink
+) -> Rung:
+    started = time.perf_counter()
+    made = quantize_dynamic(graph, int8.placement, int8.calibration, method, execution=execution, emit=emit)
+    seconds = time.perf_counter() - started
+    return Rung(DYNAMIC, method.label, judge(made.model), seconds, made.skips, made.unsafe_pairs)
 
 
 def _trained(
@@ -167,6 +215,8 @@ def _trained(
     from edgeft.quantize.qat import QatMethod, tune
 
     started = time.perf_counter()
+    if int8.training is None:
+        raise QuantizationError("training needs images, found none")
     method = QatMethod(tensors=(int8.output,), threads=execution.threads)
     rng = np.random.default_rng(int8.seed)
     tuned = tune(start.judged.model, graph, int8.placement, int8.training, method, rng=rng, emit=emit)

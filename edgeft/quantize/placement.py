@@ -85,6 +85,7 @@ class Placement:
             range makes them redundant; the Q then goes after them (requires asymmetric activations).
         float_outputs: named tensors that never get a Q (the logits: the last Gemm dequantizes on its way out).
         float_reasons: operator type -> why it stays float, for the report.
+        dynamic: those of `rules` that can also quantize their input as they run, with a scale found there.
         saturating_pairs: True where a kernel of this target may add two neighbouring products in saturating int16, so
             that weights must be pair-safe (Conv, MatMul, Gemm; depthwise kernels do not pair).
     """
@@ -97,6 +98,7 @@ class Placement:
     absorbed: tuple[str, ...] = ()
     float_outputs: tuple[str, ...] = ()
     float_reasons: Mapping[str, str] = field(default_factory=dict)
+    dynamic: tuple[str, ...] = ()
     saturating_pairs: bool = False
 
     def rule(self, op_type: str) -> OpRule | None:

@@ -172,13 +172,16 @@ def _refusal(node: ir.Node, rule: OpRule, inputs: tuple[ir.Value, ...], integer:
     bias = node.inputs[rule.bias] if rule.bias is not None and rule.bias < len(node.inputs) else None
     if bias is not None and constant(bias) is None:
         return "its bias is computed, not constant"
-    return _weight_refusal(weight) or _attribute_refusal(node, weight)
+    return weight_refusal(node, weight)
 
 
-def _weight_refusal(weight: np.ndarray) -> str | None:
+def weight_refusal(node: ir.Node, weight: np.ndarray) -> str | None:
+    """Return why integer kernels do not take this constant weight of `node`, or None where they do."""
     if weight.dtype != np.float32:
         return f"its weights are {weight.dtype}, not float32"
-    return None if np.isfinite(weight).all() else "its weights hold NaN or Inf"
+    if not np.isfinite(weight).all():
+        return "its weights hold NaN or Inf"
+    return _attribute_refusal(node, weight)
 
 
 def _attribute_refusal(node: ir.Node, weight: np.ndarray) -> str | None:

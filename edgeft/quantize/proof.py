@@ -10,16 +10,16 @@ from edgeft.quantize.pair_rule import unsafe_pairs
 from edgeft.quantize.placement import Placement
 from edgeft.quantize.plan import constant
 
-_WEIGHTED = ("Conv", "MatMul", "Gemm")
+_WEIGHTED = ("Conv", "MatMul", "Gemm", "MatMulInteger")
 
 
 def count_unsafe_pairs(model: onnx.ModelProto) -> int:
-    """Return how many weight pairs of `model`'s int8 Conv, MatMul and Gemm could saturate; 0 is the proof.
+    """Return how many weight pairs of `model`'s integer operators could saturate; 0 is the proof.
 
     Depthwise convolutions multiply without pairing and are left out.
 
     Args:
-        model: a Q/DQ graph; operators whose weight is float are left out.
+        model: a Q/DQ or dynamic graph; operators whose weight is float are left out.
     """
     total = 0
     for node in ir.from_proto(model).graph:
@@ -48,7 +48,9 @@ def proven_pairs(model: onnx.ModelProto, placement: Placement) -> int:
 
 
 def _integer_weight(node: ir.Node) -> np.ndarray | None:
-    """Return the integers behind the DQ that feeds input 1, or None."""
+    """Return the integers of input 1 or behind the DQ that feeds it, or None."""
     value = node.inputs[1]
+    if node.op_type == "MatMulInteger":
+        return constant(value)
     producer = None if value is None else value.producer()
     return constant(producer.inputs[0]) if producer is not None and producer.op_type == "DequantizeLinear" else None

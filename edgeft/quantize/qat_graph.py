@@ -18,7 +18,7 @@ import torch
 from onnx import numpy_helper
 
 from edgeft.graph.module import GraphModule
-from edgeft.quantize.affine import SMALLEST_SCALE, Doubles, Integers, QuantizationError
+from edgeft.quantize.affine import SMALLEST_SCALE, Doubles, Floats, Integers, QuantizationError
 from edgeft.quantize.insert import add_initializer_
 from edgeft.quantize.layout import WeightLayout, weight_layout
 from edgeft.quantize.pair_rule import repair
@@ -84,7 +84,8 @@ class TrainableGraph:
         - weights stay within +-127 steps, and pairs stay safe: a pair that rounds to an unsafe one moves to the
           nearest safe one (`pair_rule.repair`);
         - a scale stays positive and never lets its Q reach past the Clip or Relu that it makes redundant;
-        - an input's scale stays so large that every int32 bias of its readers fits.
+        - a bias stays within what its int32 holds. (Not the input's scale gives way: near-dead channels start at the
+          limit, and one of them would coarsen the whole tensor.)
         """
         for layer in self.layers:
             target, scale = self._steps(layer)
@@ -96,9 +97,12 @@ class TrainableGraph:
             # the others keep their bits: stored anew, a value next to a tie could round the other way
             moved, weight = layer.layout.from_matrix(lawful != target), self._array(layer.weight)
             weight[moved] = layer.layout.from_matrix((lawful * scale).astype(np.float32))[moved]
-        floors = self._scale_floors()
         for name, upper in self._bounds.items():
-            self.module.tensor(name).clamp_(min(floors.get(name, SMALLEST_SCALE), upper), upper)
+            self.module.tensor(name).clamp_(SMALLEST_SCALE, upper)
+        for layer in self.layers:
+            if layer.bias is not None:
+                bias, limit = self._array(layer.bias[2]), self._bias_step(layer) * np.float32(BIAS_LIMIT)
+                np.clip(bias, -limit, limit, out=bias)
 
     def write_back(self) -> onnx.ModelProto:
         """Return the Q/DQ graph with the trained integers and scales; `project_` must have run last.
@@ -114,7 +118,7 @@ class TrainableGraph:
             arrays[layer.integers] = layer.layout.from_matrix(integers.astype(np.int8))
             if layer.bias is not None:
                 integer_bias, bias_scale, real = layer.bias
-                step = self._array(layer.input_scale) * self._array(layer.scale)
+                step = self._bias_step(layer)
                 rounded = np.rint(self._array(real).astype(np.float64) / step)
                 if np.abs(rounded).max(initial=0) > _LARGEST_BIAS:
                     raise QuantizationError(f"bias {integer_bias!r} does not fit int32 after training")
@@ -132,14 +136,10 @@ class TrainableGraph:
         array: Integers = self.module.tensor(name).detach().numpy()
         return array
 
-    def _scale_floors(self) -> dict[str, float]:
-        """Return input scale -> the least value at which all int32 biases of its readers fit."""
-        floors: dict[str, float] = {}
-        for layer in self.layers:
-            if layer.bias is not None:
-                steps = np.abs(self._array(layer.bias[2]).astype(np.float64)) / (self._array(layer.scale) * BIAS_LIMIT)
-                floors[layer.input_scale] = max(floors.get(layer.input_scale, SMALLEST_SCALE), float(steps.max()))
-        return floors
+    def _bias_step(self, layer: TrainableLayer) -> Floats:
+        """Return what one unit of the layer's integer biases stands for, float32 [O]."""
+        step: Floats = self._array(layer.input_scale) * self._array(layer.scale)
+        return step
 
 
 def _tie_scales_(model: ir.Model, moves: set[str]) -> dict[str, str]:

@@ -13,13 +13,13 @@ from edgeft import catalog
 from edgeft.core.errors import DataError
 from edgeft.core.stage import Context, Inputs, Json, StageResult
 from edgeft.data.dataset import Dataset
+from edgeft.graph.endpoints import PIXELS
 from edgeft.graph.load import load
 from edgeft.quantize.calibration import Execution, Pixels
-from edgeft.quantize.candidates import Bar, Candidate
+from edgeft.quantize.candidates import ArrayRows, Bar, Candidate
 from edgeft.quantize.compress import Evaluation, compress, write_candidates
 from edgeft.quantize.config import CompressConfig
-from edgeft.quantize.ladder import Int8, climb_rule
-from edgeft.quantize.static import static_method
+from edgeft.quantize.ladder import Int8, climb_rule, method_for
 
 
 def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
@@ -35,16 +35,18 @@ def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
     rows = data.indices("val")
     if len(rows) == 0:
         raise DataError("the data has no validation rows to compare candidates on", hint="give data.split a val share")
-    evaluation = Evaluation(np.ascontiguousarray(data.pixels[rows]), data.labels[rows], bar)
+    evaluation = Evaluation(ArrayRows(PIXELS, np.ascontiguousarray(data.pixels[rows])), data.labels[rows], bar)
     int8, notes = None, []
     if config.precision == "int8":
         calibration = calibration_pixels(data, config.calib_images, ctx.seed_for("calibration images"))
         if len(calibration) < config.calib_images:
             notes.append(f"calibrated on all {len(calibration)} training images; {config.calib_images} were asked for")
-        method = static_method(config.method, config.bias_images)
+        method = method_for(graph, config.method, config.bias_images)
         placement, training = catalog.exporter(config.target).placement, _Rows(data.pixels, data.indices("train"))
         seed = ctx.seed_for("quantization-aware training")
-        int8 = Int8(placement, method, calibration, training, climb_rule(config.method), seed, memo=ctx.memo)
+        int8 = Int8(
+            placement, method, ArrayRows(PIXELS, calibration), training, climb_rule(config.method), seed, memo=ctx.memo
+        )
     made = compress(graph, evaluation, int8, execution=Execution(ctx.threads), emit=ctx.emit)
     write_candidates(ctx.folder, made.candidates)
     return StageResult(ctx.folder, _measurements(made.candidates), (*notes, *made.notes), made.timings)

@@ -5,8 +5,10 @@ workspace a few inputs to time the candidates with. Which candidate ships is cho
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeft import catalog
 from edgeft.core.digest import sha256_file
@@ -17,11 +19,10 @@ from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import Bar
 from edgeft.quantize.compress import Evaluation, compress, write_candidates
 from edgeft.quantize.foreign import Foreign, Prepared, prepare, read_model
-from edgeft.quantize.ladder import Int8, climb_rule
-from edgeft.quantize.static import static_method
+from edgeft.quantize.ladder import Int8, climb_rule, method_for
 
 METRIC = "accuracy"
-TIMED = "timed_inputs.npy"
+TIMED = "timed_inputs.npz"
 _TIMED_INPUTS = 16
 _CHANNELS = (1, 3)
 
@@ -65,7 +66,7 @@ def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
     foreign = read_model(inputs["model"], config.sizes)
     calibration = read_samples(
         inputs["calibration"],
-        foreign.input,
+        foreign.inputs,
         normalisation=normalisation,
         limit=config.images,
         seed=ctx.seed_for("calibration images"),
@@ -77,7 +78,7 @@ def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
     if "evaluation" in inputs:
         evaluation = read_samples(
             inputs["evaluation"],
-            foreign.input,
+            foreign.inputs,
             normalisation=normalisation,
             target=ctx.workspace / "evaluation.npy",
             threads=ctx.threads,
@@ -86,7 +87,7 @@ def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
     prepared = prepare(foreign, calibration)
     _check_alike(calibration, evaluation, prepared)
     labels = evaluation.labels if evaluation is not calibration else None
-    pixels = calibration[: len(calibration)]
+    method = method_for(prepared.model, config.method, config.bias_images)
     made = compress(
         prepared.model,
         Evaluation(
@@ -94,9 +95,9 @@ def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
         ),
         Int8(
             catalog.exporter(config.target).placement,
-            static_method(config.method, config.bias_images),
-            pixels,
-            pixels,
+            method,
+            calibration,
+            _only(calibration),
             climb_rule(config.method),
             ctx.seed_for("quantization-aware training"),
         ),
@@ -104,7 +105,8 @@ def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
         emit=ctx.emit,
     )
     write_candidates(ctx.folder, made.candidates)
-    np.save(ctx.workspace / TIMED, evaluation[:_TIMED_INPUTS])
+    timed: dict[str, Any] = evaluation[:_TIMED_INPUTS]
+    np.savez(ctx.workspace / TIMED, **timed)
     measurements: dict[str, Json] = {
         "source": _source(foreign, prepared),
         "calibration": _facts(calibration),
@@ -121,6 +123,16 @@ def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
     return StageResult(ctx.folder, measurements, (*prepared.notes, *notes, *made.notes), made.timings)
 
 
+def _only(samples: Samples) -> NDArray[Any] | None:
+    """Return the array of a model's one input, or None where it has several."""
+    feeds = samples[: len(samples)]
+    return next(iter(feeds.values())) if len(feeds) == 1 else None
+
+
+def _sizes(samples: Samples) -> str:
+    return ", ".join(str(list(sizes)) for sizes in samples.sizes.values())
+
+
 def _normalisation(config: StandaloneConfig) -> Normalisation | None:
     if config.mean is None and config.std is None:
         return None
@@ -135,10 +147,10 @@ def _normalisation(config: StandaloneConfig) -> Normalisation | None:
 
 
 def _check_alike(calibration: Samples, evaluation: Samples, prepared: Prepared) -> None:
-    if evaluation.sizes != calibration.sizes:
+    if evaluation.sizes != calibration.sizes and len(evaluation.specs) == 1:
         raise DataError(
-            f"{evaluation.source} holds inputs of {list(evaluation.sizes)}, {calibration.source} of "
-            f"{list(calibration.sizes)}: both must be alike"
+            f"{evaluation.source} holds inputs of {_sizes(evaluation)}, {calibration.source} of "
+            f"{_sizes(calibration)}: both must be alike"
         )
     if evaluation.labels is not None and prepared.outputs is not None:
         evaluation.require_classes(prepared.outputs)
@@ -155,7 +167,7 @@ def _source(foreign: Foreign, prepared: Prepared) -> dict[str, Json]:
         "path": str(foreign.path),
         "sha256": sha256_file(foreign.path),
         "size_bytes": foreign.path.stat().st_size,
-        "input": str(foreign.input),
+        "input": "; ".join(map(str, foreign.inputs)),
         "compared_on": prepared.tensor,
         "outputs": prepared.outputs,
         "opset": foreign.opset,

@@ -23,7 +23,8 @@ from edgeft.quantize.proof import proven_pairs
 from edgeft.quantize.ranges import RANGES, Grid
 from edgeft.quantize.sweep import WeightMethod, quantize_weights_
 
-_FEWEST_MOMENT_IMAGES = 32
+FEWEST_MOMENT_IMAGES = 32
+"""Inputs that tell what a weight's error costs, where no bias is corrected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,11 @@ def static_method(name: str, bias_images: int) -> StaticMethod:
     closed_form = name in {"auto", "gptq", "qat"}
     ranges = "mse" if closed_form else name
     if ranges not in RANGES:
-        raise QuantizationError(f"there is no method {name!r}", hint=f"one of auto, gptq, qat, {', '.join(RANGES)}")
+        raise QuantizationError(
+            f"there is no method {name!r}", hint=f"one of auto, gptq, qat, dynamic, {', '.join(RANGES)}"
+        )
     weights = WeightMethod(follow_float=closed_form, gptq=closed_form, correct_bias=bias_images > 0)
-    return StaticMethod(ranges, weights, bias_images or _FEWEST_MOMENT_IMAGES)
+    return StaticMethod(ranges, weights, bias_images or FEWEST_MOMENT_IMAGES)
 
 
 def quantize_static(

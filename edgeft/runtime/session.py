@@ -1,5 +1,7 @@
 """One way to open a model in onnxruntime: explicit threads, explicit spinning, nothing outside the file."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias, cast
 
@@ -24,8 +26,26 @@ _TENSOR_TYPES: Final = {
 """onnxruntime's names of element types."""
 
 
-class OneInput:
-    """Any model with one tensor input, run.
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """An input of a model.
+
+    Args:
+        name: the tensor's name.
+        dtype: of its elements.
+        shape: batch first; an int where the size is fixed, else a name or None.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype} {list(self.shape)}"
+
+
+class AnyModel:
+    """Any model whose inputs are tensors, run.
 
     Args:
         data: the ONNX file.
@@ -34,7 +54,7 @@ class OneInput:
         spinning: whether idle threads burn the processor while they wait; off unless a benchmark asks for it.
 
     Raises:
-        IntegrityError: the file keeps data elsewhere, is no ONNX file, or has other than one tensor input.
+        IntegrityError: the file keeps data elsewhere, is no ONNX file, or has an input that is no tensor.
         DeviceError: `threads` is below 1.
     """
 
@@ -49,16 +69,13 @@ class OneInput:
         except Exception as error:  # onnxruntime's exceptions share no public base
             raise IntegrityError(f"{name}: onnxruntime {ort.__version__} cannot load it ({error})") from error
         inputs = self._session.get_inputs()
-        self.inputs: tuple[tuple[str, str], ...] = tuple((item.name, item.type) for item in inputs)
+        for item in inputs:
+            if item.type not in _TENSOR_TYPES:
+                raise IntegrityError(f"{name}: input {item.name}: {item.type}, expected a tensor of numbers")
+        self.inputs: tuple[TensorSpec, ...] = tuple(
+            TensorSpec(item.name, np.dtype(_TENSOR_TYPES[item.type]), tuple(item.shape)) for item in inputs
+        )
         self.outputs: tuple[str, ...] = tuple(item.name for item in self._session.get_outputs())
-        kind = _TENSOR_TYPES.get(inputs[0].type) if len(inputs) == 1 else None
-        if kind is None:
-            found = ", ".join(f"{item}: {type_}" for item, type_ in self.inputs)
-            raise IntegrityError(f"{name}: inputs ({found}), expected one tensor")
-        self.input: str = inputs[0].name
-        self.dtype: np.dtype[Any] = np.dtype(kind)
-        self.shape: tuple[Any, ...] = tuple(inputs[0].shape)
-        """Batch first; an int where the size is fixed, else a name or None."""
 
     @classmethod
     def open(cls, path: Path, *, threads: int = 1, spinning: bool = False) -> Self:
@@ -74,13 +91,13 @@ class OneInput:
             raise DeviceError(f"{path}: cannot be read ({error.strerror})") from error
         return cls(data, str(path), threads=threads, spinning=spinning)
 
-    def run(self, values: npt.NDArray[Any]) -> list[Any]:
-        """Return the outputs for `values` [N, ...]."""
-        return cast("list[Any]", self._session.run(None, {self.input: values}))
+    def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> list[Any]:
+        """Return the outputs for arrays [N, ...] by input name."""
+        return cast("list[Any]", self._session.run(None, feeds))
 
 
-class Model(OneInput):
-    """A deployment graph that runs; for the arguments see `OneInput`.
+class Model(AnyModel):
+    """A deployment graph that runs; for the arguments see `AnyModel`.
 
     Raises:
         IntegrityError: the file keeps data elsewhere, is no ONNX file, or is no deployment graph.
@@ -89,16 +106,16 @@ class Model(OneInput):
 
     def __init__(self, data: bytes, name: str, *, threads: int = 1, spinning: bool = False) -> None:
         super().__init__(data, name, threads=threads, spinning=spinning)
-        if self.inputs != ((INPUT, "tensor(uint8)"),):
-            found = ", ".join(f"{item}: {kind}" for item, kind in self.inputs)
-            raise IntegrityError(f"{name}: inputs ({found}), expected ({INPUT}: tensor(uint8))")
+        if [(item.name, str(item.dtype)) for item in self.inputs] != [(INPUT, "uint8")]:
+            found = ", ".join(map(str, self.inputs))
+            raise IntegrityError(f"{name}: inputs ({found}), expected ({INPUT}: uint8)")
         if self.outputs != (OUTPUT,):
             raise IntegrityError(f"{name}: outputs {list(self.outputs)}, expected ['{OUTPUT}']")
-        self.input_size: tuple[int, int] = _fixed_size(list(self.shape), name)
+        self.input_size: tuple[int, int] = _fixed_size(list(self.inputs[0].shape), name)
 
     def scores(self, pixels: npt.NDArray[np.uint8]) -> Scores:
         """Return the scores float32 [N, K] of `pixels` uint8 [N, H, W, 3]."""
-        return cast("Scores", self.run(pixels)[0])
+        return cast("Scores", self.run({INPUT: pixels})[0])
 
 
 def session_options(threads: int, *, spinning: bool) -> Any:  # noqa: ANN401 - onnxruntime ships no types

@@ -20,7 +20,7 @@ from edgeft.core.errors import EdgeftError, UsageError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from edgeft.runtime.session import Model, OneInput
+    from edgeft.runtime.session import AnyModel, Model, TensorSpec
 
 _NOISE_IMAGES = 4
 _MIN_SAMPLES = 5
@@ -31,14 +31,14 @@ class Request:
     """What to time.
 
     Args:
-        model: an ONNX model with one input; with `images` a deployment graph.
+        model: an ONNX model; with `images` a deployment graph.
         threads: intra-op threads.
         spinning: whether idle threads spin.
         samples: timed inferences, cycling through the inputs.
         warmup: untimed inferences after the first.
         max_seconds: after this long no new sample starts, but at least five are taken.
-        inputs: .npy with [M, ...] as the model's input takes it, or .npz with such an array of the input's name; None
-            times seeded noise.
+        inputs: .npz with an array [M, ...] named like each of the model's inputs, or .npy with that of its one input;
+            None times seeded noise.
         images: raw image files; given, each sample is end to end: read, decode, resize, infer, decide.
         contract: the input contract's JSON, needed with `images`.
     """
@@ -73,11 +73,11 @@ def measure(request: Request) -> Timing:
         UsageError: inputs do not fit the model.
         EdgeftError: the model cannot be loaded.
     """
-    from edgeft.runtime.session import Model, OneInput
+    from edgeft.runtime.session import AnyModel, Model
 
     base = peak_rss_bytes()
     started = time.perf_counter_ns()
-    kind = Model if request.images else OneInput
+    kind = Model if request.images else AnyModel
     model = kind.open(Path(request.model), threads=request.threads, spinning=request.spinning)
     load_ms = _since(started)
     steps = _end_to_end(model, request) if isinstance(model, Model) else _model_only(model, request)
@@ -114,9 +114,13 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _model_only(model: "OneInput", request: Request) -> list[Callable[[], object]]:
-    values = _values(model, request.inputs)
-    return [partial(model.run, values[i : i + 1]) for i in range(len(values))]
+def _model_only(model: "AnyModel", request: Request) -> list[Callable[[], object]]:
+    if request.inputs is None:
+        values = {spec.name: _noise(spec) for spec in model.inputs}
+    else:
+        values = _read(request.inputs, model.inputs)
+    count = min(map(len, values.values()))
+    return [partial(model.run, {name: array[i : i + 1] for name, array in values.items()}) for i in range(count)]
 
 
 def _end_to_end(model: "Model", request: Request) -> list[Callable[[], object]]:
@@ -132,38 +136,43 @@ def _end_to_end(model: "Model", request: Request) -> list[Callable[[], object]]:
     return [partial(decide, Path(image)) for image in request.images]
 
 
-def _values(model: "OneInput", inputs: str | None) -> "npt.NDArray[Any]":
-    """Return what is fed, [M, ...]: the file's rows, or seeded noise."""
+def _read(path: str, specs: "Sequence[TensorSpec]") -> "dict[str, npt.NDArray[Any]]":
+    """Return what is fed, [M, ...] by input: the rows of the file."""
     import numpy as np
 
-    if inputs is None:
-        return _noise(model)
     try:
-        loaded = np.load(inputs, allow_pickle=False)
-        values = np.ascontiguousarray(loaded if isinstance(loaded, np.ndarray) else loaded[model.input])
+        loaded = np.load(path, allow_pickle=False)
+        arrays = {specs[0].name: loaded} if isinstance(loaded, np.ndarray) else loaded
+        values = {spec.name: np.ascontiguousarray(arrays[spec.name]) for spec in specs}
     except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{inputs}: nothing to time {model.input!r} with ({error})") from error
-    sizes = zip(model.shape[1:], values.shape[1:], strict=False)
-    fits = values.ndim == len(model.shape) and all(
-        wanted == size or not isinstance(wanted, int) for wanted, size in sizes
-    )
-    if values.dtype != model.dtype or not fits or not len(values):
-        raise UsageError(f"{inputs}: {values.dtype} {values.shape}, expected {model.dtype} {list(model.shape)}")
+        names = ", ".join(spec.name for spec in specs)
+        raise UsageError(f"{path}: nothing to time {names} with ({error})") from error
+    rows = len(values[specs[0].name])
+    for spec in specs:
+        array = values[spec.name]
+        sizes = zip(spec.shape[1:], array.shape[1:], strict=False)
+        fits = array.ndim == len(spec.shape) and all(
+            wanted == size or not isinstance(wanted, int) for wanted, size in sizes
+        )
+        if array.dtype != spec.dtype or not fits or len(array) != rows or not rows:
+            raise UsageError(
+                f"{path}: {spec.name}: {array.dtype} {array.shape}, "
+                f"expected {spec.dtype} {list(spec.shape)} in {rows} rows"
+            )
     return values
 
 
-def _noise(model: "OneInput") -> "npt.NDArray[Any]":
+def _noise(spec: "TensorSpec") -> "npt.NDArray[Any]":
     import numpy as np
 
-    sizes = [size for size in model.shape[1:] if isinstance(size, int)]
-    if len(sizes) != len(model.shape) - 1:
-        raise UsageError(f"{model.input!r} has open sizes {list(model.shape)}: give inputs to time it with")
+    sizes = [size for size in spec.shape[1:] if isinstance(size, int)]
+    if len(sizes) != len(spec.shape) - 1:
+        raise UsageError(f"{spec.name!r} has open sizes {list(spec.shape)}: give inputs to time it with")
     rng = np.random.default_rng(0)
-    if model.dtype.kind == "f":
-        return rng.standard_normal((_NOISE_IMAGES, *sizes)).astype(model.dtype)
-    return rng.integers(0, 2 if model.dtype.kind == "b" else np.iinfo(model.dtype).max, (_NOISE_IMAGES, *sizes)).astype(
-        model.dtype
-    )
+    if spec.dtype.kind == "f":
+        return rng.standard_normal((_NOISE_IMAGES, *sizes)).astype(spec.dtype)
+    largest = 2 if spec.dtype.kind == "b" else np.iinfo(spec.dtype).max
+    return rng.integers(0, largest, (_NOISE_IMAGES, *sizes)).astype(spec.dtype)
 
 
 def _time(step: Callable[[], object]) -> float:

@@ -40,7 +40,7 @@ def lint(graph: Path) -> tuple[LintFinding, ...]:
         EdgeftError: onnxruntime refuses it.
     """
     proto = load(graph)
-    if not any(node.op_type == "QuantizeLinear" for node in proto.graph.node):
+    if not any(node.op_type in {"QuantizeLinear", "DynamicQuantizeLinear"} for node in proto.graph.node):
         reason = "the graph holds no QuantizeLinear: float32 was chosen"
         return (LintFinding("", "Graph", reason, "compress.precision: int8", expected=True),)
     _name_(proto)

@@ -16,7 +16,7 @@ PLAIN = Normalisation((0.0,), (1.0,))
 
 
 def read(path: Path, spec: InputSpec = FLOAT, **how: Any) -> Samples:  # noqa: ANN401 - read_samples' options
-    return read_samples(path, spec, target=path.parent / "pixels.npy", **how)
+    return read_samples(path, (spec,), target=path.parent / "pixels.npy", **how)
 
 
 @pytest.fixture
@@ -34,13 +34,13 @@ def test_an_npz_gives_rows_and_labels(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(10, 3, 4, 4)).astype(np.float32)
     np.savez(tmp_path / "d.npz", x=x, labels=np.arange(10, dtype=np.uint8) % 2)
     found = read(tmp_path / "d.npz")
-    np.testing.assert_array_equal(found[2:5], x[2:5])
+    np.testing.assert_array_equal(found[2:5]["x"], x[2:5])
     assert found.labels is not None
     assert (found.labels.dtype, found.labels.tolist()) == (np.int64, [0, 1] * 5)
-    assert found.sizes == (3, 4, 4)
+    assert found.sizes == {"x": (3, 4, 4)}
     few = read(tmp_path / "d.npz", limit=4, seed=1)
     assert few.labels is not None
-    for row, label in zip(few[:4], few.labels, strict=True):
+    for row, label in zip(few[:4]["x"], few.labels, strict=True):
         (index,) = np.flatnonzero((x == row).all(axis=(1, 2, 3)))
         assert label == index % 2
 
@@ -69,6 +69,31 @@ def test_wrong_arrays_are_named(tmp_path: Path, arrays: dict[str, np.ndarray], m
         read(tmp_path / "d.npz")
 
 
+def test_several_inputs_come_from_one_npz(tmp_path: Path) -> None:
+    specs = tuple(InputSpec(name, "int64", (None,)) for name in ("ids", "mask"))
+
+    def both(path: Path) -> Samples:
+        return read_samples(path, specs, target=tmp_path / "pixels.npy")
+
+    ids = np.arange(12).reshape(4, 3)
+    np.savez(tmp_path / "d.npz", ids=ids, mask=ids > 0)
+    with pytest.raises(DataError, match="array 'mask' is bool, but the model takes 'mask': int64"):
+        both(tmp_path / "d.npz")
+    np.savez(tmp_path / "d.npz", ids=ids, mask=np.ones_like(ids), labels=np.zeros(4, int))
+    found = both(tmp_path / "d.npz")
+    assert (len(found), found.sizes) == (4, {"ids": (3,), "mask": (3,)})
+    np.testing.assert_array_equal(found[1:3]["ids"], ids[1:3])
+    np.savez(tmp_path / "d.npz", ids=ids, mask=np.ones((3, 3), int))
+    with pytest.raises(DataError, match="array 'mask' has 3 rows, the first input has 4"):
+        both(tmp_path / "d.npz")
+    np.savez(tmp_path / "d.npz", ids=ids)
+    with pytest.raises(DataError, match="expected 'ids' and 'mask'"):
+        both(tmp_path / "d.npz")
+    np.save(tmp_path / "d.npy", ids)
+    with pytest.raises(UsageError, match=r"holds one array, but the model takes 2 inputs"):
+        both(tmp_path / "d.npy")
+
+
 def test_files_that_hold_no_arrays_are_refused(tmp_path: Path) -> None:
     (tmp_path / "d.npz").write_bytes(b"PK nothing")
     (tmp_path / "d.csv").write_text("1,2")
@@ -83,7 +108,7 @@ def test_class_folders_give_sorted_classes_and_normalised_pixels(tree: Path) -> 
     assert found.classes == ("a", "b")
     assert found.labels is not None
     assert found.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    first = found[:1]
+    first = found[:1]["x"]
     assert (first.shape, first.dtype) == ((1, 3, 4, 4), np.float32)
     np.testing.assert_allclose(first[0, :, 0, 0], [(10 - 100) / 2, (10 - 50) / 2, 10 / 4])
 
@@ -91,9 +116,10 @@ def test_class_folders_give_sorted_classes_and_normalised_pixels(tree: Path) -> 
 def test_a_pixel_input_takes_pixels_as_they_are(tree: Path) -> None:
     found = read(tree, PIXELS, limit=4, seed=0)
     assert len(found) == 4
-    assert found[:1].dtype == np.uint8
-    assert set(found[:4][:, 0, 0, 0].tolist()) <= {10, 11, 12, 200, 201, 202}
-    assert found.sizes == (4, 4, 3)
+    pixels = found[:4]["pixels"]
+    assert pixels.dtype == np.uint8
+    assert set(pixels[:, 0, 0, 0].tolist()) <= {10, 11, 12, 200, 201, 202}
+    assert found.sizes == {"pixels": (4, 4, 3)}
 
 
 def test_a_flat_folder_has_no_labels(tree: Path) -> None:

@@ -14,7 +14,7 @@ from edgeft.core.stage import Context
 from edgeft.data.dataset import Dataset
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
-from edgeft.quantize.candidates import Bar, judge, logits_of
+from edgeft.quantize.candidates import ArrayRows, Bar, judge, logits_of
 from edgeft.quantize.config import CompressConfig
 from edgeft.quantize.stage import calibration_pixels, run
 
@@ -114,7 +114,7 @@ def test_logits_need_a_tensor_of_that_name(net: onnx.ModelProto, pixels: Callabl
     next(node for node in net.graph.node if node.name == "head").output[0] = "other"
     net.graph.node[-2].input[0] = "other"
     with pytest.raises(QuantizationError, match="no tensor 'logits'"):
-        logits_of(net, pixels(1), Execution())
+        logits_of(net, ArrayRows("pixels", pixels(1)), Execution())
 
 
 def test_a_candidate_that_loses_too_much_does_not_hold_the_margin() -> None:

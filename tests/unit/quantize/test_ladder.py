@@ -9,7 +9,7 @@ import pytest
 
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
-from edgeft.quantize.candidates import Judged, logits_of, output_error
+from edgeft.quantize.candidates import ArrayRows, Judged, logits_of, output_error
 from edgeft.quantize.ladder import CLOSED_FORM, QAT, Int8, Rung, best, climb, climb_rule
 from edgeft.quantize.static import static_method
 from edgeft_exporters.onnx.placement import PLACEMENT
@@ -17,20 +17,22 @@ from edgeft_exporters.onnx.placement import PLACEMENT
 
 @pytest.fixture
 def int8(pixels: Callable[..., np.ndarray]) -> Int8:
-    return Int8(PLACEMENT, static_method("minmax", 16), pixels(32), pixels(64), "until it holds", seed=3)
+    return Int8(
+        PLACEMENT, static_method("minmax", 16), ArrayRows("pixels", pixels(32)), pixels(64), "until it holds", seed=3
+    )
 
 
 @pytest.fixture
 def judge(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> Callable[[float], Callable]:
     """Return a judge that lets pass what errs by at most a share of the first graph it sees."""
     unseen = pixels(96, seed=11)
-    wanted = logits_of(net, unseen, Execution())
+    wanted = logits_of(net, ArrayRows("pixels", unseen), Execution())
 
     def with_bar(share: float) -> Callable[[onnx.ModelProto], Judged]:
         first: list[float] = []
 
         def judged(model: onnx.ModelProto) -> Judged:
-            worth = output_error(logits_of(model, unseen, Execution()), wanted)
+            worth = output_error(logits_of(model, ArrayRows("pixels", unseen), Execution()), wanted)
             error = float(str(worth["mean_abs_logit_error"]))
             first.append(error)
             return Judged(model, None, {**worth, "holds_margin": error <= share * first[0]})

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from edgeft.core.errors import EdgeftError
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
-from edgeft.quantize.candidates import logits_of
+from edgeft.quantize.candidates import ArrayRows, logits_of
 from edgeft.quantize.proof import count_unsafe_pairs
 from edgeft.quantize.qat import QatMethod, tune
 from edgeft.quantize.qat_graph import TrainableGraph
@@ -32,7 +32,11 @@ def arrays(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 
 def logit_error(model: onnx.ModelProto, net: onnx.ModelProto, x: np.ndarray) -> float:
-    return float(np.abs(logits_of(model, x, Execution()) - logits_of(net, x, Execution())).mean())
+    return float(
+        np.abs(
+            logits_of(model, ArrayRows("pixels", x), Execution()) - logits_of(net, ArrayRows("pixels", x), Execution())
+        ).mean()
+    )
 
 
 def test_untrained_it_is_the_graph_it_was_made_from(quantized: onnx.ModelProto) -> None:
@@ -51,7 +55,7 @@ def test_untrained_it_computes_what_the_quantized_graph_computes(
     x = pixels(32, seed=7)
     with torch.no_grad():
         found = TrainableGraph(quantized, PLACEMENT).module({"pixels": torch.from_numpy(x)}, ["logits"])["logits"]
-    expected = logits_of(quantized, x, Execution())
+    expected = logits_of(quantized, ArrayRows("pixels", x), Execution())
     assert np.abs(found.numpy() - expected).mean() < 1e-3 * expected.std()  # ties apart, float rounding
 
 
@@ -99,7 +103,7 @@ def test_a_projected_graph_computes_in_torch_what_it_ships(
     x = pixels(32, seed=7)
     with torch.no_grad():
         found = graph.module({"pixels": torch.from_numpy(x)}, ["logits"])["logits"].numpy()
-    expected = logits_of(graph.write_back(), x, Execution())
+    expected = logits_of(graph.write_back(), ArrayRows("pixels", x), Execution())
     assert np.abs(found - expected).mean() < 2e-3 * expected.std()
 
 

@@ -20,7 +20,7 @@ Rows = Callable[..., Any]
 
 def imported(path: Path, x: np.ndarray, sizes: tuple[int, ...] | None = None) -> Prepared:
     foreign = read_model(path, sizes)
-    return prepare(foreign, Samples(path, x, None, None, foreign.input))
+    return prepare(foreign, Samples(path, {foreign.inputs[0].name: x}, None, None, foreign.inputs))
 
 
 def saved(tmp_path: Path, model: onnx.ModelProto, **how: Any) -> Path:  # noqa: ANN401 - onnx.save's options
@@ -107,10 +107,18 @@ def _graph(nodes: list[onnx.NodeProto], inputs: dict[str, list[Any]], output: in
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
-def test_several_inputs_are_refused_by_name(tmp_path: Path) -> None:
-    model = _graph([helper.make_node("Add", ["input_ids", "mask"], ["y"])], {"input_ids": ["N", 4], "mask": ["N", 4]})
-    with pytest.raises(DataError, match=r"2 inputs \(input_ids, mask\)"):
-        read_model(saved(tmp_path, model))
+def test_several_inputs_keep_their_open_sizes(tmp_path: Path) -> None:
+    model = _graph([helper.make_node("Add", ["left", "right"], ["y"])], {"left": ["N", "L"], "right": ["N", "L"]})
+    path = saved(tmp_path, model)
+    with pytest.raises(DataError, match=r"--input-shape is for one input, the model has 2 \(left, right\)"):
+        read_model(path, (4,))
+    foreign = read_model(path)
+    arrays = {name: np.full((3, 5), value, np.float32) for name, value in (("left", 1), ("right", 2))}
+    found = prepare(foreign, Samples(path, arrays, None, None, foreign.inputs)).model
+    assert [value.type.tensor_type.shape.dim[1].dim_value for value in found.graph.input] == [0, 0]
+    wider = {name: np.ones((1, 9), np.float32) for name in arrays}
+    session = ort.InferenceSession(found.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_array_equal(session.run(None, wider)[0], np.full((1, 9), 2, np.float32))
 
 
 def test_a_fixed_batch_above_one_is_refused(tmp_path: Path, make_foreign: Net) -> None:
@@ -136,8 +144,8 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
 
 def test_sizes_given_must_fit_what_the_model_declares(tmp_path: Path, make_foreign: Net) -> None:
     path = saved(tmp_path, make_foreign(side="size"))
-    assert read_model(path).input == InputSpec("x", "float32", (3, None, None))
-    assert read_model(path, (3, 8, 8)).input.shape == (3, 8, 8)
+    assert read_model(path).inputs == (InputSpec("x", "float32", (3, None, None)),)
+    assert read_model(path, (3, 8, 8)).inputs[0].shape == (3, 8, 8)
     for wrong in ((1, 8, 8), (8, 8)):
         with pytest.raises(DataError, match="--input-shape"):
             read_model(path, wrong)

@@ -10,8 +10,10 @@ from onnx import numpy_helper
 
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
-from edgeft.quantize.candidates import logits_of
+from edgeft.quantize.candidates import ArrayRows, logits_of
 from edgeft.quantize.config import CompressConfig
+from edgeft.quantize.dynamic import DynamicMethod
+from edgeft.quantize.ladder import method_for
 from edgeft.quantize.proof import count_unsafe_pairs
 from edgeft.quantize.ranges import RANGES
 from edgeft.quantize.static import quantize_static, static_method
@@ -25,7 +27,7 @@ def arrays(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 
 def logits(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    return logits_of(model, x, Execution())
+    return logits_of(model, ArrayRows("pixels", x), Execution())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -160,9 +162,11 @@ def test_an_unknown_method_is_refused() -> None:
     assert "mse" in str(raised.value.hint)
 
 
-def test_every_method_of_the_config_is_known() -> None:
+def test_every_method_of_the_config_is_known(net: onnx.ModelProto) -> None:
     for name in get_args(CompressConfig.model_fields["method"].annotation):
-        assert static_method(name, 8).ranges in RANGES
+        made = method_for(net, name, 8)
+        assert isinstance(made, DynamicMethod) == (name == "dynamic")
+        assert isinstance(made, DynamicMethod) or made.ranges in RANGES
 
 
 def token_net() -> onnx.ModelProto:

@@ -8,7 +8,7 @@ import pytest
 from edgeft.core.errors import DeviceError, UsageError
 from edgeft.runtime import worker
 from edgeft.runtime.launch import launch
-from edgeft.runtime.session import OneInput
+from edgeft.runtime.session import AnyModel
 from edgeft.runtime.worker import Request, measure, peak_rss_bytes
 
 
@@ -37,7 +37,9 @@ def test_inputs_cycle_and_are_fed_one_by_one(
     np.save(tmp_path / "pixels.npy", pixels)
     np.savez(tmp_path / "golden.npz", pixels=pixels)
     seen: list[int] = []
-    monkeypatch.setattr(OneInput, "run", lambda _, batch: seen.append((len(batch), int(batch[0, 0, 0, 0]))))
+    monkeypatch.setattr(
+        AnyModel, "run", lambda _, feeds: seen.append((len(feeds["pixels"]), int(feeds["pixels"][0, 0, 0, 0])))
+    )
     for name in ("pixels.npy", "golden.npz"):
         seen.clear()
         measure(replace(request_, inputs=str(tmp_path / name), samples=4, warmup=2))
@@ -74,6 +76,25 @@ def test_any_model_with_one_input_is_timed(request_: Request, tmp_path: Path) ->
     np.save(tmp_path / "x.npy", np.zeros((2, 5, 3), np.float32))
     with pytest.raises(UsageError, match="expected float32"):
         measure(replace(foreign, inputs=str(tmp_path / "x.npy")))
+
+
+def test_a_model_with_several_inputs_is_fed_by_name(request_: Request, tmp_path: Path) -> None:
+    from onnx import TensorProto, helper
+
+    taken = [helper.make_tensor_value_info(name, TensorProto.INT64, ["N", "L"]) for name in ("ids", "mask")]
+    output = helper.make_tensor_value_info("y", TensorProto.INT64, None)
+    graph = helper.make_graph([helper.make_node("Mul", ["ids", "mask"], ["y"])], "mul", taken, [output])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    (tmp_path / "mul.onnx").write_bytes(model.SerializeToString())
+    text = replace(request_, model=str(tmp_path / "mul.onnx"), inputs=str(tmp_path / "text.npz"))
+    np.savez(tmp_path / "text.npz", ids=np.ones((3, 5), np.int64), mask=np.ones((3, 5), np.int64))
+    assert len(measure(text).samples_ms) == 12
+    np.savez(tmp_path / "text.npz", ids=np.ones((3, 5), np.int64), mask=np.ones((2, 5), np.int64))
+    with pytest.raises(UsageError, match="mask: int64"):
+        measure(text)
+    np.savez(tmp_path / "text.npz", ids=np.ones((3, 5), np.int64))
+    with pytest.raises(UsageError, match="nothing to time ids, mask with"):
+        measure(text)
 
 
 def test_end_to_end_reads_raw_files(request_: Request, tiny_images: Path) -> None:

@@ -1,0 +1,245 @@
+"""Dynamic int8: weights are integers in the file, activations become integers as the model runs.
+
+    x_q, s_x, z_x = DynamicQuantizeLinear(x)                    uint8, one scale for the whole tensor
+    y             = MatMulInteger(x_q, W_q, z_x) * (s_x * s_W)  int8 weights, one scale per output channel
+
+For transformers: their activations have outliers that no fixed range serves, and attention, LayerNormalization and
+GELU stay float anyway. W_q is chosen under the pair rule, scale search and GPTQ included, on the float graph's inputs:
+
+    error = E |W_q x - W x|^2 = tr(e E[x x^T] e^T),      e = W_q - W
+
+The raw moment, not the covariance: there is no bias to put the mean right.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
+
+from edgeft.core.events import EventSink, Progress, ignore
+from edgeft.graph.execute import open_session
+from edgeft.graph.taps import with_outputs
+from edgeft.quantize.affine import SMALLEST_SCALE, Doubles, Floats, QuantizationError
+from edgeft.quantize.calibration import Execution
+from edgeft.quantize.candidates import Rows
+from edgeft.quantize.gptq import gptq
+from edgeft.quantize.insert import add_initializer_
+from edgeft.quantize.layout import weight_layout
+from edgeft.quantize.placement import OpRule, Placement
+from edgeft.quantize.plan import Skip, constant, refuse_quantized, weight_refusal
+from edgeft.quantize.proof import proven_pairs
+from edgeft.quantize.weights import IntegerMatrix, search_scales
+
+_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicMethod:
+    """How weights are chosen.
+
+    Args:
+        images: how many calibration inputs tell what a weight's error costs.
+    """
+
+    images: int
+
+    @property
+    def label(self) -> str:
+        """What was done."""
+        return "dynamic+pair_safe+gptq"
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicResult:
+    """A graph with integer products, the operators left in float, and its unsafe pairs."""
+
+    model: onnx.ModelProto
+    skips: tuple[Skip, ...]
+    unsafe_pairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Product:
+    """A MatMul or Gemm with constant weights."""
+
+    node: ir.Node
+    rule: OpRule
+    weight: Floats
+
+    @property
+    def transposed(self) -> bool:
+        """Whether the weight is stored as [O, I]."""
+        return bool(self.node.attributes.get_int("transB", 0))
+
+
+def quantize_dynamic(
+    float_model: onnx.ModelProto,
+    placement: Placement,
+    rows: Rows,
+    method: DynamicMethod,
+    *,
+    execution: Execution,
+    emit: EventSink = ignore,
+) -> DynamicResult:
+    """Return `float_model` with integer products that quantize their inputs as they run.
+
+    Args:
+        float_model: a float graph; left as it is.
+        placement: of the target.
+        rows: calibration inputs; the first `method.images` are used.
+        method: how.
+        execution: threads and batch.
+        emit: where progress goes.
+
+    Raises:
+        QuantizationError: the graph is already quantized, has no product with constant weights, there are no inputs, or
+            an activation is not finite.
+    """
+    if not len(rows):
+        raise QuantizationError("the calibration set is empty", hint="compress.calib_images must be >= 1")
+    model = ir.from_proto(float_model)
+    ShapeInferencePass()(model)
+    refuse_quantized(model.graph)
+    products, skips = _products(model.graph, placement)
+    if not products:
+        reasons = "; ".join(f"{skip.layer}: {skip.reason}" for skip in skips[:3]) or "it has no MatMul and no Gemm"
+        raise QuantizationError(
+            f"nothing in this graph can be quantized dynamically for {placement.target!r} ({reasons})",
+            hint="use a static method, e.g. --method mse (in a recipe: compress.method)",
+        )
+    tensors = dict.fromkeys(str(product.node.inputs[0].name) for product in products if product.node.inputs[0])
+    moments = input_moments(float_model, list(tensors), rows, method.images, execution, emit)
+    sources: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]] = {}
+    for done, product in enumerate(products, start=1):
+        moment = moments[str(_input(product).name)]
+        _replace_(model, product, _integers(product, moment, pair_safe=placement.saturating_pairs), sources)
+        emit(Progress("round weights", done, len(products), str(product.node.name)))
+    RemoveUnusedNodesPass()(model)
+    proto = ir.to_proto(model)
+    onnx.checker.check_model(proto)
+    return DynamicResult(proto, skips, proven_pairs(proto, placement))
+
+
+def input_moments(
+    model: onnx.ModelProto, tensors: list[str], rows: Rows, count: int, execution: Execution, emit: EventSink = ignore
+) -> dict[str, Doubles]:
+    """Return E[x x^T], float64 [K, K], of each of `tensors` [..., K] over the first `count` rows.
+
+    One pass; memory depends on the widths of the tensors, not on the number of rows.
+
+    Raises:
+        QuantizationError: a value is NaN or infinite.
+    """
+    session = open_session(with_outputs(model, tensors), execution.threads)
+    sums: dict[str, Doubles] = {}
+    seen: dict[str, int] = dict.fromkeys(tensors, 0)
+    count = min(count, len(rows))
+    for start in range(0, count, execution.batch):
+        chunk = rows[start : min(start + execution.batch, count)]
+        feeds = {name: np.ascontiguousarray(values) for name, values in chunk.items()}
+        for tensor, found in zip(tensors, session.run(tensors, feeds), strict=True):
+            x = found.reshape(-1, found.shape[-1])
+            product = (x.T @ x).astype(np.float64)
+            if not np.isfinite(product).all():
+                raise QuantizationError(f"activation {tensor!r} holds NaN or Inf", hint="check the calibration data")
+            sums[tensor] = sums[tensor] + product if tensor in sums else product
+            seen[tensor] += len(x)
+        emit(Progress("calibrate", min(start + execution.batch, count), count))
+    return {tensor: total / max(seen[tensor], 1) for tensor, total in sums.items()}
+
+
+def prefers_dynamic(model: onnx.ModelProto) -> bool:
+    """Return whether most of `model`'s Conv and MatMul weights are MatMul's: a transformer, not a convolutional net.
+
+    A Gemm tells nothing: the last layer of either is one.
+    """
+    sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer}
+    counted = {"Conv": 0, "MatMul": 0}
+    for node in model.graph.node:
+        if node.op_type in counted:
+            counted[node.op_type] += sizes.get(node.input[1], 0)
+    return counted["MatMul"] > counted["Conv"]
+
+
+def _products(nodes: Iterable[ir.Node], placement: Placement) -> tuple[list[_Product], tuple[Skip, ...]]:
+    products, skips = [], []
+    for node in nodes:
+        if node.op_type not in _WEIGHTED:
+            continue
+        found = _examine(node, placement)
+        if isinstance(found, str):
+            skips.append(Skip(node.name or str(node.outputs[0].name), found))
+        else:
+            products.append(found)
+    return products, tuple(skips)
+
+
+def _examine(node: ir.Node, placement: Placement) -> _Product | str:
+    """Return `node` as a product with constant weights, or why it stays float."""
+    rule = placement.rule(node.op_type)
+    if rule is None or rule.weight is None or node.op_type not in placement.dynamic:
+        return f"{placement.target} has no integer kernel for {node.op_type} that quantizes its input as it runs"
+    weight = constant(node.inputs[rule.weight])
+    if weight is None:
+        return "its weights are computed, not constant"
+    reason = weight_refusal(node, weight)
+    return reason if reason is not None else _Product(node, rule, weight)
+
+
+def _input(product: _Product) -> ir.Value:
+    value = product.node.inputs[0]
+    if value is None:
+        message = f"{product.node.name} has no input"
+        raise ValueError(message)
+    return value
+
+
+def _integers(product: _Product, moment: Doubles, *, pair_safe: bool) -> IntegerMatrix:
+    """Return the integers [1, O, K] with the least expected output error."""
+    layout = weight_layout(product.node, product.weight.shape, 0 if product.transposed else 1)
+    matrix = layout.to_matrix(product.weight).astype(np.float64)
+    floor = np.full(matrix.shape[:2], SMALLEST_SCALE)
+    start = search_scales(matrix, np.diagonal(moment)[None], floor, pair_safe=pair_safe, search=True)
+    return gptq(matrix, moment[None], start, pair_safe=pair_safe)
+
+
+def _replace_(
+    model: ir.Model,
+    product: _Product,
+    integers: IntegerMatrix,
+    sources: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]],
+) -> None:
+    """Put the integer product in the place of the float one; products of one tensor quantize it once."""
+    node, output = product.node, product.node.outputs[0]
+    prefix, value = str(output.name), _input(product)
+    if value not in sources:
+        quantize = ir.node("DynamicQuantizeLinear", [value], num_outputs=3, name=f"{value.name}::Q")
+        for result, suffix in zip(quantize.outputs, ("q", "scale", "zero_point"), strict=True):
+            result.name = f"{value.name}::{suffix}"
+        model.graph.insert_before(node, [quantize])
+        sources[value] = (quantize.outputs[0], quantize.outputs[1], quantize.outputs[2])
+    q, scale, zero_point = sources[value]
+    weight = add_initializer_(model, f"{prefix}::weight::q", np.ascontiguousarray(integers.values[0].T))
+    weight_scale = add_initializer_(model, f"{prefix}::weight::scale", integers.scale.reshape(-1))
+    name = node.name or prefix
+    multiplied = ir.node("MatMulInteger", [q, weight, zero_point], name=f"{name}::integer")
+    real = ir.node("Cast", [multiplied.outputs[0]], {"to": ir.DataType.FLOAT}, name=f"{name}::cast")
+    step = ir.node("Mul", [scale, weight_scale], name=f"{name}::step")
+    last = ir.node("Mul", [real.outputs[0], step.outputs[0]], name=name)
+    added = [multiplied, real, step, last]
+    bias = _bias(node, product.rule)
+    if bias is not None:
+        last.name = f"{name}::scaled"
+        added.append(last := ir.node("Add", [last.outputs[0], bias], name=name))
+    for each in added:
+        each.outputs[0].name = f"{each.name}::y"
+    last.outputs[0].shape, last.outputs[0].type = output.shape, output.type
+    ir.convenience.replace_nodes_and_values(model.graph, node, [node], added, [output], [last.outputs[0]])
+
+
+def _bias(node: ir.Node, rule: OpRule) -> ir.Value | None:
+    index = rule.bias
+    return node.inputs[index] if index is not None and index < len(node.inputs) else None

@@ -1,0 +1,184 @@
+"""Dynamic int8: what the products compute, what stays float and why, and that no pair can saturate."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeft.quantize.affine import QuantizationError
+from edgeft.quantize.calibration import Execution
+from edgeft.quantize.candidates import ArrayRows, logits_of
+from edgeft.quantize.dynamic import DynamicMethod, input_moments, prefers_dynamic, quantize_dynamic
+from edgeft.quantize.pair_rule import unsafe_pairs
+from edgeft_exporters.onnx.lint import lint
+from edgeft_exporters.onnx.placement import PLACEMENT
+
+WIDTH, HIDDEN, CLASSES, WORDS = 12, 33, 3, 5
+METHOD, EXECUTION = DynamicMethod(images=64), Execution(1, 8)
+
+
+@pytest.fixture
+def encoder() -> onnx.ModelProto:
+    """A feed-forward block over words and a classifier: two MatMuls of one tensor, one behind a Gelu, one Gemm."""
+    rng = np.random.default_rng(0)
+
+    def weight(*shape: int) -> np.ndarray:
+        return (rng.standard_t(3, shape) / np.sqrt(shape[0])).astype(np.float32)
+
+    arrays = {
+        "up.w": weight(WIDTH, HIDDEN),
+        "up.b": weight(HIDDEN),
+        "gate.w": weight(WIDTH, HIDDEN),
+        "down.w": weight(HIDDEN, WIDTH),
+        "head.w": weight(CLASSES, WIDTH),
+        "head.b": weight(CLASSES),
+        "axes": np.array([1], np.int64),
+    }
+    node = helper.make_node
+    nodes = [
+        node("MatMul", ["x", "up.w"], ["up"], "up"),
+        node("Add", ["up", "up.b"], ["up.sum"], "up.sum"),
+        node("Gelu", ["up.sum"], ["gelu"], "gelu"),
+        node("MatMul", ["x", "gate.w"], ["gate"], "gate"),
+        node("Mul", ["gelu", "gate"], ["hidden"], "hidden"),
+        node("MatMul", ["hidden", "down.w"], ["down"], "down"),
+        node("ReduceMean", ["down", "axes"], ["mean"], "mean", keepdims=0),
+        node("Gemm", ["mean", "head.w", "head.b"], ["logits"], "head", transB=1),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", WORDS, WIDTH])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", CLASSES])
+    initializers = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    graph = helper.make_graph(nodes, "encoder", [x], [logits], initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def rows(count: int, seed: int = 0) -> ArrayRows:
+    rng = np.random.default_rng(seed)
+    spread = np.linspace(0.1, 3, WIDTH)
+    return ArrayRows("x", (rng.normal(size=(count, WORDS, WIDTH)) * spread).astype(np.float32))
+
+
+def initializers(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def test_products_are_integer_ones_near_the_float_graph(
+    encoder: onnx.ModelProto, operators_run: Callable[[onnx.ModelProto], list[str]]
+) -> None:
+    made = quantize_dynamic(encoder, PLACEMENT, rows(64), METHOD, execution=EXECUTION)
+    kinds = [node.op_type for node in made.model.graph.node]
+    assert kinds.count("MatMulInteger") == 4
+    assert kinds.count("DynamicQuantizeLinear") == 3  # up and gate read the same integers
+    assert made.unsafe_pairs == 0
+    assert made.skips == ()
+    ran = operators_run(made.model)
+    assert not {"MatMul", "Gemm", "FusedGemm", "MatMulInteger"} & set(ran)  # each fused with its scales
+    unseen = rows(64, seed=1)
+    one = Execution(1, 1)
+    expected = logits_of(encoder, unseen, one)
+    found = logits_of(made.model, unseen, one)
+    noise = float(np.sqrt(np.mean((found - expected) ** 2)) / expected.std())
+    assert 0 < noise < 0.03  # 8 bits of a handful of layers: measured 0.013
+
+
+def test_an_integer_product_is_the_exact_sum(encoder: onnx.ModelProto) -> None:
+    """The integers that onnxruntime multiplies and adds, against int64 arithmetic in numpy."""
+    made = quantize_dynamic(encoder, PLACEMENT, rows(64), METHOD, execution=EXECUTION)
+    names = {node.output[0]: node for node in made.model.graph.node if node.op_type == "MatMulInteger"}
+    tapped = onnx.ModelProto()
+    tapped.CopyFrom(made.model)
+    wanted = [*names, *(name for node in names.values() for name in (node.input[0], node.input[2]))]
+    tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(wanted))
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(tapped.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    keys = [output.name for output in session.get_outputs()]
+    values = dict(zip(keys, session.run(None, rows(3, seed=2)[:3]), strict=True))
+    weights = initializers(made.model)
+    for name, node in names.items():
+        q, zero_point, weight = values[node.input[0]], values[node.input[2]], weights[node.input[1]]
+        exact = (q.astype(np.int64) - int(zero_point)) @ weight.astype(np.int64)
+        np.testing.assert_array_equal(values[name], exact)
+
+
+def test_weights_cost_less_than_rounding_at_reduced_range(encoder: onnx.ModelProto) -> None:
+    data = rows(64)
+    made = initializers(quantize_dynamic(encoder, PLACEMENT, data, METHOD, execution=EXECUTION).model)
+    x = data.values.reshape(-1, WIDTH).astype(np.float64)
+    for name in ("up", "gate"):
+        weight = initializers(encoder)[f"{name}.w"].astype(np.float64)
+        integers, scale = made[f"{name}::weight::q"], made[f"{name}::weight::scale"]
+        assert unsafe_pairs(integers.T.astype(np.int64)) == 0
+        plain_scale = np.abs(weight).max(axis=0) / 64
+        plain = np.rint(weight / plain_scale) * plain_scale
+        ours = ((x @ (integers * scale.astype(np.float64) - weight)) ** 2).sum()
+        assert ours < ((x @ (plain - weight)) ** 2).sum()
+
+
+def test_moments_do_not_depend_on_batches(encoder: onnx.ModelProto) -> None:
+    data = rows(20)
+    x = data.values.reshape(-1, WIDTH).astype(np.float64)
+    for batch in (1, 7, 20):
+        found = input_moments(encoder, ["x", "hidden"], data, 20, Execution(1, batch))
+        np.testing.assert_allclose(found["x"], x.T @ x / len(x), rtol=1e-5, atol=1e-5)  # float32 products
+        assert found["hidden"].shape == (HIDDEN, HIDDEN)
+
+
+def test_what_cannot_be_an_integer_product_says_why(encoder: onnx.ModelProto) -> None:
+    made = quantize_dynamic(_attention(encoder), PLACEMENT, rows(8), METHOD, execution=EXECUTION)
+    reason = "its weights are computed, not constant"
+    assert [(skip.layer, skip.reason) for skip in made.skips] == [("core", reason), ("attended", reason)]
+
+
+def _attention(encoder: onnx.ModelProto) -> onnx.ModelProto:
+    """Return `encoder` with a product of two computed tensors before its mean."""
+    model = onnx.ModelProto()
+    model.CopyFrom(encoder)
+    nodes = list(model.graph.node)
+    flipped = helper.make_node("Transpose", ["down"], ["flipped"], "flipped", perm=[0, 2, 1])
+    core = helper.make_node("MatMul", ["down", "flipped"], ["weights"], "core")
+    mixed = helper.make_node("ReduceMean", ["weights", "axes"], ["mixed"], "mixed", keepdims=1)
+    added = helper.make_node("MatMul", ["mixed", "down"], ["attended"], "attended")
+    nodes[-2].input[0] = "attended"
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes[:-2], flipped, core, mixed, added, *nodes[-2:]])
+    return model
+
+
+def test_the_linter_explains_every_float_operator(encoder: onnx.ModelProto, tmp_path: Path) -> None:
+    path = tmp_path / "dynamic.onnx"
+    onnx.save(quantize_dynamic(encoder, PLACEMENT, rows(8), METHOD, execution=EXECUTION).model, path)
+    findings = lint(path)
+    assert {finding.op_type for finding in findings} >= {"Gelu", "ReduceMean"}
+    assert not [finding for finding in findings if "although its inputs" in finding.reason]
+
+
+def test_bad_input_is_refused(encoder: onnx.ModelProto, net: onnx.ModelProto) -> None:
+    how = {"execution": EXECUTION}
+    with pytest.raises(QuantizationError, match="calibration set is empty"):
+        quantize_dynamic(encoder, PLACEMENT, rows(0), METHOD, **how)
+    poisoned = rows(4)
+    poisoned.values[2, 1, 3] = np.nan
+    with pytest.raises(QuantizationError, match="'x' holds NaN or Inf"):
+        quantize_dynamic(encoder, PLACEMENT, poisoned, METHOD, **how)
+    made = quantize_dynamic(encoder, PLACEMENT, rows(4), METHOD, **how).model
+    with pytest.raises(QuantizationError, match="already quantized"):
+        quantize_dynamic(made, PLACEMENT, rows(4), METHOD, **how)
+    convolutional = onnx.ModelProto()
+    convolutional.CopyFrom(net)
+    del convolutional.graph.node[-4:]
+    del convolutional.graph.output[:]
+    convolutional.graph.output.append(onnx.ValueInfoProto(name="max"))
+    with pytest.raises(QuantizationError, match="nothing in this graph can be quantized dynamically"):
+        quantize_dynamic(
+            convolutional, PLACEMENT, ArrayRows("pixels", np.zeros((1, 12, 12, 3), np.uint8)), METHOD, **how
+        )
+
+
+def test_transformers_are_told_from_convolutional_nets(encoder: onnx.ModelProto, net: onnx.ModelProto) -> None:
+    assert prefers_dynamic(encoder)
+    assert not prefers_dynamic(net)
