@@ -1,18 +1,20 @@
 """Dynamic int8: weights are integers in the file, activations become integers as the model runs.
 
-    x_q, s_x, z_x = DynamicQuantizeLinear(x)                    uint8, one scale for the whole tensor
+    x_q, s_x, z_x = DynamicQuantizeLinear(x / s)                uint8, one scale for the whole tensor
     y             = MatMulInteger(x_q, W_q, z_x) * (s_x * s_W)  int8 weights, one scale per output channel
 
 For transformers: their activations have outliers that no fixed range serves, and attention, LayerNormalization and
-GELU stay float anyway. W_q is chosen under the pair rule, scale search and GPTQ included, on the float graph's inputs:
+GELU stay float anyway. The division by s moves outliers of single channels into the weights (smooth.py); it costs one
+Mul for each tensor. W_q is chosen under the pair rule, scale search and GPTQ included, on the float graph's inputs:
 
-    error = E |W_q x - W x|^2 = tr(e E[x x^T] e^T),      e = W_q - W
+    error = E |W_q x - W s x|^2 = tr(e E[x x^T] e^T),      e = W_q - W s,  x smoothed
 
 The raw moment, not the covariance: there is no bias to put the mean right.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -31,7 +33,11 @@ from edgeft.quantize.layout import weight_layout
 from edgeft.quantize.placement import OpRule, Placement
 from edgeft.quantize.plan import Skip, constant, refuse_quantized, weight_refusal
 from edgeft.quantize.proof import proven_pairs
+from edgeft.quantize.smooth import smoothing
 from edgeft.quantize.weights import IntegerMatrix, search_scales
+
+_Source: TypeAlias = tuple[ir.Value, ir.Value, ir.Value]
+"""Integers, scale and zero point of a tensor."""
 
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
@@ -49,7 +55,7 @@ class DynamicMethod:
     @property
     def label(self) -> str:
         """What was done."""
-        return "dynamic+pair_safe+gptq"
+        return "dynamic+smooth+pair_safe+gptq"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +76,20 @@ class _Product:
     weight: Floats
 
     @property
-    def transposed(self) -> bool:
-        """Whether the weight is stored as [O, I]."""
-        return bool(self.node.attributes.get_int("transB", 0))
+    def matrix(self) -> Doubles:
+        """The weight as [1, O, K]."""
+        transposed = self.node.attributes.get_int("transB", 0)
+        layout = weight_layout(self.node, self.weight.shape, 0 if transposed else 1)
+        return layout.to_matrix(self.weight).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class InputStatistics:
+    """Of a tensor [..., K]: E[x x^T], float64 [K, K], and the least and largest value of each channel, float32 [K]."""
+
+    moment: Doubles
+    low: Floats
+    high: Floats
 
 
 def quantize_dynamic(
@@ -110,23 +127,37 @@ def quantize_dynamic(
             f"nothing in this graph can be quantized dynamically for {placement.target!r} ({reasons})",
             hint="use a static method, e.g. --method mse (in a recipe: compress.method)",
         )
-    tensors = dict.fromkeys(str(product.node.inputs[0].name) for product in products if product.node.inputs[0])
-    moments = input_moments(float_model, list(tensors), rows, method.images, execution, emit)
-    sources: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]] = {}
-    for done, product in enumerate(products, start=1):
-        moment = moments[str(_input(product).name)]
-        _replace_(model, product, _integers(product, moment, pair_safe=placement.saturating_pairs), sources)
-        emit(Progress("round weights", done, len(products), str(product.node.name)))
+    readers: dict[str, list[_Product]] = {}
+    for product in products:
+        readers.setdefault(str(_input(product).name), []).append(product)
+    found = input_statistics(float_model, list(readers), rows, method.images, execution, emit)
+    done = 0
+    for tensor, statistics in found.items():
+        matrices = [product.matrix for product in readers[tensor]]
+        s = smoothing(
+            np.concatenate([matrix[0] for matrix in matrices]),
+            np.diagonal(statistics.moment),
+            statistics.low,
+            statistics.high,
+        )
+        moment = statistics.moment / np.outer(s, s)
+        first = readers[tensor][0]
+        source = _quantize_(model, first.node, _input(first), s)
+        for product, matrix in zip(readers[tensor], matrices, strict=True):
+            integers = _integers(matrix * s.astype(np.float64), moment, pair_safe=placement.saturating_pairs)
+            _replace_(model, product, integers, source)
+            done += 1
+            emit(Progress("round weights", done, len(products), str(product.node.name)))
     RemoveUnusedNodesPass()(model)
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto)
     return DynamicResult(proto, skips, proven_pairs(proto, placement))
 
 
-def input_moments(
+def input_statistics(
     model: onnx.ModelProto, tensors: list[str], rows: Rows, count: int, execution: Execution, emit: EventSink = ignore
-) -> dict[str, Doubles]:
-    """Return E[x x^T], float64 [K, K], of each of `tensors` [..., K] over the first `count` rows.
+) -> dict[str, InputStatistics]:
+    """Return the statistics of each of `tensors` [..., K] over the first `count` rows.
 
     One pass; memory depends on the widths of the tensors, not on the number of rows.
 
@@ -135,6 +166,8 @@ def input_moments(
     """
     session = open_session(with_outputs(model, tensors), execution.threads)
     sums: dict[str, Doubles] = {}
+    lows: dict[str, Floats] = {}
+    highs: dict[str, Floats] = {}
     seen: dict[str, int] = dict.fromkeys(tensors, 0)
     count = min(count, len(rows))
     for start in range(0, count, execution.batch):
@@ -146,9 +179,11 @@ def input_moments(
             if not np.isfinite(product).all():
                 raise QuantizationError(f"activation {tensor!r} holds NaN or Inf", hint="check the calibration data")
             sums[tensor] = sums[tensor] + product if tensor in sums else product
+            lows[tensor] = np.minimum(lows.get(tensor, np.float32(np.inf)), x.min(axis=0))
+            highs[tensor] = np.maximum(highs.get(tensor, np.float32(-np.inf)), x.max(axis=0))
             seen[tensor] += len(x)
         emit(Progress("calibrate", min(start + execution.batch, count), count))
-    return {tensor: total / max(seen[tensor], 1) for tensor, total in sums.items()}
+    return {name: InputStatistics(total / seen[name], lows[name], highs[name]) for name, total in sums.items()}
 
 
 def prefers_dynamic(model: onnx.ModelProto) -> bool:
@@ -197,31 +232,34 @@ def _input(product: _Product) -> ir.Value:
     return value
 
 
-def _integers(product: _Product, moment: Doubles, *, pair_safe: bool) -> IntegerMatrix:
+def _integers(matrix: Doubles, moment: Doubles, *, pair_safe: bool) -> IntegerMatrix:
     """Return the integers [1, O, K] with the least expected output error."""
-    layout = weight_layout(product.node, product.weight.shape, 0 if product.transposed else 1)
-    matrix = layout.to_matrix(product.weight).astype(np.float64)
     floor = np.full(matrix.shape[:2], SMALLEST_SCALE)
     start = search_scales(matrix, np.diagonal(moment)[None], floor, pair_safe=pair_safe, search=True)
     return gptq(matrix, moment[None], start, pair_safe=pair_safe)
 
 
-def _replace_(
-    model: ir.Model,
-    product: _Product,
-    integers: IntegerMatrix,
-    sources: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]],
-) -> None:
-    """Put the integer product in the place of the float one; products of one tensor quantize it once."""
+def _quantize_(model: ir.Model, before: ir.Node, value: ir.Value, s: Floats) -> _Source:
+    """Quantize value / s as the model runs, ahead of `before`; all readers share the integers."""
+    source, nodes = value, []
+    if not (s == 1).all():
+        inverse = add_initializer_(model, f"{value.name}::smooth", (1 / s).astype(np.float32))
+        nodes.append(ir.node("Mul", [value, inverse], name=f"{value.name}::smoothed"))
+        source = nodes[0].outputs[0]
+        source.name = f"{value.name}::smoothed::y"
+    quantize = ir.node("DynamicQuantizeLinear", [source], num_outputs=3, name=f"{value.name}::Q")
+    for result, suffix in zip(quantize.outputs, ("q", "scale", "zero_point"), strict=True):
+        result.name = f"{value.name}::{suffix}"
+    model.graph.insert_before(before, [*nodes, quantize])
+    q, scale, zero_point = quantize.outputs
+    return q, scale, zero_point
+
+
+def _replace_(model: ir.Model, product: _Product, integers: IntegerMatrix, source: _Source) -> None:
+    """Put the integer product in the place of the float one."""
     node, output = product.node, product.node.outputs[0]
-    prefix, value = str(output.name), _input(product)
-    if value not in sources:
-        quantize = ir.node("DynamicQuantizeLinear", [value], num_outputs=3, name=f"{value.name}::Q")
-        for result, suffix in zip(quantize.outputs, ("q", "scale", "zero_point"), strict=True):
-            result.name = f"{value.name}::{suffix}"
-        model.graph.insert_before(node, [quantize])
-        sources[value] = (quantize.outputs[0], quantize.outputs[1], quantize.outputs[2])
-    q, scale, zero_point = sources[value]
+    prefix = str(output.name)
+    q, scale, zero_point = source
     weight = add_initializer_(model, f"{prefix}::weight::q", np.ascontiguousarray(integers.values[0].T))
     weight_scale = add_initializer_(model, f"{prefix}::weight::scale", integers.scale.reshape(-1))
     name = node.name or prefix

@@ -209,6 +209,55 @@ def test_other_usage_errors(request_: Request) -> None:
         quantize(dataclasses.replace(request_, mean=(1.0,), std=(0.0,)))
 
 
+def test_a_text_encoder_with_two_inputs_is_quantized_dynamically(request_: Request, tmp_path: Path) -> None:
+    words, width, length = 20, 16, 6
+    rng = np.random.default_rng(0)
+    arrays = {
+        "table": rng.normal(size=(words, width)),
+        "w": rng.normal(size=(width, width)),
+        "head": rng.normal(size=(width, 3)),
+    }
+    node = onnx.helper.make_node
+    nodes = [
+        node("Gather", ["table", "ids"], ["words"], "words"),
+        node("MatMul", ["words", "w"], ["mixed"], "mixed"),
+        node("Cast", ["mask"], ["share"], "share", to=onnx.TensorProto.FLOAT),
+        node("Unsqueeze", ["share", "last"], ["column"], "column"),
+        node("Mul", ["mixed", "column"], ["kept"], "kept"),
+        node("ReduceSum", ["kept", "middle"], ["summed"], "summed", keepdims=0),
+        node("MatMul", ["summed", "head"], ["classes"], "classes"),
+    ]
+    taken = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, ["N", "L"]) for name in ("ids", "mask")]
+    given = onnx.helper.make_tensor_value_info("classes", onnx.TensorProto.FLOAT, ["N", 3])
+    constants = [onnx.numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
+    constants += [onnx.numpy_helper.from_array(np.array([axis]), name) for name, axis in (("last", 2), ("middle", 1))]
+    graph = onnx.helper.make_graph(nodes, "text", taken, [given], constants)
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8),
+        tmp_path / "text.onnx",
+    )
+    for name, count in (("calib", 32), ("eval", 200)):
+        ids = rng.integers(0, words, (count, length))
+        mask = (np.arange(length) < rng.integers(1, length + 1, (count, 1))).astype(np.int64)
+        scores = (((arrays["table"] @ arrays["w"])[ids] * mask[..., None]).sum(axis=1)) @ arrays["head"]
+        np.savez(tmp_path / f"{name}.npz", ids=ids, mask=mask, labels=scores.argmax(axis=1))
+    text = dataclasses.replace(request_, model=tmp_path / "text.onnx", latency=False)
+    record = quantize(text)
+    int8 = by_name(record)["int8"]
+    assert int8["method"].startswith("dynamic")
+    assert int8["validation"]["value"] > 0.97
+    assert int8["unsafe_pairs"] == 0
+    assert record["source"]["input"] == "'ids': int64 [N, ?]; 'mask': int64 [N, ?]"
+    kinds = [node.op_type for node in onnx.load(text.out / "candidates" / "int8" / "model.onnx").graph.node]
+    assert kinds.count("MatMulInteger") == 2
+    with pytest.raises(DataError, match=r"2 inputs \(ids, mask\); static int8 is for graphs with one"):
+        quantize(dataclasses.replace(text, method="mse"))
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(b"")
+    with pytest.raises(UsageError, match="holds one array, but the model takes 2 inputs"):
+        quantize(dataclasses.replace(text, calibration=tmp_path / "pictures"))
+
+
 def test_a_model_of_batch_one_and_an_encoder_are_quantized(
     request_: Request, tmp_path: Path, make_foreign: Callable[..., Any]
 ) -> None:

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import ArrayRows, logits_of
-from edgeft.quantize.dynamic import DynamicMethod, input_moments, prefers_dynamic, quantize_dynamic
+from edgeft.quantize.dynamic import DynamicMethod, input_statistics, prefers_dynamic, quantize_dynamic
 from edgeft.quantize.pair_rule import unsafe_pairs
 from edgeft_exporters.onnx.lint import lint
 from edgeft_exporters.onnx.placement import PLACEMENT
@@ -108,6 +108,7 @@ def test_an_integer_product_is_the_exact_sum(encoder: onnx.ModelProto) -> None:
 def test_weights_cost_less_than_rounding_at_reduced_range(encoder: onnx.ModelProto) -> None:
     data = rows(64)
     made = initializers(quantize_dynamic(encoder, PLACEMENT, data, METHOD, execution=EXECUTION).model)
+    inverse = made["x::smooth"].astype(np.float64)
     x = data.values.reshape(-1, WIDTH).astype(np.float64)
     for name in ("up", "gate"):
         weight = initializers(encoder)[f"{name}.w"].astype(np.float64)
@@ -115,17 +116,37 @@ def test_weights_cost_less_than_rounding_at_reduced_range(encoder: onnx.ModelPro
         assert unsafe_pairs(integers.T.astype(np.int64)) == 0
         plain_scale = np.abs(weight).max(axis=0) / 64
         plain = np.rint(weight / plain_scale) * plain_scale
-        ours = ((x @ (integers * scale.astype(np.float64) - weight)) ** 2).sum()
+        ours = ((x @ (integers * scale.astype(np.float64) * inverse[:, None] - weight)) ** 2).sum()
         assert ours < ((x @ (plain - weight)) ** 2).sum()
 
 
-def test_moments_do_not_depend_on_batches(encoder: onnx.ModelProto) -> None:
+def test_statistics_do_not_depend_on_batches(encoder: onnx.ModelProto) -> None:
     data = rows(20)
     x = data.values.reshape(-1, WIDTH).astype(np.float64)
     for batch in (1, 7, 20):
-        found = input_moments(encoder, ["x", "hidden"], data, 20, Execution(1, batch))
-        np.testing.assert_allclose(found["x"], x.T @ x / len(x), rtol=1e-5, atol=1e-5)  # float32 products
-        assert found["hidden"].shape == (HIDDEN, HIDDEN)
+        found = input_statistics(encoder, ["x", "hidden"], data, 20, Execution(1, batch))
+        np.testing.assert_allclose(found["x"].moment, x.T @ x / len(x), rtol=1e-5, atol=1e-5)  # float32 products
+        np.testing.assert_array_equal(found["x"].low, data.values.min(axis=(0, 1)))
+        np.testing.assert_array_equal(found["x"].high, data.values.max(axis=(0, 1)))
+        assert found["hidden"].moment.shape == (HIDDEN, HIDDEN)
+
+
+def test_an_outlier_channel_no_longer_coarsens_the_others(encoder: onnx.ModelProto) -> None:
+    data = rows(64)
+    data.values[..., 3] *= 50  # its weights shrink likewise, so that it is no more important than before
+    weights = next(tensor for tensor in encoder.graph.initializer if tensor.name == "up.w")
+    array = numpy_helper.to_array(weights).copy()
+    array[3] /= 50
+    weights.CopyFrom(numpy_helper.from_array(array, "up.w"))
+    tapped = onnx.ModelProto()
+    tapped.CopyFrom(encoder)
+    tapped.graph.node[3].input[0] = "x2"  # gate reads another tensor
+    tapped.graph.node.insert(0, helper.make_node("Relu", ["x"], ["x2"], "x2"))
+    made = quantize_dynamic(tapped, PLACEMENT, data, METHOD, execution=EXECUTION).model
+    one = Execution(1, 1)
+    expected, found = (logits_of(model, data, one, tensor="up") for model in (tapped, made))
+    noise = float(np.sqrt(np.mean((found - expected) ** 2)) / expected.std())
+    assert noise < 0.02  # measured 0.008; 0.1 with one scale for channels as they are
 
 
 def test_what_cannot_be_an_integer_product_says_why(encoder: onnx.ModelProto) -> None:
