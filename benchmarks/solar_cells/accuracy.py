@@ -1,6 +1,7 @@
 """Accuracy of the solar-cell sample: three block folds, and three random 75/25 splits as in the paper.
 
-The recipe is samples/solar_cells/recipe.yaml as it stands; only the split changes. Deitsch et al. 2019 report 88.4 %
+The recipe is samples/solar_cells/recipe.yaml as it stands; only the split changes. It was chosen on the random split of
+seed 99; the seeds below were drawn after that, and no other has been tried with it. Deitsch et al. 2019 report 88.4 %
 for an end-to-end CNN on a random 75/25 split; here a tenth of the 75 % is held out as validation data (checkpoint,
 choice of candidate), so the model learns from fewer images than theirs did.
 
@@ -27,17 +28,17 @@ WORK = HERE / "work"
 
 SPLITS: dict[str, list[str]] = {
     **{
-        f"blocks {fold}": [
-            "data.split.folds=3", f"data.split.fold={fold}",
-        ]
-        for fold in range(3)
-    },
-    **{
         f"random {seed}": [
             "data.split.by=image", f"data.split.seed={seed}",
             "data.split.train=0.675", "data.split.val=0.075", "data.split.test=0.25",
         ]
-        for seed in range(3)
+        for seed in range(10, 13)
+    },
+    **{
+        f"blocks {fold}": [
+            "data.split.folds=3", f"data.split.fold={fold}",
+        ]
+        for fold in range(3)
     },
 }  # fmt: skip
 
