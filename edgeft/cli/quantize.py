@@ -41,6 +41,9 @@ def quantize(
         Path | None,
         typer.Option("--out", metavar="DIR", help="The folder to write. [default: MODEL-quantized beside the model]"),
     ] = None,
+    search: Annotated[
+        bool, typer.Option("--search", help="Leave in float what is measured to be faster in float on this device.")
+    ] = False,
     threads: Threads = 1,
     no_latency: Annotated[bool, typer.Option("--no-latency", help="Time nothing; the smallest file may ship.")] = False,
     strict: Strict = False,
@@ -75,6 +78,7 @@ def quantize(
         std=numbers("--std", std),
         sizes=counts("--input-shape", input_shape),
         latency=not no_latency,
+        search=search,
         strict=strict,
     )
     with stdout_reserved(), narrate() as emit:

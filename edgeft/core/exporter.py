@@ -49,6 +49,10 @@ class Exporter(Protocol):
         """Return a callable that runs `file` with `threads` intra-op threads."""
         ...
 
+    def profile(self, graph: Path, threads: int, inputs: Mapping[str, Any]) -> Mapping[str, float]:
+        """Return the milliseconds that the runtime spends on making each tensor of `graph`, for one run on `inputs`."""
+        ...
+
     def fingerprint(self) -> dict[str, Json]:
         """Return the facts of this device and runtime that a timing depends on."""
         ...

@@ -49,13 +49,14 @@ class Request:
         out: the folder to write.
         target: the exporter's name.
         max_drop_pp: how much accuracy int8 may lose, in percentage points.
-        method: auto, minmax, mse or gptq.
+        method: see `CompressConfig.method`.
         threads: CPU threads, of the work and of the timings.
         images: calibration inputs at most.
         mean: of images for a float input, in pixel units; one number or three. None without images.
         std: likewise.
         sizes: of the input after the batch axis, where the model leaves them open.
         latency: whether to time int8 against fp32.
+        search: whether segments that are faster in float stay in float.
         strict: whether what cannot be decided makes the exit code 7.
     """
 
@@ -72,6 +73,7 @@ class Request:
     std: tuple[float, ...] | None = None
     sizes: tuple[int, ...] | None = None
     latency: bool = True
+    search: bool = False
     strict: bool = False
 
 
@@ -135,6 +137,8 @@ def _make(request: Request, ctx: Context) -> StageResult:
         mean=request.mean,
         std=request.std,
         sizes=request.sizes,
+        search=request.search,
+        threads=request.threads,
     )
     inputs = {"model": request.model, "calibration": request.calibration}
     if request.evaluation is not None:
@@ -240,5 +244,5 @@ def _why_unmeasured(request: Request) -> str:
 
 
 def _settings(request: Request) -> dict[str, Any]:
-    names = ("target", "method", "max_drop_pp", "threads", "images", "mean", "std", "sizes", "strict")
+    names = ("target", "method", "max_drop_pp", "threads", "images", "mean", "std", "sizes", "search", "strict")
     return {name: getattr(request, name) for name in names}

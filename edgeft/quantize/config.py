@@ -19,6 +19,10 @@ class CompressConfig(Config):
     follow the float graph and closed-form rounding. `qat`: `gptq`, then training with the float graph as teacher, where
     that brings it nearer (experimental: its rates do harm on EfficientNet-Lite0, and `gptq` ships). `dynamic`: integer
     products that quantize their input as they run. `auto`: `dynamic` for a transformer, else `gptq`."""
+    search: bool = False
+    """Leave segments of the graph in float where they are measured to be faster on this device; static methods only."""
+    threads: PositiveInt = 1
+    """Of the measurements of `search`; from verify.latency unless set."""
     calib_images: PositiveInt = 256
     """Training images that set the ranges of activations."""
     bias_images: NonNegativeInt = 96

@@ -13,7 +13,7 @@ prefix, which is nearly all of their cost. The rung nearest to float ships, so a
 import dataclasses
 import importlib.util
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
@@ -31,7 +31,9 @@ from edgeft.quantize.candidates import LOGITS, Judged, Rows
 from edgeft.quantize.dynamic import DynamicMethod, prefers_dynamic, quantize_dynamic
 from edgeft.quantize.placement import Placement
 from edgeft.quantize.plan import Skip
+from edgeft.quantize.search import Device, Found, search
 from edgeft.quantize.static import FEWEST_MOMENT_IMAGES, StaticMethod, quantize_static, static_method
+from edgeft.quantize.sweep import WeightMethod
 
 Judge: TypeAlias = Callable[[onnx.ModelProto], Judged]
 """A graph -> what it is worth; its `validation` has `holds_margin` where there are labels."""
@@ -40,6 +42,8 @@ Climb: TypeAlias = Literal["never", "until it holds", "always"]
 
 Method: TypeAlias = StaticMethod | DynamicMethod
 
+_ROUGH_IMAGES = 8
+"""Calibration inputs of a graph that is only timed."""
 CLOSED_FORM, QAT, DYNAMIC = "closed_form", "qat", "dynamic"
 
 
@@ -68,6 +72,7 @@ class Int8:
         seed: of the order of training.
         output: the tensor that training makes follow float's.
         memo: folder where calibration statistics are kept by content; None keeps none.
+        device: what measures which segments are faster in float; None leaves nothing in float for speed.
     """
 
     placement: Placement
@@ -78,6 +83,7 @@ class Int8:
     seed: int = 0
     output: str = LOGITS
     memo: Path | None = None
+    device: Device | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +156,11 @@ def climb(
             torch is not installed.
     """
     if isinstance(int8.method, DynamicMethod):
+        if int8.device is not None:
+            raise QuantizationError(
+                "search leaves segments of a statically quantized graph in float; this one is quantized dynamically",
+                hint="use a static method, e.g. --method gptq (in a recipe: compress.method)",
+            )
         return (_dynamic(graph, int8, int8.method, judge, execution, emit),)
     first = _closed_form(graph, int8, int8.method, judge, execution, emit)
     if int8.climb == "never" or (int8.climb == "until it holds" and first.holds):
@@ -174,11 +185,27 @@ def _closed_form(
 ) -> Rung:
     started = time.perf_counter()
     pixels = _one_input(int8.calibration)
+    mixed = () if int8.device is None else (_search(graph, int8, int8.device, pixels, execution, emit),)
+    method = dataclasses.replace(method, keep_float=mixed[0].keep_float) if mixed else method
     made = quantize_static(graph, int8.placement, pixels, method, execution=execution, emit=emit, memo=int8.memo)
     seconds = time.perf_counter() - started
     notes = tuple(f"{layer} has no bias, so its mean output is not corrected" for layer in made.uncorrected)
+    notes += tuple(found.note for found in mixed)
     judged = judge(made.model)
     return Rung(CLOSED_FORM, method.label, judged, seconds, made.skips, made.unsafe_pairs, notes)
+
+
+def _search(
+    graph: onnx.ModelProto, int8: Int8, device: Device, pixels: Pixels, execution: Execution, emit: EventSink
+) -> Found:
+    """Return which operators to leave in float; graphs are raced with roughly chosen integers, which take as long."""
+    rough = StaticMethod("minmax", WeightMethod(search=False, follow_float=False, gptq=False, correct_bias=False), 1)
+
+    def build(keep_float: Mapping[str, str]) -> onnx.ModelProto:
+        method = dataclasses.replace(rough, keep_float=keep_float)
+        return quantize_static(graph, int8.placement, pixels[:_ROUGH_IMAGES], method, execution=execution).model
+
+    return search(graph, build({}), int8.placement, build, device, emit=emit)
 
 
 def _one_input(rows: Rows) -> Pixels:

@@ -7,6 +7,7 @@ follows: elsewhere the pair would cost more than it saves.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
@@ -76,8 +77,13 @@ class Plan:
         return tuple(op for op in self.ops if op.rule.weight is not None)
 
 
-def make_plan(model: ir.Model, placement: Placement) -> Plan:
+def make_plan(model: ir.Model, placement: Placement, keep_float: Mapping[str, str] = MappingProxyType({})) -> Plan:
     """Return what `placement` makes of the float `model`.
+
+    Args:
+        model: a float graph.
+        placement: of the target.
+        keep_float: operators to leave in float, each with the reason.
 
     Raises:
         QuantizationError: the model is already quantized, or has nothing that the target takes in integers.
@@ -88,7 +94,9 @@ def make_plan(model: ir.Model, placement: Placement) -> Plan:
     ops: list[IntegerOp] = []
     skips: list[Skip] = []
     for node in nodes:
-        found = _examine(node, placement, integer)
+        name = node.name or str(node.outputs[0].name)
+        kept = keep_float.get(name)
+        found = _examine(node, placement, integer) if kept is None else Skip(name, kept)
         if isinstance(found, IntegerOp):
             ops.append(found)
             if found.output is not None:

@@ -20,6 +20,7 @@ from edgeft.quantize.candidates import ArrayRows, Bar, Candidate
 from edgeft.quantize.compress import Evaluation, compress, write_candidates
 from edgeft.quantize.config import CompressConfig
 from edgeft.quantize.ladder import Int8, climb_rule, method_for
+from edgeft.quantize.timing import this_device
 
 
 def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
@@ -32,20 +33,26 @@ def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
     data = Dataset.open(inputs["data"])
     graph = load(inputs["graph"] / "model.onnx")
     bar = Bar(config.metric, config.max_drop_pp, ctx.seed_for("paired bootstrap"))
-    rows = data.indices("val")
-    if len(rows) == 0:
+    val = data.indices("val")
+    if len(val) == 0:
         raise DataError("the data has no validation rows to compare candidates on", hint="give data.split a val share")
-    evaluation = Evaluation(ArrayRows(PIXELS, np.ascontiguousarray(data.pixels[rows])), data.labels[rows], bar)
+    evaluation = Evaluation(ArrayRows(PIXELS, np.ascontiguousarray(data.pixels[val])), data.labels[val], bar)
     int8, notes = None, []
     if config.precision == "int8":
         calibration = calibration_pixels(data, config.calib_images, ctx.seed_for("calibration images"))
         if len(calibration) < config.calib_images:
             notes.append(f"calibrated on all {len(calibration)} training images; {config.calib_images} were asked for")
         method = method_for(graph, config.method, config.bias_images)
-        placement, training = catalog.exporter(config.target).placement, _Rows(data.pixels, data.indices("train"))
-        seed = ctx.seed_for("quantization-aware training")
+        exporter, rows = catalog.exporter(config.target), ArrayRows(PIXELS, calibration)
         int8 = Int8(
-            placement, method, ArrayRows(PIXELS, calibration), training, climb_rule(config.method), seed, memo=ctx.memo
+            exporter.placement,
+            method,
+            rows,
+            _Rows(data.pixels, data.indices("train")),
+            climb_rule(config.method),
+            ctx.seed_for("quantization-aware training"),
+            memo=ctx.memo,
+            device=this_device(exporter, rows, config.threads) if config.search else None,
         )
     made = compress(graph, evaluation, int8, execution=Execution(ctx.threads), emit=ctx.emit)
     write_candidates(ctx.folder, made.candidates)

@@ -20,6 +20,7 @@ from edgeft.quantize.candidates import Bar
 from edgeft.quantize.compress import Evaluation, compress, write_candidates
 from edgeft.quantize.foreign import Foreign, Prepared, prepare, read_model
 from edgeft.quantize.ladder import Int8, climb_rule, method_for
+from edgeft.quantize.timing import this_device
 
 METRIC = "accuracy"
 TIMED = "timed_inputs.npz"
@@ -40,6 +41,8 @@ class StandaloneConfig:
         mean: of images for a float input, in pixel units, one number or three; None without images.
         std: likewise.
         sizes: of the input after the batch axis, where the model leaves them open.
+        search: whether segments that are faster in float stay in float.
+        threads: of the measurements of `search`.
     """
 
     target: str
@@ -50,6 +53,8 @@ class StandaloneConfig:
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     sizes: tuple[int, ...] | None
+    search: bool = False
+    threads: int = 1
 
 
 def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
@@ -87,6 +92,7 @@ def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
     prepared = prepare(foreign, calibration)
     _check_alike(calibration, evaluation, prepared)
     labels = evaluation.labels if evaluation is not calibration else None
+    exporter = catalog.exporter(config.target)
     method = method_for(prepared.model, config.method, config.bias_images)
     made = compress(
         prepared.model,
@@ -94,12 +100,13 @@ def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
             evaluation, labels, Bar(METRIC, config.max_drop_pp, ctx.seed_for("paired bootstrap")), prepared.tensor
         ),
         Int8(
-            catalog.exporter(config.target).placement,
+            exporter.placement,
             method,
             calibration,
             _only(calibration),
             climb_rule(config.method),
             ctx.seed_for("quantization-aware training"),
+            device=this_device(exporter, calibration, config.threads) if config.search else None,
         ),
         execution=Execution(ctx.threads, 1) if foreign.fixed_batch else Execution(ctx.threads),
         emit=ctx.emit,

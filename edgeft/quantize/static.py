@@ -4,7 +4,8 @@ plan  ->  one calibration pass  ->  ranges  ->  Q/DQ on activations  ->  one ord
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
@@ -35,11 +36,13 @@ class StaticMethod:
         ranges: how the ranges of activations are chosen, a name in RANGES.
         weights: how weights are rounded and biases corrected.
         prefix_images: how many images go through the quantized prefix.
+        keep_float: operators that stay in float, each with the reason.
     """
 
     ranges: str
     weights: WeightMethod
     prefix_images: int
+    keep_float: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -48,6 +51,7 @@ class StaticMethod:
         parts += ["float_target"] if self.weights.follow_float else []
         parts += ["gptq"] if self.weights.gptq else []
         parts += ["bias_correction"] if self.weights.correct_bias else []
+        parts += ["float_segments"] if self.keep_float else []
         return "+".join(parts)
 
 
@@ -118,7 +122,7 @@ def quantize_static(
     model = ir.from_proto(float_model)
     ShapeInferencePass()(model)
     untouched = model.clone()
-    plan = make_plan(model, placement)
+    plan = make_plan(model, placement, method.keep_float)
     prefix = pixels[: method.prefix_images]
     means = {str(op.node.outputs[0].name): (1 if op.node.op_type == "Conv" else -1) for op in plan.weighted}
     request = CalibrationRequest(

@@ -64,6 +64,8 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
         "target": target,
         "threads": latency.threads,
     }
+    searched = bool(recipe.compress.values.get("search"))
+    untouched = {name: value for name, value in bars.items() if name != "threads"}  # of interest to timings alone
     model = recipe.model.model_dump(mode="json")
     choose, verify = catalog.find("choose", "fastest"), catalog.find("verify", "parity")
     lower = catalog.find("lower", target)
@@ -73,7 +75,13 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
         _stage("data", recipe.data, {"input": _input(recipe, store)}, {}, sources={"source": source, "images": images}),
         _stage("finetune", recipe.finetune, {"model": model}, {"data": "data"}, sources=_weights(recipe)),
         _stage("export", recipe.export, {}, {"checkpoint": "finetune", "data": "data"}),
-        _stage("compress", recipe.compress, {**bars, **trial}, {"graph": "export", "data": "data"}),
+        _stage(
+            "compress",
+            recipe.compress,
+            {**(bars if searched else untouched), **trial},
+            {"graph": "export", "data": "data"},
+            per_device=searched,
+        ),
         _stage(
             "choose",
             _bare(choose),

@@ -122,6 +122,13 @@ def _session_repeats_itself(exporter: Exporter, folder: Path) -> None:
     _require(bool((first == second).all()), "two runs on the same pixels differ")
 
 
+def _profile_charges_known_tensors(exporter: Exporter, folder: Path) -> None:
+    spent = exporter.profile(_saved(folder), 1, {"pixels": _pixels(1)})
+    known = {name for node in classifier().graph.node for name in node.output}
+    _require(set(spent) <= known, f"profile charges {sorted(set(spent) - known)}, which the graph does not make")
+    _require(bool(spent) and min(spent.values()) >= 0 and sum(spent.values()) > 0, f"profile measured nothing: {spent}")
+
+
 def _lint_explains_itself(exporter: Exporter, folder: Path) -> None:
     for finding in exporter.lint(exporter.lower(_saved(folder), folder / "out")[0]):
         where = f"finding {finding.node!r} ({finding.op_type})"
@@ -147,6 +154,7 @@ CASES: Final = (
     ExporterCase("lowers into the folder", _lowers_into_the_folder),
     ExporterCase("session equals the reference", _session_equals_the_reference),
     ExporterCase("session repeats itself", _session_repeats_itself),
+    ExporterCase("profile charges known tensors", _profile_charges_known_tensors),
     ExporterCase("lint explains itself", _lint_explains_itself),
     ExporterCase("refuses external data", _refuses_external_data),
     ExporterCase("refuses garbage", _refuses_garbage),

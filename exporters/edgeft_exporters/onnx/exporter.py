@@ -1,6 +1,8 @@
 """The exporter object that the catalog finds; each method is one module of this package."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from edgeft.core.exporter import LintFinding, Session
 from edgeft.core.stage import Json
@@ -50,6 +52,17 @@ class OnnxExporter:
         from edgeft_exporters.onnx.session import session
 
         return session(file, threads)
+
+    def profile(self, graph: Path, threads: int, inputs: Mapping[str, Any]) -> Mapping[str, float]:
+        """Return the milliseconds spent on making each tensor of `graph`, for one run on `inputs`.
+
+        Raises:
+            EdgeftError: onnxruntime refuses the model.
+            DataError: it is no ONNX model, or keeps weights in other files.
+        """
+        from edgeft_exporters.onnx.profile import profile
+
+        return profile(graph, threads, inputs)
 
     def fingerprint(self) -> dict[str, Json]:
         """Return CPU model, instruction sets, cores and onnxruntime's version."""

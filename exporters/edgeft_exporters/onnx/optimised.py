@@ -14,7 +14,7 @@ import onnx
 from edgeft.runtime.session import session_options
 from edgeft_exporters.onnx.session import open_bytes
 
-_SUFFIX = re.compile(r"(_token_\d+|_nchwc|_nhwc)+$")
+_APPENDED = re.compile(r"(_token_\d+|_nchwc|_nhwc)+$")
 """What onnxruntime's rewriters append to the name of the node they replace."""
 _INTEGER = re.compile(r"QLinear\w+|QGemm|\w+Integer(ToFloat)?|DynamicQuantize\w+|QAttention|QEmbed\w+|NhwcMaxPool")
 _MOVING = frozenset(
@@ -62,10 +62,15 @@ def optimise(model: onnx.ModelProto, name: str) -> tuple[OptimisedNode, ...]:
     integers = _integer_tensors(graph)
     return tuple(
         OptimisedNode(
-            _SUFFIX.sub("", node.name), node.op_type, tuple(node.input), tuple(node.output), _kind(node, integers)
+            source_name(node.name), node.op_type, tuple(node.input), tuple(node.output), _kind(node, integers)
         )
         for node in graph.node
     )
+
+
+def source_name(name: str) -> str:
+    """Return the name, in the given graph, of the node that became the optimised node `name`."""
+    return _APPENDED.sub("", name)
 
 
 def _kind(node: onnx.NodeProto, integers: set[str]) -> str:

@@ -7,6 +7,7 @@ import pytest
 from edgeft.core.store import Store
 from edgeft.recipe.load import load_recipe
 from edgeft.recipe.plan import make_plan
+from edgeft.recipe.stages import Stage, stages
 
 SAMPLES = sorted((Path(__file__).parents[3] / "samples").glob("*/recipe.yaml"))
 
@@ -26,3 +27,14 @@ def test_before_anything_ran_the_plan_tells_what_the_solar_cells_can_certify(tmp
     assert plan.certifiable.n == 512  # 16 of 82 blocks of 32 cells
     assert plan.certifiable.asked_pp >= plan.certifiable.margins_pp["0.02"]
     assert not (tmp_path / "cache").exists()
+
+
+def test_compress_depends_on_the_device_only_where_it_searches(tmp_path: Path) -> None:
+    def compress(*overrides: str, smoke: bool = False) -> Stage:
+        recipe = load_recipe(SAMPLES[0], (*overrides, "verify.latency.threads=2"), smoke=smoke)
+        return next(stage for stage in stages(recipe, Store(tmp_path)) if stage.name == "compress")
+
+    plain, searching = compress(), compress("compress.search=true")
+    assert (plain.per_device, plain.config_json()["threads"]) == (False, 1)
+    assert (searching.per_device, searching.config_json()["threads"]) == (True, 2)
+    assert not compress("compress.search=true", smoke=True).per_device
