@@ -129,6 +129,18 @@ def test_an_input_scale_leaves_room_for_the_biases(quantized: onnx.ModelProto) -
     assert np.abs(arrays(graph.write_back())[layer.bias[0]].astype(np.float64)).max() <= 2**30 + 2**10
 
 
+def test_a_bias_that_does_not_fit_gives_way_and_not_the_scale_of_its_input(quantized: onnx.ModelProto) -> None:
+    graph = TrainableGraph(quantized, PLACEMENT)
+    layer = next(layer for layer in graph.layers if layer.input_scale in graph.scales and layer.bias is not None)
+    scale, bias = graph.module.tensor(layer.input_scale), graph.module.tensor(layer.bias[2])
+    before = scale.detach().clone()
+    with torch.no_grad():
+        bias[0] = -1e12
+    graph.project_()
+    assert torch.equal(scale, before)
+    assert arrays(graph.write_back())[layer.bias[0]][0] == -(2**30)
+
+
 def test_the_same_generator_gives_the_same_graph(
     net: onnx.ModelProto, quantized: onnx.ModelProto, pixels: Callable[..., np.ndarray]
 ) -> None:
