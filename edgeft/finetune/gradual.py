@@ -93,7 +93,9 @@ class _Feeds:
         cached = sum(phase.last - phase.first for phase in phases if phase.boundary)
         self._views = min(config.views if config.augment else 1, max(cached, 1))
         rows = self._views * len(opened.data.indices("train")) + len(opened.data.indices("val"))
-        self._base = base_boundary(phases, _row_bytes(opened), rows, config.cache_limit_mb * _MIB)
+        row_bytes = _row_bytes(opened)
+        self._smallest = min((row_bytes[phase.boundary] * rows for phase in phases if phase.boundary), default=0)
+        self._base = base_boundary(phases, row_bytes, rows, config.cache_limit_mb * _MIB)
         self._derived: ActivationCache | None = None
         self._engine = "torch"
         if self._base is not None:
@@ -117,8 +119,13 @@ class _Feeds:
 
     def note(self) -> str:
         """Return which part of the trunk was cached, and how."""
+        if self._base is None and not self._smallest:
+            return "activations: nothing is frozen, so nothing is cached"
         if self._base is None:
-            return "activations: not cached (finetune.cache_limit_mb is too small, or nothing is frozen)"
+            return (
+                f"activations: not cached, the frozen layers run anew for every batch: {self._smallest / _MIB:,.0f} MB "
+                f"would be needed, finetune.cache_limit_mb is {self._config.cache_limit_mb:,}"
+            )
         name = self._opened.groups[self._base - 1][0]
         return f"activations: cached up to {name} for {self._views} fixed view(s) per image, computed by {self._engine}"
 

@@ -69,13 +69,18 @@ def test_gradual_caches_what_it_would_compute_anew(
 ) -> None:
     settings: dict[str, Json] = {"epochs": 4, "groups_per_release": 1, "frozen_groups": 2}
     cached = run(GRADUAL, tmp_path / "cached", data, settings)
-    monkeypatch.setattr("edgeft.finetune.gradual._MIB", 0)
+    monkeypatch.setattr("edgeft.finetune.gradual.base_boundary", lambda *_: None)
     anew = run(GRADUAL, tmp_path / "anew", data, {**settings, "engine": engine})
     assert any("cached up to layer1" in note for note in cached.notes)
-    assert any("not cached" in note for note in anew.notes)
+    assert any("not cached" in note and "finetune.cache_limit_mb is 4,096" in note for note in anew.notes)
     for name, tensor in weights(anew).items():
         # float32 features from batches of another size, amplified by four epochs of Adam
         torch.testing.assert_close(weights(cached)[name], tensor, atol=1e-3, rtol=1e-2)
+
+
+def test_gradual_that_freezes_nothing_says_so(tmp_path: Path, data: Path) -> None:
+    whole = run(GRADUAL, tmp_path, data, {"epochs": 1, "head_epochs": 0, "groups_per_release": 9})
+    assert any("nothing is frozen" in note for note in whole.notes)
 
 
 def test_early_stopping_keeps_the_best_epoch(tmp_path: Path, data: Path) -> None:
