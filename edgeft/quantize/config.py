@@ -17,8 +17,8 @@ class CompressConfig(Config):
     `percentile`, all but 0.001 % of the values; `entropy`, least KL divergence; `mse`, least squared error of the
     tensor; `output_error`, least squared error of what the next layers make of it. `gptq`: `mse` with weights that
     follow the float graph and closed-form rounding. `qat`: `gptq`, then training with the float graph as teacher, where
-    that brings it nearer (experimental: its rates do harm on EfficientNet-Lite0, and `gptq` ships). `dynamic`: integer
-    products that quantize their input as they run. `auto`: `dynamic` for a transformer, else `gptq`."""
+    that brings it nearer. `dynamic`: integer products that quantize their input as they run. `auto`: `dynamic` for a
+    transformer, else `gptq`."""
     search: bool = False
     """Leave segments of the graph in float where they are measured to be faster on this device; static methods only."""
     threads: PositiveInt = 1

@@ -1,6 +1,6 @@
 """Quantization-aware training on the graph that ships, with the float graph as teacher.
 
-    loss = mean over tensors of  mean((t_q - t_f)^2) / var(t_f),        t: the logits and every inner tensor asked for
+    loss = d(logits) / 2 + mean over inner tensors of d(t) / 2,        d(t) = mean((t_q - t_f)^2) / var(t_f)
 
 Labels are not needed. Training starts from a quantized graph (the best that calibration found) and moves its weights,
 biases and activation scales; after each step weights are projected back to pair-safe ones. Learning rates are in steps
@@ -39,7 +39,7 @@ class QatMethod:
         batch: images of a step.
         rate: of weights, in quantization steps; falls to 0 along a cosine.
         scale_rate: of activation scales, relative to their size; 0 keeps them.
-        tensors: what follows the float graph's: the logits, and inner tensors of the same name in both.
+        tensors: what follows the float graph's: the logits first, then inner tensors of the same name in both.
         threads: CPU threads.
     """
 
@@ -132,10 +132,11 @@ def _torch_threads(threads: int) -> Iterator[None]:
 
 
 def distance(found: dict[str, Tensor], wanted: dict[str, Tensor], names: Sequence[str]) -> Tensor:
-    """Return the mean over `names` of the squared difference, relative to the variance of what is wanted."""
+    """Return the squared difference relative to the variance of what is wanted: half the first, half the others."""
     tiny = torch.finfo(torch.float32).tiny
     parts = [(found[name] - wanted[name]).square().mean() / (wanted[name].var() + tiny) for name in names]
-    return torch.stack(parts).mean()
+    first, *others = parts
+    return first if not others else (first + torch.stack(others).mean()) / 2
 
 
 def _optimizer(student: TrainableGraph, method: QatMethod) -> torch.optim.Adam:
