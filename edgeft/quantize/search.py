@@ -23,7 +23,7 @@ from edgeft.quantize.placement import Placement
 
 CHANGE_COSTS_NS = (0.0, 0.5, 2.0, 8.0)
 """Nanoseconds per element tried for p: a Q and a DQ at the speed of memory are some 0.5."""
-_CLEARLY_FASTER = 0.985
+_CLEARLY_FASTER = 0.97
 """An assignment must take at most this share of int8's time: less than the race can tell apart changes nothing."""
 
 

@@ -99,3 +99,23 @@ def test_the_exporter_is_light_to_import() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+def test_profile_knows_the_copies_that_the_runtime_makes_of_a_dequantizer(tmp_path: Path) -> None:
+    """onnxruntime runs HardSwish as two operators that read one DequantizeLinear, and gives the second a copy."""
+    node = onnx.helper.make_node
+    nodes = [
+        node("QuantizeLinear", ["x", "scale", "zero"], ["q"], "Q"),
+        node("DequantizeLinear", ["q", "scale", "zero"], ["dq"], "DQ"),
+        node("HardSwish", ["dq"], ["y"], "swish"),
+    ]
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 4]) for name in ("x", "y"))
+    constants = [
+        onnx.numpy_helper.from_array(np.asarray(0.1, np.float32), "scale"),
+        onnx.numpy_helper.from_array(np.asarray(128, np.uint8), "zero"),
+    ]
+    graph = onnx.helper.make_graph(nodes, "copies", [x], [y], constants)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, tmp_path / "model.onnx")
+    spent = OnnxExporter().profile(tmp_path / "model.onnx", 1, {"x": np.zeros((1, 4), np.float32)})
+    assert set(spent) == {"q", "dq", "y"}
