@@ -102,7 +102,7 @@ def test_the_exporter_is_light_to_import() -> None:
 
 
 def test_profile_knows_the_copies_that_the_runtime_makes_of_a_dequantizer(tmp_path: Path) -> None:
-    """onnxruntime runs HardSwish as two operators that read one DequantizeLinear, and gives the second a copy."""
+    """HardSwish runs as two operators that read one DequantizeLinear, of which onnxruntime makes a copy."""
     node = onnx.helper.make_node
     nodes = [
         node("QuantizeLinear", ["x", "scale", "zero"], ["q"], "Q"),
