@@ -20,20 +20,18 @@ from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeft.core.errors import EdgeftError
 from edgeft.core.events import EventSink, ignore
 from edgeft.core.stage import Json
-from edgeft.graph.segments import segments
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution, Pixels
 from edgeft.quantize.candidates import LOGITS, Judged, Rows
 from edgeft.quantize.dynamic import DynamicMethod, prefers_dynamic, quantize_dynamic
 from edgeft.quantize.placement import Placement
 from edgeft.quantize.plan import Skip
-from edgeft.quantize.search import Device, Found, search
+from edgeft.quantize.search import Device, Found, search, segment_chain
 from edgeft.quantize.static import FEWEST_MOMENT_IMAGES, StaticMethod, quantize_static, static_method
 from edgeft.quantize.sweep import WeightMethod
 
@@ -200,8 +198,7 @@ def _closed_form(
 
 def _ends(graph: onnx.ModelProto, placement: Placement, output: str) -> tuple[str, ...]:
     """Return the tensor behind each segment of `graph` before `output`: what training makes follow float's, too."""
-    weighted = {rule.op_type for rule in placement.rules if rule.weight is not None}
-    chain = segments(ir.from_proto(graph), lambda node: node.op_type in weighted)
+    chain = segment_chain(graph, placement)
     before = itertools.takewhile(lambda segment: output not in segment.tensors, chain)
     return tuple(segment.tensors[-1] for segment in before)
 

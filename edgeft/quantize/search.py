@@ -86,8 +86,7 @@ def search(
         device: what measures.
         emit: where progress goes.
     """
-    weighted = {rule.op_type for rule in placement.rules if rule.weight is not None}
-    chain = segments(ir.from_proto(graph), lambda node: node.op_type in weighted)
+    chain = segment_chain(graph, placement)
     times = np.stack([_times(chain, device.profile(model)) for model in (int8, graph)], axis=1)
     sizes = np.array([segment.size for segment in chain])
     tried: dict[tuple[bool, ...], Mapping[str, str]] = {}
@@ -105,6 +104,12 @@ def search(
         return Found({}, len(chain), 0, 1.0)
     floats, reasons = list(tried.items())[best]
     return Found(reasons, len(chain), sum(floats), ratios[best])
+
+
+def segment_chain(graph: onnx.ModelProto, placement: Placement) -> tuple[Segment, ...]:
+    """Return `graph` as a chain of segments, each with operators whose weights `placement` takes in integers."""
+    weighted = {rule.op_type for rule in placement.rules if rule.weight is not None}
+    return segments(ir.from_proto(graph), lambda node: node.op_type in weighted)
 
 
 def cheapest(times: np.ndarray, change: np.ndarray) -> tuple[bool, ...]:
