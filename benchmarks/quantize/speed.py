@@ -79,9 +79,14 @@ def _minilm() -> ir.Model:
         def __init__(self) -> None:
             super().__init__()
             config = BertConfig(
-                vocab_size=8, hidden_size=WIDTH, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
+                attn_implementation="eager",
+                vocab_size=8,
+                hidden_size=WIDTH,
+                num_hidden_layers=6,
+                num_attention_heads=12,
+                intermediate_size=1536,
             )
-            self.net = BertModel(config, attn_implementation="eager", add_pooling_layer=False).encoder
+            self.net = BertModel(config, add_pooling_layer=False).encoder
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.net(x).last_hidden_state.mean(dim=1)
