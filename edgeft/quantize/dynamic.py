@@ -78,8 +78,8 @@ class _Product:
     @property
     def matrix(self) -> Doubles:
         """The weight as [1, O, K]."""
-        transposed = self.node.attributes.get_int("transB", 0)
-        layout = weight_layout(self.node, self.weight.shape, 0 if transposed else 1)
+        axis = self.rule.channel_axis(transposed=bool(self.node.attributes.get_int("transB", 0)))
+        layout = weight_layout(self.node, self.weight.shape, axis or 0)
         return layout.to_matrix(self.weight).astype(np.float64)
 
 
