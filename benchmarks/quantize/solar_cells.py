@@ -23,8 +23,9 @@ from edgeft import catalog
 from edgeft.data.dataset import Dataset
 from edgeft.graph.execute import open_session
 from edgeft.quantize.calibration import Execution
-from edgeft.quantize.candidates import ArrayRows, logits_of
+from edgeft.quantize.candidates import logits_of
 from edgeft.quantize.proof import count_unsafe_pairs
+from edgeft.quantize.rows import ArrayRows
 from edgeft.quantize.stage import calibration_pixels
 from edgeft.quantize.static import quantize_static, static_method
 

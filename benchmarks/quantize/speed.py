@@ -35,9 +35,10 @@ from edgeft.graph.execute import open_session
 from edgeft.graph.simplify import simplify_
 from edgeft.graph.trace import trace
 from edgeft.quantize.calibration import Execution
-from edgeft.quantize.candidates import ArrayRows, Judged
+from edgeft.quantize.candidates import Judged
 from edgeft.quantize.dynamic import prefers_dynamic
-from edgeft.quantize.ladder import Int8, climb, method_for
+from edgeft.quantize.ladder import Ladder, climb, method_for
+from edgeft.quantize.rows import ArrayRows
 from edgeft.quantize.timing import this_device
 from edgeft.verify.numerics import sqnr_db
 
@@ -111,7 +112,7 @@ def _minilm() -> ir.Model:
 def ours(graph: onnx.ModelProto, x: np.ndarray, *, search: bool) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     exporter, rows = catalog.exporter("onnx"), ArrayRows("x", x)
     device = this_device(exporter, rows, 1) if search else None
-    int8 = Int8(exporter.placement, method_for(graph, "auto", CALIBRATION), rows, device=device)
+    int8 = Ladder(exporter.placement, method_for(graph, "int8", "auto", CALIBRATION), rows, device=device)
     (rung,) = climb(graph, int8, lambda model: Judged(model, None, {}), execution=Execution(2))
     return rung.judged.model, rung.notes
 

@@ -1,4 +1,4 @@
-"""`edgeft quantize`: int8 for any ONNX classifier or encoder, without a recipe."""
+"""`edgeft quantize`: int8, int4 or fp16 for any ONNX classifier or encoder, without a recipe."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,25 +7,36 @@ import typer
 
 from edgeft.cli.options import JsonFlag, Strict, Threads
 
-Method = Literal["auto", "minmax", "percentile", "entropy", "mse", "output_error", "gptq", "qat", "dynamic"]
+Method = Literal[
+    "auto",
+    "minmax",
+    "percentile",
+    "entropy",
+    "mse",
+    "output_error",
+    "gptq",
+    "qat",
+    "dynamic",
+    "weight_only",
+    "int4",
+    "fp16",
+]
 
 _DATA = "an .npz or .npy as the model takes it, or a folder of images"
 
 
 def quantize(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A float classifier or encoder.")],
-    calib: Annotated[
-        Path, typer.Option("--calib", metavar="DATA", help=f"Calibrates int8: {_DATA}.", show_default=False)
-    ],
+    calib: Annotated[Path, typer.Option("--calib", metavar="DATA", help=f"Calibrates: {_DATA}.", show_default=False)],
     evaluation: Annotated[
         Path | None,
-        typer.Option("--eval", metavar="DATA", help="Compares int8 with fp32; with labels it measures accuracy."),
+        typer.Option("--eval", metavar="DATA", help="Compares with fp32; with labels it measures accuracy."),
     ] = None,
     target: Annotated[str, typer.Option("--target", help="The runtime.")] = "onnx",
     max_drop_pp: Annotated[
-        float, typer.Option("--max-drop-pp", min=0.01, help="Accuracy that int8 may lose, in percentage points.")
+        float, typer.Option("--max-drop-pp", min=0.01, help="Accuracy that may be lost, in percentage points.")
     ] = 1.0,
-    method: Annotated[Method, typer.Option("--method", help="How ranges and weights are chosen.")] = "auto",
+    method: Annotated[Method, typer.Option("--method", help="How int8 is made, or int4 or fp16.")] = "auto",
     images: Annotated[int, typer.Option("--images", metavar="N", min=1, help="Calibration inputs at most.")] = 256,
     mean: Annotated[
         str | None, typer.Option("--mean", metavar="M[,M,M]", help="Mean of images for a float input, 0 to 255.")
@@ -49,12 +60,12 @@ def quantize(
     strict: Strict = False,
     as_json: JsonFlag = False,
 ) -> int:
-    """Quantize an ONNX model to int8 and measure it.
+    """Quantize an ONNX model and measure it.
 
-    Writes DIR/model.onnx (int8 where it is faster and holds the margin, else the float model), candidates/,
-    report.json and report.html.
+    Writes DIR/model.onnx (the quantized model where it is faster and holds the margin, else the float model),
+    candidates/, report.json and report.html.
 
-    Exit codes: 0 ok; 2 usage; 3 model or data; 4 environment; 5 int8 loses more than the margin; 6 int8 is slower;
+    Exit codes: 0 ok; 2 usage; 3 model or data; 4 environment; 5 more than the margin is lost; 6 slower than float;
     7 inconclusive under --strict.
     """
     from edgeft.cli.numbers import counts, numbers
@@ -71,7 +82,8 @@ def quantize(
         out=out or model.parent / f"{model.stem}-quantized",
         target=target,
         max_drop_pp=max_drop_pp,
-        method=method,
+        precision=method if method in {"int4", "fp16"} else "int8",
+        method="auto" if method in {"int4", "fp16"} else method,
         threads=threads,
         images=images,
         mean=numbers("--mean", mean),

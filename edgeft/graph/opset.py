@@ -52,5 +52,22 @@ def to_common_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     return converted
 
 
+def at_least(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
+    """Return `model` at opset `version` or above; the model itself where it is there already.
+
+    Raises:
+        DataError: it cannot be brought there.
+    """
+    if opset_of(model) >= version:
+        return model
+    try:
+        return version_converter.convert_version(model, version)
+    except Exception as error:  # the C++ converter has no public base
+        raise DataError(
+            f"the graph cannot be brought from opset {opset_of(model)} to {version}: {' '.join(str(error).split())}",
+            hint=f"export the model at opset {version}",
+        ) from error
+
+
 def _occurs(model: onnx.ModelProto, op_type: str) -> bool:
     return any(node.op_type == op_type for node in model.graph.node)

@@ -1,6 +1,6 @@
-"""`edgeft quantize`: any float ONNX model with one input to its int8 candidate, measured, and what should ship.
+"""`edgeft quantize`: any float ONNX model to its int8, int4 or fp16 candidate, measured, and what should ship.
 
-The gates judge int8, which was asked for; what ships is fp32 wherever int8 is not proven to be the better choice.
+The gates judge what was asked for; what ships is fp32 wherever that is not proven to be the better choice.
 Nothing is cached and nothing is half-written: the folder appears whole when everything has been measured.
 """
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 KIND = "quantize"
-INT8 = "int8"
 FILES = frozenset({"model.onnx", "candidates", "candidates.json", "report.json", "report.html"})
 """Every name that the folder can hold at its top."""
 BIAS_IMAGES = 96
@@ -48,14 +47,15 @@ class Request:
         evaluation: the same that candidates are compared on; None compares them on the calibration data.
         out: the folder to write.
         target: the exporter's name.
-        max_drop_pp: how much accuracy int8 may lose, in percentage points.
+        max_drop_pp: how much accuracy it may lose, in percentage points.
+        precision: int8, int4 or fp16.
         method: see `CompressConfig.method`.
         threads: CPU threads, of the work and of the timings.
         images: calibration inputs at most.
         mean: of images for a float input, in pixel units; one number or three. None without images.
         std: likewise.
         sizes: of the input after the batch axis, where the model leaves them open.
-        latency: whether to time int8 against fp32.
+        latency: whether to time it against fp32.
         search: whether segments that are faster in float stay in float.
         strict: whether what cannot be decided makes the exit code 7.
     """
@@ -66,6 +66,7 @@ class Request:
     out: Path
     target: str = "onnx"
     max_drop_pp: float = 1.0
+    precision: str = "int8"
     method: str = "auto"
     threads: int = 1
     images: int = 256
@@ -126,10 +127,11 @@ def quantize(request: Request, *, emit: EventSink = ignore) -> dict[str, Any]:
 
 def _make(request: Request, ctx: Context) -> StageResult:
     """Write the candidates to `ctx.folder`."""
-    ctx.emit(StageStarted("compress", request.method))
+    ctx.emit(StageStarted("compress", f"{request.precision}, {request.method}"))
     began = time.perf_counter()
     config = catalog.resolve(f"{_STAGE}:StandaloneConfig")(
         target=request.target,
+        precision=request.precision,
         method=request.method,
         max_drop_pp=request.max_drop_pp,
         images=request.images,
@@ -156,17 +158,18 @@ def _measure(
     candidates = json.loads((folder / "candidates.json").read_bytes())
     by_name = {item["name"]: item for item in candidates["candidates"]}
     files = {name: folder / item["file"] for name, item in by_name.items()}
-    block = by_name[INT8]["validation"]
+    asked = request.precision
+    block = by_name[asked]["validation"]
     measured = "drop_pp" in block
-    gates = [_accuracy_gate(block, request.max_drop_pp)] if measured else []
-    holding = [FP32, INT8] if block.get("holds_margin", True) else [FP32]
+    gates = [_accuracy_gate(asked, block, request.max_drop_pp)] if measured else []
+    holding = [FP32, asked] if block.get("holds_margin", True) else [FP32]
     margin = f"the margin of {request.max_drop_pp:g} pp accuracy" if measured else ""
     compared: dict[str, Any] = {}
     if request.latency:
         compared, gate = _time(request, files, workspace / catalog.resolve(f"{_STAGE}:TIMED"), emit)
         gates.append(gate)
-        chosen, reason = decide({INT8: _ratio(compared)} if INT8 in holding else {}, margin, alone=False)
-    elif INT8 in holding:
+        chosen, reason = decide({asked: _ratio(compared)} if asked in holding else {}, margin, alone=False)
+    elif asked in holding:
         chosen, reason = smallest({name: by_name[name]["size_bytes"] for name in holding}, "--no-latency")
     else:
         chosen, reason = decide({}, margin, alone=False)
@@ -181,14 +184,14 @@ def _measure(
         "verdict": f"{reason}; {unmeasured}" if unmeasured else reason,
         "gates": [asdict(gate) for gate in gates],
         "candidates": candidates,
-        "choice": {"chosen": chosen, "reason": reason, "latency": _medians(compared)},
-        "linted": INT8,
-        "lint": [asdict(finding) for finding in exporter.lint(files[INT8])],
+        "choice": {"chosen": chosen, "reason": reason, "latency": _medians(asked, compared)},
+        "linted": asked,
+        "lint": [asdict(finding) for finding in exporter.lint(files[asked])],
         **({"latency": compared} if compared else {}),
     }
 
 
-def _accuracy_gate(block: dict[str, Any], max_drop_pp: float) -> Gate:
+def _accuracy_gate(name: str, block: dict[str, Any], max_drop_pp: float) -> Gate:
     from edgeft.core.record import Verdict
     from edgeft.verify.power import images_needed
     from edgeft.verify.verdicts import at_most
@@ -196,32 +199,32 @@ def _accuracy_gate(block: dict[str, Any], max_drop_pp: float) -> Gate:
     n, (low, high) = block["n"], block["drop_interval_pp"]
     verdict = at_most(low, high, max_drop_pp)
     changed = round((1 - block["agreement"]) * n)
-    detail = f"drop of {block['metric']} from fp32 to int8; {changed} of {n} decisions changed"
+    detail = f"drop of {block['metric']} from fp32 to {name}; {changed} of {n} decisions changed"
     if verdict is Verdict.INCONCLUSIVE:
         needed = images_needed(max_drop_pp, max(changed, 1) / n)
         detail += f"; {needed} labelled inputs would certify {max_drop_pp:g} pp at this rate"
     interval = (low, high)
     return Gate(
-        "accuracy int8", verdict, block["drop_pp"], interval, max_drop_pp, "pp", n, detail, judged.ACCURACY_EXIT
+        f"accuracy {name}", verdict, block["drop_pp"], interval, max_drop_pp, "pp", n, detail, judged.ACCURACY_EXIT
     )
 
 
 def _time(request: Request, files: dict[str, Path], inputs: Path, emit: EventSink) -> tuple[dict[str, Any], Gate]:
-    """Compare int8 with fp32 in ABBA rounds of fresh processes."""
+    """Compare what was asked for with fp32 in ABBA rounds of fresh processes."""
     from edgeft.runtime.abba import compare
 
     emit(StageStarted("latency", "always measured anew"))
     began = time.perf_counter()
     compared = compare(
         files[FP32],
-        files[INT8],
+        files[request.precision],
         threads=request.threads,
         max_ratio=judged.FASTER,
         inputs=inputs,
         emit=emit,
     )
     emit(StageFinished("latency", reused=False, seconds=time.perf_counter() - began))
-    return {**compared.to_json(), "candidate": INT8}, compared.gate(f"latency {INT8} vs_fp32")
+    return {**compared.to_json(), "candidate": request.precision}, compared.gate(f"latency {request.precision} vs_fp32")
 
 
 def _ratio(compared: dict[str, Any]) -> "Ratio":
@@ -231,10 +234,10 @@ def _ratio(compared: dict[str, Any]) -> "Ratio":
     return Ratio(compared["ratio"], low, high, compared["rounds"])
 
 
-def _medians(compared: dict[str, Any]) -> dict[str, Any]:
+def _medians(name: str, compared: dict[str, Any]) -> dict[str, Any]:
     """Return the median latency of each candidate, as the choose stage records it; empty where nothing was timed."""
-    arms = {FP32: compared.get("base"), INT8: compared.get("new")}
-    return {name: {"median_ms": arm["median_ms"], "rounds_ms": arm["rounds_ms"]} for name, arm in arms.items() if arm}
+    arms = {FP32: compared.get("base"), name: compared.get("new")}
+    return {each: {"median_ms": arm["median_ms"], "rounds_ms": arm["rounds_ms"]} for each, arm in arms.items() if arm}
 
 
 def _why_unmeasured(request: Request) -> str:
@@ -244,5 +247,17 @@ def _why_unmeasured(request: Request) -> str:
 
 
 def _settings(request: Request) -> dict[str, Any]:
-    names = ("target", "method", "max_drop_pp", "threads", "images", "mean", "std", "sizes", "search", "strict")
+    names = (
+        "target",
+        "precision",
+        "method",
+        "max_drop_pp",
+        "threads",
+        "images",
+        "mean",
+        "std",
+        "sizes",
+        "search",
+        "strict",
+    )
     return {name: getattr(request, name) for name in names}

@@ -3,19 +3,17 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edgeft.core.events import EventSink, Progress, ignore
+from edgeft.core.events import EventSink, ignore
 from edgeft.core.stage import Json
-from edgeft.graph.execute import open_session
-from edgeft.graph.taps import with_outputs
 from edgeft.quantize.affine import Floats, QuantizationError
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.plan import Skip
+from edgeft.quantize.rows import Rows, tensors_of
 from edgeft.quantize.temperature import softmax
 from edgeft.verify.accuracy import metric_interval, metric_value
 from edgeft.verify.numerics import error_summary, sqnr_db
@@ -23,32 +21,6 @@ from edgeft.verify.paired import paired_difference
 
 LOGITS = "logits"
 _MATRIX_RANK = 2
-
-
-class Rows(Protocol):
-    """N inputs of a graph; they may be read or computed as they are asked for."""
-
-    def __len__(self) -> int:
-        """Return N."""
-        ...
-
-    def __getitem__(self, rows: slice, /) -> Mapping[str, NDArray[Any]]:
-        """Return these rows, arrays [n, ...] by input name."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ArrayRows:
-    """The rows of one array, for a graph with one input called `name`."""
-
-    name: str
-    values: NDArray[Any]
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, rows: slice) -> dict[str, NDArray[Any]]:
-        return {self.name: self.values[rows]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +46,7 @@ class Candidate:
     """One way to ship the model.
 
     Args:
-        name: "fp32" or "int8".
+        name: its precision: "fp32", "fp16", "int8" or "int4".
         judged: its graph and what it is worth on the data that candidates are compared on.
         method: how it was made.
         unsafe_pairs: of its weights.
@@ -114,13 +86,7 @@ def logits_of(
     """
     if not any(tensor in node.output for node in model.graph.node):
         raise QuantizationError(f"the graph has no tensor {tensor!r}", hint="export it with edgeft")
-    session = open_session(with_outputs(model, [tensor]), execution.threads)
-    parts = []
-    for start in range(0, len(inputs), execution.batch):
-        chunk = inputs[start : start + execution.batch]
-        feeds = {name: np.ascontiguousarray(values) for name, values in chunk.items()}
-        parts.append(session.run([tensor], feeds)[0])
-        emit(Progress(task, min(start + execution.batch, len(inputs)), len(inputs)))
+    parts = [found[0] for found in tensors_of(model, [tensor], inputs, execution, emit, task)]
     return np.concatenate(parts).astype(np.float32, copy=False)
 
 

@@ -1,4 +1,4 @@
-"""From a float graph to its candidates: fp32 always, int8 beside it, each with what it is worth on the same data.
+"""From a float graph to its candidates: fp32 always, a smaller one beside it, both judged on the same data.
 
 The compress stage and `edgeft quantize` differ in where graph and data come from; from here on they are one.
 """
@@ -19,20 +19,11 @@ from edgeft.core.stage import Json
 from edgeft.graph.save import save
 from edgeft.quantize.affine import Floats, QuantizationError
 from edgeft.quantize.calibration import Execution
-from edgeft.quantize.candidates import (
-    LOGITS,
-    Bar,
-    Candidate,
-    Judged,
-    Rows,
-    float_block,
-    judge,
-    logits_of,
-    output_error,
-)
+from edgeft.quantize.candidates import LOGITS, Bar, Candidate, Judged, float_block, judge, logits_of, output_error
 from edgeft.quantize.dynamic import DynamicMethod
-from edgeft.quantize.ladder import Int8, best, climb
+from edgeft.quantize.ladder import Ladder, best, climb
 from edgeft.quantize.placement import Placement
+from edgeft.quantize.rows import Rows
 from edgeft.quantize.temperature import fit_temperature, has_temperature, with_temperature
 
 _SCHEMA = 1
@@ -68,7 +59,7 @@ class Compressed:
 def compress(
     graph: onnx.ModelProto,
     evaluation: Evaluation,
-    int8: Int8 | None,
+    ladder: Ladder | None,
     *,
     execution: Execution,
     emit: EventSink = ignore,
@@ -80,7 +71,7 @@ def compress(
     Args:
         graph: a float graph.
         evaluation: what candidates are compared on.
-        int8: how int8 is made; None leaves it out.
+        ladder: how the other candidate is made; None leaves it out.
         execution: threads and batch.
         emit: where progress goes.
 
@@ -98,25 +89,24 @@ def compress(
     own = _judged(graph, expected, expected, None, evaluation)
     base = Candidate("fp32", dataclasses.replace(own, validation=float_block(own.validation)), "float")
     timings["validate_fp32_seconds"] = time.perf_counter() - started
-    if int8 is None:
+    if ladder is None:
         return Compressed((base,), (), timings)
 
     # a scale that is found as the model runs covers the whole batch: what is judged is what a device runs, one by one
-    one_by_one = dataclasses.replace(execution, batch=1) if isinstance(int8.method, DynamicMethod) else execution
+    one_by_one = dataclasses.replace(execution, batch=1) if isinstance(ladder.method, DynamicMethod) else execution
 
     def judged(model: onnx.ModelProto) -> Judged:
-        found = logits_of(model, evaluation.inputs, one_by_one, emit, "validate int8", tensor=evaluation.tensor)
+        task = f"validate {ladder.method.precision}"
+        found = logits_of(model, evaluation.inputs, one_by_one, emit, task, tensor=evaluation.tensor)
         return _judged(model, found, expected, own.temperature, evaluation)
 
-    placement = _with_float_output(int8.placement, evaluation.tensor, expected)
-    fitted = dataclasses.replace(int8, placement=placement, output=evaluation.tensor)
+    placement = _with_float_output(ladder.placement, evaluation.tensor, expected)
+    fitted = dataclasses.replace(ladder, placement=placement, output=evaluation.tensor)
     rungs = climb(graph, fitted, judged, execution=execution, emit=emit)
     rung = best(rungs)
-    ladder = tuple(tried.to_json() for tried in rungs)
-    made = Candidate("int8", rung.judged, rung.label, rung.unsafe_pairs, rung.skips, ladder)
-    return Compressed(
-        (base, made), rungs[-1].notes, timings | {f"{tried.name}_seconds": tried.seconds for tried in rungs}
-    )
+    tried = tuple(each.to_json() for each in rungs)
+    made = Candidate(ladder.method.precision, rung.judged, rung.label, rung.unsafe_pairs, rung.skips, tried)
+    return Compressed((base, made), rungs[-1].notes, timings | {f"{each.name}_seconds": each.seconds for each in rungs})
 
 
 def write_candidates(folder: Path, candidates: tuple[Candidate, ...]) -> None:

@@ -1,8 +1,8 @@
 """The `compress:` block. Imports pydantic and the standard library only."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from edgeft.config import Config
 
@@ -10,15 +10,18 @@ from edgeft.config import Config
 class CompressConfig(Config):
     """How the deployment graph is made small; fp32 is always a candidate beside it."""
 
-    precision: Literal["int8", "fp32"] = "int8"
-    """`int8`: static uint8 activations and int8 weights; `fp32`: leave the graph as it is."""
-    method: Literal["auto", "minmax", "percentile", "entropy", "mse", "output_error", "gptq", "qat", "dynamic"] = "auto"
-    """How the ranges of activations are chosen, with pair-safe scales and corrected biases: `minmax`, the extremes;
-    `percentile`, all but 0.001 % of the values; `entropy`, least KL divergence; `mse`, least squared error of the
-    tensor; `output_error`, least squared error of what the next layers make of it. `gptq`: `mse` with weights that
-    follow the float graph and closed-form rounding. `qat`: `gptq`, then training with the float graph as teacher, where
-    that brings it nearer. `dynamic`: integer products that quantize their input as they run. `auto`: `dynamic` for a
-    transformer, else `gptq`."""
+    precision: Literal["int8", "int4", "fp16", "fp32"] = "int8"
+    """`int8`: as `method` says; `int4`: weights of MatMul in 4 bits, a scale for each 32, the rest in float; `fp16`:
+    half precision, for devices that compute in it; `fp32`: leave the graph as it is."""
+    method: Literal[
+        "auto", "minmax", "percentile", "entropy", "mse", "output_error", "gptq", "qat", "dynamic", "weight_only"
+    ] = "auto"
+    """How int8 is made. How the ranges of activations are chosen, with pair-safe scales and corrected biases: `minmax`,
+    the extremes; `percentile`, all but 0.001 % of the values; `entropy`, least KL divergence; `mse`, least squared
+    error of the tensor; `output_error`, least squared error of what the next layers make of it. `gptq`: `mse` with
+    weights that follow the float graph and closed-form rounding. `qat`: `gptq`, then training with the float graph as
+    teacher, where that brings it nearer. `dynamic`: integer products that quantize their input as they run.
+    `weight_only`: as `int4`, in 8 bits. `auto`: `dynamic` for a transformer, else `gptq`."""
     search: bool = False
     """Leave segments of the graph in float where they are measured to be faster on this device; static methods only."""
     threads: PositiveInt = 1
@@ -33,3 +36,10 @@ class CompressConfig(Config):
     """How much of it a candidate may lose, in percentage points; from verify.accuracy unless set."""
     target: str = "onnx"
     """The exporter whose placement rules hold."""
+
+    @model_validator(mode="after")
+    def _method_is_of_int8(self) -> Self:
+        if self.precision != "int8" and self.method != "auto":
+            message = f"method {self.method} makes int8, precision is {self.precision}: leave method out"
+            raise ValueError(message)
+        return self

@@ -12,7 +12,6 @@ Mul for each tensor. W_q is chosen under the pair rule, scale search and GPTQ in
 The raw moment, not the covariance: there is no bias to put the mean right.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -22,24 +21,20 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from edgeft.core.events import EventSink, Progress, ignore
-from edgeft.graph.execute import open_session
-from edgeft.graph.taps import with_outputs
 from edgeft.quantize.affine import SMALLEST_SCALE, Doubles, Floats, QuantizationError
 from edgeft.quantize.calibration import Execution
-from edgeft.quantize.candidates import Rows
 from edgeft.quantize.gptq import gptq
 from edgeft.quantize.insert import add_initializer_
-from edgeft.quantize.layout import weight_layout
 from edgeft.quantize.placement import OpRule, Placement
-from edgeft.quantize.plan import Skip, constant, refuse_quantized, weight_refusal
+from edgeft.quantize.plan import Skip, refuse_quantized
+from edgeft.quantize.products import Product, find_products, input_statistics
 from edgeft.quantize.proof import proven_pairs
+from edgeft.quantize.rows import Rows
 from edgeft.quantize.smooth import smoothing
 from edgeft.quantize.weights import IntegerMatrix, search_scales
 
 _Source: TypeAlias = tuple[ir.Value, ir.Value, ir.Value]
 """Integers, scale and zero point of a tensor."""
-
-_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +46,11 @@ class DynamicMethod:
     """
 
     images: int
+
+    @property
+    def precision(self) -> str:
+        """What the candidate is called."""
+        return "int8"
 
     @property
     def label(self) -> str:
@@ -65,31 +65,6 @@ class DynamicResult:
     model: onnx.ModelProto
     skips: tuple[Skip, ...]
     unsafe_pairs: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Product:
-    """A MatMul or Gemm with constant weights."""
-
-    node: ir.Node
-    rule: OpRule
-    weight: Floats
-
-    @property
-    def matrix(self) -> Doubles:
-        """The weight as [1, O, K]."""
-        axis = self.rule.channel_axis(transposed=bool(self.node.attributes.get_int("transB", 0)))
-        layout = weight_layout(self.node, self.weight.shape, axis or 0)
-        return layout.to_matrix(self.weight).astype(np.float64)
-
-
-@dataclass(frozen=True, slots=True)
-class InputStatistics:
-    """Of a tensor [..., K]: E[x x^T], float64 [K, K], and the least and largest value of each channel, float32 [K]."""
-
-    moment: Doubles
-    low: Floats
-    high: Floats
 
 
 def quantize_dynamic(
@@ -115,21 +90,20 @@ def quantize_dynamic(
         QuantizationError: the graph is already quantized, has no product with constant weights, there are no inputs, or
             an activation is not finite.
     """
-    if not len(rows):
-        raise QuantizationError("the calibration set is empty", hint="compress.calib_images must be >= 1")
     model = ir.from_proto(float_model)
     ShapeInferencePass()(model)
     refuse_quantized(model.graph)
-    products, skips = _products(model.graph, placement)
+    no_kernel = f"{placement.target} has no integer kernel that quantizes its input as it runs for"
+    products, skips = find_products(model.graph, placement, placement.dynamic, no_kernel)
     if not products:
         reasons = "; ".join(f"{skip.layer}: {skip.reason}" for skip in skips[:3]) or "it has no MatMul and no Gemm"
         raise QuantizationError(
             f"nothing in this graph can be quantized dynamically for {placement.target!r} ({reasons})",
             hint="use a static method, e.g. --method mse (in a recipe: compress.method)",
         )
-    readers: dict[str, list[_Product]] = {}
+    readers: dict[str, list[Product]] = {}
     for product in products:
-        readers.setdefault(str(_input(product).name), []).append(product)
+        readers.setdefault(str(product.input.name), []).append(product)
     found = input_statistics(float_model, list(readers), rows, method.images, execution, emit)
     done = 0
     for tensor, statistics in found.items():
@@ -142,7 +116,7 @@ def quantize_dynamic(
         )
         moment = statistics.moment / np.outer(s, s)
         first = readers[tensor][0]
-        source = _quantize_(model, first.node, _input(first), s)
+        source = _quantize_(model, first.node, first.input, s)
         for product, matrix in zip(readers[tensor], matrices, strict=True):
             integers = _integers(matrix * s.astype(np.float64), moment, pair_safe=placement.saturating_pairs)
             _replace_(model, product, integers, source)
@@ -152,38 +126,6 @@ def quantize_dynamic(
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto)
     return DynamicResult(proto, skips, proven_pairs(proto, placement))
-
-
-def input_statistics(
-    model: onnx.ModelProto, tensors: list[str], rows: Rows, count: int, execution: Execution, emit: EventSink = ignore
-) -> dict[str, InputStatistics]:
-    """Return the statistics of each of `tensors` [..., K] over the first `count` rows.
-
-    One pass; memory depends on the widths of the tensors, not on the number of rows.
-
-    Raises:
-        QuantizationError: a value is NaN or infinite.
-    """
-    session = open_session(with_outputs(model, tensors), execution.threads)
-    sums: dict[str, Doubles] = {}
-    lows: dict[str, Floats] = {}
-    highs: dict[str, Floats] = {}
-    seen: dict[str, int] = dict.fromkeys(tensors, 0)
-    count = min(count, len(rows))
-    for start in range(0, count, execution.batch):
-        chunk = rows[start : min(start + execution.batch, count)]
-        feeds = {name: np.ascontiguousarray(values) for name, values in chunk.items()}
-        for tensor, found in zip(tensors, session.run(tensors, feeds), strict=True):
-            x = found.reshape(-1, found.shape[-1])
-            product = (x.T @ x).astype(np.float64)
-            if not np.isfinite(product).all():
-                raise QuantizationError(f"activation {tensor!r} holds NaN or Inf", hint="check the calibration data")
-            sums[tensor] = sums[tensor] + product if tensor in sums else product
-            lows[tensor] = np.minimum(lows.get(tensor, np.float32(np.inf)), x.min(axis=0))
-            highs[tensor] = np.maximum(highs.get(tensor, np.float32(-np.inf)), x.max(axis=0))
-            seen[tensor] += len(x)
-        emit(Progress("calibrate", min(start + execution.batch, count), count))
-    return {name: InputStatistics(total / seen[name], lows[name], highs[name]) for name, total in sums.items()}
 
 
 def prefers_dynamic(model: onnx.ModelProto) -> bool:
@@ -197,39 +139,6 @@ def prefers_dynamic(model: onnx.ModelProto) -> bool:
         if node.op_type in counted:
             counted[node.op_type] += sizes.get(node.input[1], 0)
     return counted["MatMul"] > counted["Conv"]
-
-
-def _products(nodes: Iterable[ir.Node], placement: Placement) -> tuple[list[_Product], tuple[Skip, ...]]:
-    products, skips = [], []
-    for node in nodes:
-        if node.op_type not in _WEIGHTED:
-            continue
-        found = _examine(node, placement)
-        if isinstance(found, str):
-            skips.append(Skip(node.name or str(node.outputs[0].name), found))
-        else:
-            products.append(found)
-    return products, tuple(skips)
-
-
-def _examine(node: ir.Node, placement: Placement) -> _Product | str:
-    """Return `node` as a product with constant weights, or why it stays float."""
-    rule = placement.rule(node.op_type)
-    if rule is None or rule.weight is None or node.op_type not in placement.dynamic:
-        return f"{placement.target} has no integer kernel for {node.op_type} that quantizes its input as it runs"
-    weight = constant(node.inputs[rule.weight])
-    if weight is None:
-        return "its weights are computed, not constant"
-    reason = weight_refusal(node, weight)
-    return reason if reason is not None else _Product(node, rule, weight)
-
-
-def _input(product: _Product) -> ir.Value:
-    value = product.node.inputs[0]
-    if value is None:
-        message = f"{product.node.name} has no input"
-        raise ValueError(message)
-    return value
 
 
 def _integers(matrix: Doubles, moment: Doubles, *, pair_safe: bool) -> IntegerMatrix:
@@ -255,7 +164,7 @@ def _quantize_(model: ir.Model, before: ir.Node, value: ir.Value, s: Floats) -> 
     return q, scale, zero_point
 
 
-def _replace_(model: ir.Model, product: _Product, integers: IntegerMatrix, source: _Source) -> None:
+def _replace_(model: ir.Model, product: Product, integers: IntegerMatrix, source: _Source) -> None:
     """Put the integer product in the place of the float one."""
     node, output = product.node, product.node.outputs[0]
     prefix = str(output.name)

@@ -7,11 +7,17 @@ The pair rule is a bound on every second column: with its partner fixed, the saf
 the kernel's order, so that partners stay neighbours. Source: Frantar et al. 2023 (GPTQ), algorithm 1, lazy blocks.
 """
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 
 from edgeft.quantize.affine import Doubles
 from edgeft.quantize.pair_rule import partner_bound
 from edgeft.quantize.weights import IntegerMatrix
+
+RoundColumn: TypeAlias = Callable[[int, Doubles, Doubles], tuple[Doubles, Doubles]]
+"""(k, what column k has become [G, O], integers [G, O, K] so far) -> its integers, and what one of them stands for."""
 
 DAMPING = 0.01
 _BLOCK = 64
@@ -26,29 +32,44 @@ def gptq(matrix: Doubles, covariance: Doubles, start: IntegerMatrix, *, pair_saf
         start: integers whose scales are kept, and whose channels stay where this is no better.
         pair_safe: keep the pair rule.
     """
+    scale = start.scale.astype(np.float64)
+
+    def nearest(k: int, column: Doubles, q: Doubles) -> tuple[Doubles, Doubles]:
+        lowest, highest = partner_bound(q, k) if pair_safe else (-127.0, 127.0)
+        return np.clip(np.rint(column / scale), lowest, highest), scale
+
+    found = IntegerMatrix(pass_errors_on(matrix, covariance, nearest).astype(np.int8), start.scale)
+    worse = output_error(matrix, found.real, covariance) > output_error(matrix, start.real, covariance)
+    return IntegerMatrix(np.where(worse[..., None], start.values, found.values), start.scale)
+
+
+def pass_errors_on(matrix: Doubles, covariance: Doubles, round_column: RoundColumn) -> Doubles:
+    """Return the integers [G, O, K] of `round_column`: each column takes on the errors of those before it.
+
+    Args:
+        matrix: float64 [G, O, K] weights.
+        covariance: float64 [G, K, K] of the inputs.
+        round_column: how one column is rounded.
+    """
     factor = _inverse_factor(covariance)
     work = matrix.copy()
-    scale = start.scale.astype(np.float64)
     q = np.zeros_like(work)
     columns = work.shape[-1]
     for low in range(0, columns, _BLOCK):
         high = min(low + _BLOCK, columns)
         errors = np.zeros((*work.shape[:-1], high - low))
         for k in range(low, high):
-            lowest, highest = partner_bound(q, k) if pair_safe else (-127.0, 127.0)
-            q[..., k] = np.clip(np.rint(work[..., k] / scale), lowest, highest)
+            q[..., k], scale = round_column(k, work[..., k], q)
             error = (work[..., k] - q[..., k] * scale) / factor[:, k, k][:, None]
             work[..., k + 1 : high] -= error[..., None] * factor[:, None, k, k + 1 : high]
             errors[..., k - low] = error
         work[..., high:] -= errors @ factor[:, low:high, high:]
-    found = IntegerMatrix(q.astype(np.int8), start.scale)
-    worse = output_error(matrix, found, covariance) > output_error(matrix, start, covariance)
-    return IntegerMatrix(np.where(worse[..., None], start.values, found.values), start.scale)
+    return q
 
 
-def output_error(matrix: Doubles, integers: IntegerMatrix, covariance: Doubles) -> Doubles:
-    """Return the expected squared error of each output around its mean, e^T cov e, [G, O]."""
-    error = integers.real - matrix
+def output_error(matrix: Doubles, rounded: Doubles, covariance: Doubles) -> Doubles:
+    """Return the expected squared error of each output of `rounded`, e^T cov e, [G, O]."""
+    error = rounded - matrix
     result: Doubles = ((error @ covariance) * error).sum(axis=-1)
     return result
 

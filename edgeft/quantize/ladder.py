@@ -3,6 +3,8 @@
     closed_form   ranges, weights that follow the float graph, GPTQ under the pair rule, bias correction: one sweep
     qat           training of that graph with the float graph as teacher
     dynamic       integer products that quantize their input as they run: the one rung of transformers
+    weight_only   weights in 4 or 8 bits, activations in float
+    half          fp16
 
 Ranges, bias correction and closed-form rounding are one rung, not three: they share the sweep through the quantized
 prefix, which is nearly all of their cost. The rung nearest to float ships, so a rung that does harm is shown, not used.
@@ -27,25 +29,28 @@ from edgeft.core.events import EventSink, ignore
 from edgeft.core.stage import Json
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution, Pixels
-from edgeft.quantize.candidates import LOGITS, Judged, Rows
+from edgeft.quantize.candidates import LOGITS, Judged
 from edgeft.quantize.dynamic import DynamicMethod, prefers_dynamic, quantize_dynamic
+from edgeft.quantize.half import HalfMethod, to_half
 from edgeft.quantize.placement import Placement
 from edgeft.quantize.plan import Skip
+from edgeft.quantize.rows import Rows
 from edgeft.quantize.search import Device, Found, search, segment_chain
 from edgeft.quantize.static import FEWEST_MOMENT_IMAGES, StaticMethod, quantize_static, static_method
 from edgeft.quantize.sweep import WeightMethod
+from edgeft.quantize.weight_only import WeightOnlyMethod, quantize_weights_only
 
 Judge: TypeAlias = Callable[[onnx.ModelProto], Judged]
 """A graph -> what it is worth; its `validation` has `holds_margin` where there are labels."""
 
 Climb: TypeAlias = Literal["never", "until it holds", "always"]
 
-Method: TypeAlias = StaticMethod | DynamicMethod
+Method: TypeAlias = StaticMethod | DynamicMethod | WeightOnlyMethod | HalfMethod
 
 _QAT_STEPS, _QAT_RATE, _QAT_SCALE_RATE = 120, 0.02, 1e-3
 _ROUGH_IMAGES = 8
 """Calibration inputs of a graph that is only timed."""
-CLOSED_FORM, QAT, DYNAMIC = "closed_form", "qat", "dynamic"
+CLOSED_FORM, QAT, DYNAMIC, WEIGHT_ONLY, HALF = "closed_form", "qat", "dynamic", "weight_only", "half"
 
 
 class Images(Protocol):
@@ -61,8 +66,8 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Int8:
-    """How the int8 candidate is made.
+class Ladder:
+    """How the candidate beside fp32 is made.
 
     Args:
         placement: of the target.
@@ -92,7 +97,7 @@ class Rung:
     """One graph on the way.
 
     Args:
-        name: closed_form or qat.
+        name: of the rung, see above.
         label: what was done.
         judged: the Q/DQ graph and what it is worth.
         seconds: making it took, without judging.
@@ -119,17 +124,22 @@ class Rung:
         return {"rung": self.name, "method": self.label, "validation": dict(self.judged.validation)}
 
 
-def method_for(graph: onnx.ModelProto, name: str, images: int) -> Method:
-    """Return what `compress.method` stands for.
+def method_for(graph: onnx.ModelProto, precision: str, name: str, images: int) -> Method:
+    """Return what `compress.precision` and `compress.method` stand for.
 
     Args:
         graph: the float graph; `auto` is dynamic where it is a transformer, else static.
-        name: auto, dynamic, or a static method.
+        precision: int8, int4 or fp16.
+        name: of an int8 method: auto, dynamic, weight_only, or a static method.
         images: how many calibration inputs round weights; 0 corrects no bias.
 
     Raises:
         QuantizationError: there is no such method.
     """
+    if precision == "fp16":
+        return HalfMethod(images or FEWEST_MOMENT_IMAGES)
+    if precision == "int4" or name == "weight_only":
+        return WeightOnlyMethod(4 if precision == "int4" else 8, images or FEWEST_MOMENT_IMAGES)
     if name == "dynamic" or (name == "auto" and prefers_dynamic(graph)):
         return DynamicMethod(images or FEWEST_MOMENT_IMAGES)
     return static_method(name, images)
@@ -141,13 +151,13 @@ def climb_rule(method: str) -> Climb:
 
 
 def climb(
-    graph: onnx.ModelProto, int8: Int8, judge: Judge, *, execution: Execution, emit: EventSink = ignore
+    graph: onnx.ModelProto, ladder: Ladder, judge: Judge, *, execution: Execution, emit: EventSink = ignore
 ) -> tuple[Rung, ...]:
     """Return the rungs that were climbed, in order.
 
     Args:
         graph: a float graph with one input.
-        int8: how.
+        ladder: how.
         judge: what a graph is worth.
         execution: threads and batch.
         emit: where progress goes.
@@ -156,20 +166,20 @@ def climb(
         QuantizationError: the graph cannot be quantized; or training is asked for and the graph cannot be trained, or
             torch is not installed.
     """
-    if isinstance(int8.method, DynamicMethod):
-        if int8.device is not None:
+    if not isinstance(ladder.method, StaticMethod):
+        if ladder.device is not None:
             raise QuantizationError(
-                "search leaves segments of a statically quantized graph in float; this one is quantized dynamically",
+                f"search leaves segments of a statically quantized graph in float; this one is {ladder.method.label}",
                 hint="use a static method, e.g. --method gptq (in a recipe: compress.method)",
             )
-        return (_dynamic(graph, int8, int8.method, judge, execution, emit),)
-    first = _closed_form(graph, int8, int8.method, judge, execution, emit)
-    if int8.climb == "never" or (int8.climb == "until it holds" and first.holds):
+        return (_one_rung(graph, ladder, ladder.method, judge, execution, emit),)
+    first = _closed_form(graph, ladder, ladder.method, judge, execution, emit)
+    if ladder.climb == "never" or (ladder.climb == "until it holds" and first.holds):
         return (first,)
     try:
-        return (first, _trained(graph, first, int8, judge, execution, emit))
+        return (first, _trained(graph, first, ladder, judge, execution, emit))
     except EdgeftError as error:
-        if int8.climb == "always":
+        if ladder.climb == "always":
             raise
         missed = f"the margin is not held, and quantization-aware training was not possible: {error}"
         return (dataclasses.replace(first, notes=(*first.notes, missed)),)
@@ -182,13 +192,13 @@ def best(rungs: Sequence[Rung]) -> Rung:
 
 
 def _closed_form(
-    graph: onnx.ModelProto, int8: Int8, method: StaticMethod, judge: Judge, execution: Execution, emit: EventSink
+    graph: onnx.ModelProto, ladder: Ladder, method: StaticMethod, judge: Judge, execution: Execution, emit: EventSink
 ) -> Rung:
     started = time.perf_counter()
-    pixels = _one_input(int8.calibration)
-    mixed = () if int8.device is None else (_search(graph, int8, int8.device, pixels, execution, emit),)
+    pixels = _one_input(ladder.calibration)
+    mixed = () if ladder.device is None else (_search(graph, ladder, ladder.device, pixels, execution, emit),)
     method = dataclasses.replace(method, keep_float=mixed[0].keep_float) if mixed else method
-    made = quantize_static(graph, int8.placement, pixels, method, execution=execution, emit=emit, memo=int8.memo)
+    made = quantize_static(graph, ladder.placement, pixels, method, execution=execution, emit=emit, memo=ladder.memo)
     seconds = time.perf_counter() - started
     notes = tuple(f"{layer} has no bias, so its mean output is not corrected" for layer in made.uncorrected)
     notes += tuple(found.note for found in mixed)
@@ -204,16 +214,16 @@ def _ends(graph: onnx.ModelProto, placement: Placement, output: str) -> tuple[st
 
 
 def _search(
-    graph: onnx.ModelProto, int8: Int8, device: Device, pixels: Pixels, execution: Execution, emit: EventSink
+    graph: onnx.ModelProto, ladder: Ladder, device: Device, pixels: Pixels, execution: Execution, emit: EventSink
 ) -> Found:
     """Return which operators to leave in float; graphs are raced with roughly chosen integers, which take as long."""
     rough = StaticMethod("minmax", WeightMethod(search=False, follow_float=False, gptq=False, correct_bias=False), 1)
 
     def build(keep_float: Mapping[str, str]) -> onnx.ModelProto:
         method = dataclasses.replace(rough, keep_float=keep_float)
-        return quantize_static(graph, int8.placement, pixels[:_ROUGH_IMAGES], method, execution=execution).model
+        return quantize_static(graph, ladder.placement, pixels[:_ROUGH_IMAGES], method, execution=execution).model
 
-    return search(graph, build({}), int8.placement, build, device, emit=emit)
+    return search(graph, build({}), ladder.placement, build, device, emit=emit)
 
 
 def _one_input(rows: Rows) -> Pixels:
@@ -232,17 +242,33 @@ def _one_input(rows: Rows) -> Pixels:
     return np.asarray(values)
 
 
-def _dynamic(
-    graph: onnx.ModelProto, int8: Int8, method: DynamicMethod, judge: Judge, execution: Execution, emit: EventSink
+def _one_rung(
+    graph: onnx.ModelProto,
+    ladder: Ladder,
+    method: DynamicMethod | WeightOnlyMethod | HalfMethod,
+    judge: Judge,
+    execution: Execution,
+    emit: EventSink,
 ) -> Rung:
     started = time.perf_counter()
-    made = quantize_dynamic(graph, int8.placement, int8.calibration, method, execution=execution, emit=emit)
+    rows, unsafe = ladder.calibration, 0
+    match method:
+        case DynamicMethod():
+            name = DYNAMIC
+            made = quantize_dynamic(graph, ladder.placement, rows, method, execution=execution, emit=emit)
+            model, skips, unsafe = made.model, made.skips, made.unsafe_pairs
+        case WeightOnlyMethod():
+            name = WEIGHT_ONLY
+            model, skips = quantize_weights_only(graph, ladder.placement, rows, method, execution=execution, emit=emit)
+        case HalfMethod():
+            name = HALF
+            model, skips = to_half(graph, rows, method, execution=execution, emit=emit)
     seconds = time.perf_counter() - started
-    return Rung(DYNAMIC, method.label, judge(made.model), seconds, made.skips, made.unsafe_pairs)
+    return Rung(name, method.label, judge(model), seconds, skips, unsafe)
 
 
 def _trained(
-    graph: onnx.ModelProto, start: Rung, int8: Int8, judge: Judge, execution: Execution, emit: EventSink
+    graph: onnx.ModelProto, start: Rung, ladder: Ladder, judge: Judge, execution: Execution, emit: EventSink
 ) -> Rung:
     """Return `start` after training."""
     if importlib.util.find_spec("torch") is None:
@@ -250,17 +276,17 @@ def _trained(
     from edgeft.quantize.qat import QatMethod, tune
 
     started = time.perf_counter()
-    if int8.training is None:
+    if ladder.training is None:
         raise QuantizationError("training needs images, found none")
     method = QatMethod(
         steps=_QAT_STEPS,
         rate=_QAT_RATE,
         scale_rate=_QAT_SCALE_RATE,
-        tensors=(int8.output, *_ends(graph, int8.placement, int8.output)),
+        tensors=(ladder.output, *_ends(graph, ladder.placement, ladder.output)),
         threads=execution.threads,
     )
-    rng = np.random.default_rng(int8.seed)
-    tuned = tune(start.judged.model, graph, int8.placement, int8.training, method, rng=rng, emit=emit)
+    rng = np.random.default_rng(ladder.seed)
+    tuned = tune(start.judged.model, graph, ladder.placement, ladder.training, method, rng=rng, emit=emit)
     seconds = time.perf_counter() - started
     label = f"{start.label}+qat_{method.steps}x{method.batch}"
     return Rung(QAT, label, judge(tuned.model), seconds, start.skips, tuned.unsafe_pairs, start.notes)

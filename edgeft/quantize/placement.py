@@ -86,6 +86,7 @@ class Placement:
         float_outputs: named tensors that never get a Q (the logits: the last Gemm dequantizes on its way out).
         float_reasons: operator type -> why it stays float, for the report.
         dynamic: those of `rules` that can also quantize their input as they run, with a scale found there.
+        block_weights: those of `rules` that take float inputs and weights in 4 or 8 bits with a scale for each block.
         saturating_pairs: True where a kernel of this target may add two neighbouring products in saturating int16, so
             that weights must be pair-safe (Conv, MatMul, Gemm; depthwise kernels do not pair).
     """
@@ -99,6 +100,7 @@ class Placement:
     float_outputs: tuple[str, ...] = ()
     float_reasons: Mapping[str, str] = field(default_factory=dict)
     dynamic: tuple[str, ...] = ()
+    block_weights: tuple[str, ...] = ()
     saturating_pairs: bool = False
 
     def rule(self, op_type: str) -> OpRule | None:

@@ -16,10 +16,11 @@ from edgeft.data.dataset import Dataset
 from edgeft.graph.endpoints import PIXELS
 from edgeft.graph.load import load
 from edgeft.quantize.calibration import Execution, Pixels
-from edgeft.quantize.candidates import ArrayRows, Bar, Candidate
+from edgeft.quantize.candidates import Bar, Candidate
 from edgeft.quantize.compress import Evaluation, compress, write_candidates
 from edgeft.quantize.config import CompressConfig
-from edgeft.quantize.ladder import Int8, climb_rule, method_for
+from edgeft.quantize.ladder import Ladder, climb_rule, method_for
+from edgeft.quantize.rows import ArrayRows
 from edgeft.quantize.timing import this_device
 
 
@@ -37,14 +38,14 @@ def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
     if len(val) == 0:
         raise DataError("the data has no validation rows to compare candidates on", hint="give data.split a val share")
     evaluation = Evaluation(ArrayRows(PIXELS, np.ascontiguousarray(data.pixels[val])), data.labels[val], bar)
-    int8, notes = None, []
-    if config.precision == "int8":
+    ladder, notes = None, []
+    if config.precision != "fp32":
         calibration = calibration_pixels(data, config.calib_images, ctx.seed_for("calibration images"))
         if len(calibration) < config.calib_images:
             notes.append(f"calibrated on all {len(calibration)} training images; {config.calib_images} were asked for")
-        method = method_for(graph, config.method, config.bias_images)
+        method = method_for(graph, config.precision, config.method, config.bias_images)
         exporter, rows = catalog.exporter(config.target), ArrayRows(PIXELS, calibration)
-        int8 = Int8(
+        ladder = Ladder(
             exporter.placement,
             method,
             rows,
@@ -54,7 +55,7 @@ def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
             memo=ctx.memo,
             device=this_device(exporter, rows, config.threads) if config.search else None,
         )
-    made = compress(graph, evaluation, int8, execution=Execution(ctx.threads), emit=ctx.emit)
+    made = compress(graph, evaluation, ladder, execution=Execution(ctx.threads), emit=ctx.emit)
     write_candidates(ctx.folder, made.candidates)
     return StageResult(ctx.folder, _measurements(made.candidates), (*notes, *made.notes), made.timings)
 

@@ -19,7 +19,7 @@ from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import Bar
 from edgeft.quantize.compress import Evaluation, compress, write_candidates
 from edgeft.quantize.foreign import Foreign, Prepared, prepare, read_model
-from edgeft.quantize.ladder import Int8, climb_rule, method_for
+from edgeft.quantize.ladder import Ladder, climb_rule, method_for
 from edgeft.quantize.timing import this_device
 
 METRIC = "accuracy"
@@ -34,8 +34,9 @@ class StandaloneConfig:
 
     Args:
         target: the exporter whose placement rules hold.
+        precision: of the candidate beside fp32.
         method: see `CompressConfig.method`.
-        max_drop_pp: how much accuracy int8 may lose, in percentage points.
+        max_drop_pp: how much accuracy it may lose, in percentage points.
         images: calibration inputs at most.
         bias_images: of these, how many round weights and correct biases.
         mean: of images for a float input, in pixel units, one number or three; None without images.
@@ -46,6 +47,7 @@ class StandaloneConfig:
     """
 
     target: str
+    precision: str
     method: str
     max_drop_pp: float
     images: int
@@ -93,13 +95,13 @@ def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
     _check_alike(calibration, evaluation, prepared)
     labels = evaluation.labels if evaluation is not calibration else None
     exporter = catalog.exporter(config.target)
-    method = method_for(prepared.model, config.method, config.bias_images)
+    method = method_for(prepared.model, config.precision, config.method, config.bias_images)
     made = compress(
         prepared.model,
         Evaluation(
             evaluation, labels, Bar(METRIC, config.max_drop_pp, ctx.seed_for("paired bootstrap")), prepared.tensor
         ),
-        Int8(
+        Ladder(
             exporter.placement,
             method,
             calibration,

@@ -45,6 +45,11 @@ class StaticMethod:
     keep_float: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def precision(self) -> str:
+        """What the candidate is called."""
+        return "int8"
+
+    @property
     def label(self) -> str:
         """What was done, e.g. "mse+pair_safe+float_target+gptq+bias_correction"."""
         parts = [self.ranges, "pair_safe"]

@@ -11,7 +11,7 @@ import onnx
 
 from edgeft.core.exporter import Exporter, Session
 from edgeft.graph.save import save
-from edgeft.quantize.candidates import Rows
+from edgeft.quantize.rows import Rows
 from edgeft.quantize.search import Device
 
 _WARMUP, _ROUNDS, _INPUTS = 3, 40, 8

@@ -33,20 +33,31 @@ class _Diagnosis:
 def lint(graph: Path) -> tuple[LintFinding, ...]:
     """Return the findings for the ONNX file `graph`: operators in running order, then Q and DQ.
 
-    A graph without any Q is float by choice: that is one finding.
+    A graph in which nothing is quantized is float by choice: that is one finding.
 
     Raises:
         DataError: it is no ONNX model, or keeps weights in other files.
         EdgeftError: onnxruntime refuses it.
     """
     proto = load(graph)
-    if not any(node.op_type in {"QuantizeLinear", "DynamicQuantizeLinear"} for node in proto.graph.node):
-        reason = "the graph holds no QuantizeLinear: float32 was chosen"
+    if not _is_quantized(proto):
+        half = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in proto.graph.initializer)
+        reason = f"nothing in the graph is quantized: {'float16' if half else 'float32'} was chosen"
         return (LintFinding("", "Graph", reason, "compress.precision: int8", expected=True),)
     _name_(proto)
     nodes = optimise(proto, str(graph))
     floats = _float_operators(ir.from_proto(proto), nodes)
     return (*map(_finding, dict.fromkeys(floats.values())), *map(_finding, _strays(nodes, floats)))
+
+
+def _is_quantized(proto: onnx.ModelProto) -> bool:
+    """Return whether an activation gets a Q or a weight comes from a DQ."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    return any(
+        node.op_type in {"QuantizeLinear", "DynamicQuantizeLinear"}
+        or (node.op_type == "DequantizeLinear" and node.input[0] in weights)
+        for node in proto.graph.node
+    )
 
 
 def _finding(item: _Diagnosis) -> LintFinding:

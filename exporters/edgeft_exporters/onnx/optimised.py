@@ -16,7 +16,9 @@ from edgeft_exporters.onnx.session import open_bytes
 
 _APPENDED = re.compile(r"(_token_\d+|_nchwc|_nhwc)+$")
 """What onnxruntime's rewriters append to the name of the node they replace."""
-_INTEGER = re.compile(r"QLinear\w+|QGemm|\w+Integer(ToFloat)?|DynamicQuantize\w+|QAttention|QEmbed\w+|NhwcMaxPool")
+_INTEGER = re.compile(
+    r"QLinear\w+|QGemm|\w+Integer(ToFloat)?|MatMulNBits|DynamicQuantize\w+|QAttention|QEmbed\w+|NhwcMaxPool"
+)
 _MOVING = frozenset(
     (
         *("Transpose", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Slice", "Gather", "Identity", "Expand", "Tile"),

@@ -1,7 +1,7 @@
 """What onnxruntime's CPU provider fuses into integer kernels on x86, as data.
 
-Probed with onnxruntime 1.31.1 by tests/unit/exporters/test_onnx_placement.py, which builds one Q/DQ graph per rule and
-per reason and looks at the optimised graph: a runtime that changes its mind fails that test.
+Probed with onnxruntime 1.31.1 and 1.32.0 by tests/unit/exporters/test_onnx_placement.py, which builds one Q/DQ graph
+per rule and per reason and looks at the optimised graph: a runtime that changes its mind fails that test.
 
     uint8 activations, asymmetric, per tensor; int8 weights, symmetric, per output channel; int32 bias
 
@@ -62,5 +62,6 @@ PLACEMENT: Final = Placement(
     float_outputs=("logits",),
     float_reasons=_FLOAT_REASONS,
     dynamic=("MatMul", "Gemm"),  # ConvInteger runs at a tenth of float's speed
+    block_weights=("MatMul",),
     saturating_pairs=True,
 )

@@ -135,3 +135,39 @@ def data_folder(tmp_path: Path) -> Path:
     (folder / "dataset.json").write_text(json.dumps(head))
     np.save(folder / "pixels.npy", smooth_pixels(len(rows), seed=2))
     return folder
+
+
+@pytest.fixture
+def encoder() -> onnx.ModelProto:
+    """A feed-forward block over words and a classifier: two MatMuls of one tensor, one behind a Gelu, one Gemm."""
+    width, hidden, classes, words = 12, 33, 3, 5
+    rng = np.random.default_rng(0)
+
+    def weight(*shape: int) -> np.ndarray:
+        return (rng.standard_t(3, shape) / np.sqrt(shape[0])).astype(np.float32)
+
+    arrays = {
+        "up.w": weight(width, hidden),
+        "up.b": weight(hidden),
+        "gate.w": weight(width, hidden),
+        "down.w": weight(hidden, width),
+        "head.w": weight(classes, width),
+        "head.b": weight(classes),
+        "axes": np.array([1], np.int64),
+    }
+    node = helper.make_node
+    nodes = [
+        node("MatMul", ["x", "up.w"], ["up"], "up"),
+        node("Add", ["up", "up.b"], ["up.sum"], "up.sum"),
+        node("Gelu", ["up.sum"], ["gelu"], "gelu"),
+        node("MatMul", ["x", "gate.w"], ["gate"], "gate"),
+        node("Mul", ["gelu", "gate"], ["hidden"], "hidden"),
+        node("MatMul", ["hidden", "down.w"], ["down"], "down"),
+        node("ReduceMean", ["down", "axes"], ["mean"], "mean", keepdims=0),
+        node("Gemm", ["mean", "head.w", "head.b"], ["logits"], "head", transB=1),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", words, width])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", classes])
+    initializers = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    graph = helper.make_graph(nodes, "encoder", [x], [logits], initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)

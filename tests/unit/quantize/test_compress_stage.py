@@ -14,8 +14,9 @@ from edgeft.core.stage import Context
 from edgeft.data.dataset import Dataset
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
-from edgeft.quantize.candidates import ArrayRows, Bar, judge, logits_of
+from edgeft.quantize.candidates import Bar, judge, logits_of
 from edgeft.quantize.config import CompressConfig
+from edgeft.quantize.rows import ArrayRows
 from edgeft.quantize.stage import calibration_pixels, run
 
 

@@ -9,15 +9,16 @@ import pytest
 
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
-from edgeft.quantize.candidates import ArrayRows, Judged, logits_of, output_error
-from edgeft.quantize.ladder import CLOSED_FORM, QAT, Int8, Rung, best, climb, climb_rule
+from edgeft.quantize.candidates import Judged, logits_of, output_error
+from edgeft.quantize.ladder import CLOSED_FORM, QAT, Ladder, Rung, best, climb, climb_rule
+from edgeft.quantize.rows import ArrayRows
 from edgeft.quantize.static import static_method
 from edgeft_exporters.onnx.placement import PLACEMENT
 
 
 @pytest.fixture
-def int8(pixels: Callable[..., np.ndarray]) -> Int8:
-    return Int8(
+def int8(pixels: Callable[..., np.ndarray]) -> Ladder:
+    return Ladder(
         PLACEMENT, static_method("minmax", 16), ArrayRows("pixels", pixels(32)), pixels(64), "until it holds", seed=3
     )
 
@@ -42,13 +43,13 @@ def judge(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> Callable[[
     return with_bar
 
 
-def test_a_rung_that_holds_ends_the_climb(net: onnx.ModelProto, int8: Int8, judge: Callable) -> None:
+def test_a_rung_that_holds_ends_the_climb(net: onnx.ModelProto, int8: Ladder, judge: Callable) -> None:
     (only,) = climb(net, int8, judge(1.0), execution=Execution())
     assert only.name == CLOSED_FORM
     assert only.holds
 
 
-def test_training_follows_where_the_margin_is_not_held(net: onnx.ModelProto, int8: Int8, judge: Callable) -> None:
+def test_training_follows_where_the_margin_is_not_held(net: onnx.ModelProto, int8: Ladder, judge: Callable) -> None:
     first, second = climb(net, int8, judge(0.9), execution=Execution())
     assert (first.name, second.name) == (CLOSED_FORM, QAT)
     assert not first.holds
@@ -58,19 +59,19 @@ def test_training_follows_where_the_margin_is_not_held(net: onnx.ModelProto, int
     assert best((first, second)) is second
 
 
-def test_qat_always_follows_where_it_is_asked_for(net: onnx.ModelProto, int8: Int8, judge: Callable) -> None:
+def test_qat_always_follows_where_it_is_asked_for(net: onnx.ModelProto, int8: Ladder, judge: Callable) -> None:
     asked = replace(int8, climb=climb_rule("qat"))
     assert [rung.name for rung in climb(net, asked, judge(1.0), execution=Execution())] == [CLOSED_FORM, QAT]
 
 
 @pytest.mark.parametrize("method", ["auto", "gptq"])
-def test_other_methods_are_one_rung(net: onnx.ModelProto, int8: Int8, judge: Callable, method: str) -> None:
+def test_other_methods_are_one_rung(net: onnx.ModelProto, int8: Ladder, judge: Callable, method: str) -> None:
     alone = replace(int8, climb=climb_rule(method))
     assert [rung.name for rung in climb(net, alone, judge(0.0), execution=Execution())] == [CLOSED_FORM]
 
 
 def test_without_torch_the_climb_says_so_and_qat_refuses(
-    net: onnx.ModelProto, int8: Int8, judge: Callable, monkeypatch: pytest.MonkeyPatch
+    net: onnx.ModelProto, int8: Ladder, judge: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     (only,) = climb(net, int8, judge(0.0), execution=Execution())

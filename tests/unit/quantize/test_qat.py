@@ -12,10 +12,11 @@ from onnx import numpy_helper
 from edgeft.core.errors import EdgeftError
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
-from edgeft.quantize.candidates import ArrayRows, logits_of
+from edgeft.quantize.candidates import logits_of
 from edgeft.quantize.proof import count_unsafe_pairs
 from edgeft.quantize.qat import QatMethod, tune
 from edgeft.quantize.qat_graph import TrainableGraph
+from edgeft.quantize.rows import ArrayRows
 from edgeft.quantize.static import quantize_static, static_method
 from edgeft_exporters.onnx.placement import PLACEMENT
 

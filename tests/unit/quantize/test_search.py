@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
-from edgeft.quantize.candidates import ArrayRows, Judged
+from edgeft.quantize.candidates import Judged
 from edgeft.quantize.dynamic import DynamicMethod
-from edgeft.quantize.ladder import Int8, climb
+from edgeft.quantize.ladder import Ladder, climb
+from edgeft.quantize.rows import ArrayRows
 from edgeft.quantize.search import Device, cheapest, search
 from edgeft.quantize.static import static_method
 from edgeft.quantize.timing import this_device
@@ -54,16 +55,16 @@ def simulated(
 
 
 @pytest.fixture
-def int8(pixels: Callable[..., np.ndarray]) -> Int8:
-    return Int8(PLACEMENT, static_method("minmax", 16), ArrayRows("pixels", pixels(32)))
+def int8(pixels: Callable[..., np.ndarray]) -> Ladder:
+    return Ladder(PLACEMENT, static_method("minmax", 16), ArrayRows("pixels", pixels(32)))
 
 
 def judge(model: onnx.ModelProto) -> Judged:
     return Judged(model, None, {"mean_abs_logit_error": 0.1})
 
 
-def made(net: onnx.ModelProto, int8: Int8, device: Device) -> tuple[onnx.ModelProto, list[str], tuple[str, ...]]:
-    (rung,) = climb(net, Int8(PLACEMENT, int8.method, int8.calibration, device=device), judge, execution=Execution())
+def made(net: onnx.ModelProto, int8: Ladder, device: Device) -> tuple[onnx.ModelProto, list[str], tuple[str, ...]]:
+    (rung,) = climb(net, Ladder(PLACEMENT, int8.method, int8.calibration, device=device), judge, execution=Execution())
     return rung.judged.model, [skip.layer for skip in rung.skips if "measured" in skip.reason], rung.notes
 
 
@@ -72,7 +73,7 @@ def fewest_first(models: Sequence[onnx.ModelProto]) -> list[float]:
     return [10.0 + kinds(model) for model in models]
 
 
-def test_a_segment_that_is_slow_in_int8_stays_float(net: onnx.ModelProto, int8: Int8) -> None:
+def test_a_segment_that_is_slow_in_int8_stays_float(net: onnx.ModelProto, int8: Ladder) -> None:
     # from `stem.clip` on two tensors are alive until `sum`: one segment
     model, floats, notes = made(net, int8, simulated({"pw": 5.0}, fewest_first))
     assert floats == ["dw", "dw.relu", "pw", "sum", "max", "pool", "flat"]
@@ -83,14 +84,14 @@ def test_a_segment_that_is_slow_in_int8_stays_float(net: onnx.ModelProto, int8: 
     assert "pw.w" in by_name["pw"].input
 
 
-def test_what_loses_the_race_changes_nothing(net: onnx.ModelProto, int8: Int8) -> None:
+def test_what_loses_the_race_changes_nothing(net: onnx.ModelProto, int8: Ladder) -> None:
     model, floats, notes = made(net, int8, simulated({"pw": 5.0}, lambda models: [1.0] * len(models)))
     assert floats == []
     assert any("int8 in all of" in note for note in notes)
     assert kinds(model) > 0
 
 
-def test_nothing_is_raced_where_int8_is_faster_everywhere(net: onnx.ModelProto, int8: Int8) -> None:
+def test_nothing_is_raced_where_int8_is_faster_everywhere(net: onnx.ModelProto, int8: Ladder) -> None:
     def race(models: Sequence[onnx.ModelProto]) -> list[float]:
         pytest.fail(f"raced {len(models)} graphs")
 
@@ -99,7 +100,7 @@ def test_nothing_is_raced_where_int8_is_faster_everywhere(net: onnx.ModelProto, 
     assert (dict(found.keep_float), found.floats, found.ratio) == ({}, 0, 1.0)
 
 
-def test_this_machine_answers(net: onnx.ModelProto, pixels: Callable[..., np.ndarray], int8: Int8) -> None:
+def test_this_machine_answers(net: onnx.ModelProto, pixels: Callable[..., np.ndarray], int8: Ladder) -> None:
     device = this_device(OnnxExporter(), ArrayRows("pixels", pixels(4)), 1)
     profile = device.profile(net)
     known = {name for node in net.graph.node for name in node.output}
@@ -112,7 +113,7 @@ def test_this_machine_answers(net: onnx.ModelProto, pixels: Callable[..., np.nda
     assert min(first, second) > 0
 
 
-def test_a_dynamic_method_has_no_segments_to_search(net: onnx.ModelProto, int8: Int8) -> None:
-    asked = Int8(PLACEMENT, DynamicMethod(8), int8.calibration, device=simulated({}, fewest_first))
-    with pytest.raises(QuantizationError, match="quantized dynamically"):
+def test_a_dynamic_method_has_no_segments_to_search(net: onnx.ModelProto, int8: Ladder) -> None:
+    asked = Ladder(PLACEMENT, DynamicMethod(8), int8.calibration, device=simulated({}, fewest_first))
+    with pytest.raises(QuantizationError, match="this one is dynamic"):
         climb(net, asked, judge, execution=Execution())

@@ -7,16 +7,19 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
+from pydantic import ValidationError
 
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
-from edgeft.quantize.candidates import ArrayRows, logits_of
+from edgeft.quantize.candidates import logits_of
 from edgeft.quantize.config import CompressConfig
 from edgeft.quantize.dynamic import DynamicMethod
 from edgeft.quantize.ladder import method_for
 from edgeft.quantize.proof import count_unsafe_pairs
 from edgeft.quantize.ranges import RANGES
-from edgeft.quantize.static import quantize_static, static_method
+from edgeft.quantize.rows import ArrayRows
+from edgeft.quantize.static import StaticMethod, quantize_static, static_method
+from edgeft.quantize.weight_only import WeightOnlyMethod
 from edgeft_exporters.onnx.placement import PLACEMENT
 
 METHODS = ["minmax", "percentile", "entropy", "mse", "output_error", "gptq"]
@@ -164,9 +167,22 @@ def test_an_unknown_method_is_refused() -> None:
 
 def test_every_method_of_the_config_is_known(net: onnx.ModelProto) -> None:
     for name in get_args(CompressConfig.model_fields["method"].annotation):
-        made = method_for(net, name, 8)
-        assert isinstance(made, DynamicMethod) == (name == "dynamic")
-        assert isinstance(made, DynamicMethod) or made.ranges in RANGES
+        made = method_for(net, "int8", name, 8)
+        kind = {"dynamic": DynamicMethod, "weight_only": WeightOnlyMethod}.get(name, StaticMethod)
+        assert isinstance(made, kind)
+        assert made.precision == "int8"
+        assert kind is not StaticMethod or made.ranges in RANGES
+
+
+def test_every_precision_of_the_config_is_known(net: onnx.ModelProto) -> None:
+    for precision in get_args(CompressConfig.model_fields["precision"].annotation):
+        if precision != "fp32":
+            assert method_for(net, precision, "auto", 8).precision == precision
+
+
+def test_a_method_belongs_to_int8() -> None:
+    with pytest.raises(ValidationError, match="method mse makes int8, precision is int4"):
+        CompressConfig(precision="int4", method="mse")
 
 
 def token_net() -> onnx.ModelProto:

@@ -1,0 +1,70 @@
+"""fp16: half the size, the same interface, and float32 where half precision would overflow."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from edgeft.quantize.affine import QuantizationError
+from edgeft.quantize.calibration import Execution
+from edgeft.quantize.candidates import logits_of
+from edgeft.quantize.half import HalfMethod, to_half
+from edgeft.quantize.rows import ArrayRows
+from edgeft_exporters.onnx.lint import lint
+
+EXECUTION, METHOD = Execution(1, 8), HalfMethod(16)
+
+
+def words(count: int) -> ArrayRows:
+    return ArrayRows("x", np.random.default_rng(0).normal(size=(count, 5, 12)).astype(np.float32))
+
+
+def test_weights_are_halved_and_the_interface_stays(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
+    rows = ArrayRows("pixels", pixels(32))
+    made, skips = to_half(net, rows, METHOD, execution=EXECUTION)
+    assert skips == ()
+    assert list(made.graph.input) == list(net.graph.input)
+    assert [value.name for value in made.graph.output] == [value.name for value in net.graph.output]
+    sizes = [
+        sum(numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer if len(tensor.dims) > 1)
+        for model in (net, made)
+    ]
+    assert sizes[1] * 2 == sizes[0]
+    expected, found = (logits_of(model, rows, EXECUTION) for model in (net, made))
+    error = np.abs(found - expected).max() / np.abs(expected).max()
+    assert 0 < error < 2e-3  # 11 bits a weight: measured 5e-4
+
+
+def test_what_would_overflow_stays_float32_and_says_so(encoder: onnx.ModelProto) -> None:
+    for tensor in encoder.graph.initializer:
+        if tensor.name in {"up.w", "gate.w"}:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(300), tensor.name))
+    made, skips = to_half(encoder, words(16), METHOD, execution=EXECUTION)
+    reasons = {skip.layer: skip.reason for skip in skips}
+    assert {"mul" if name == "hidden" else name for name in reasons} >= {"mul", "down"}
+    assert "near fp16's largest number 65504" in reasons["down"]
+    kept = {tensor.name: tensor.data_type for tensor in made.graph.initializer}
+    assert kept["down.w"] == TensorProto.FLOAT
+    assert kept["head.w"] == TensorProto.FLOAT16 or "head" in reasons
+    found = logits_of(made, words(16), EXECUTION)
+    assert np.isfinite(found).all()
+
+
+def test_the_linter_says_that_it_is_fp16(encoder: onnx.ModelProto, tmp_path: Path) -> None:
+    made, _ = to_half(encoder, words(8), METHOD, execution=EXECUTION)
+    onnx.save(made, tmp_path / "half.onnx")
+    (finding,) = lint(tmp_path / "half.onnx")
+    assert finding.expected
+    assert "float16" in finding.reason
+
+
+def test_bad_input_is_refused(encoder: onnx.ModelProto) -> None:
+    with pytest.raises(QuantizationError, match="no inputs"):
+        to_half(encoder, words(0), METHOD, execution=EXECUTION)
+    poisoned = words(4)
+    poisoned.values[1, 2, 3] = np.inf
+    with pytest.raises(QuantizationError, match="holds NaN or Inf"):
+        to_half(encoder, poisoned, METHOD, execution=EXECUTION)
