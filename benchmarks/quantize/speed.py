@@ -37,8 +37,9 @@ from edgeft.graph.trace import trace
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import Judged
 from edgeft.quantize.dynamic import prefers_dynamic
-from edgeft.quantize.ladder import Ladder, climb, method_for
+from edgeft.quantize.ladder import climb, method_for
 from edgeft.quantize.rows import ArrayRows
+from edgeft.quantize.rungs import Ladder
 from edgeft.quantize.timing import this_device
 from edgeft.verify.numerics import sqnr_db
 

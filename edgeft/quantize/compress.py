@@ -21,9 +21,10 @@ from edgeft.quantize.affine import Floats, QuantizationError
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import LOGITS, Bar, Candidate, Judged, float_block, judge, logits_of, output_error
 from edgeft.quantize.dynamic import DynamicMethod
-from edgeft.quantize.ladder import Ladder, best, climb
+from edgeft.quantize.ladder import best, climb
 from edgeft.quantize.placement import Placement
 from edgeft.quantize.rows import Rows
+from edgeft.quantize.rungs import Ladder
 from edgeft.quantize.temperature import fit_temperature, has_temperature, with_temperature
 
 _SCHEMA = 1

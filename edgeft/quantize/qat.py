@@ -24,10 +24,10 @@ from edgeft.core.events import EventSink, Progress, ignore
 from edgeft.graph.module import GraphModule
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.candidates import LOGITS
-from edgeft.quantize.ladder import Images
 from edgeft.quantize.placement import Placement
 from edgeft.quantize.proof import proven_pairs
 from edgeft.quantize.qat_graph import TrainableGraph
+from edgeft.quantize.rungs import Images
 
 
 @dataclass(frozen=True, slots=True)

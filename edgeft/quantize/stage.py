@@ -19,8 +19,9 @@ from edgeft.quantize.calibration import Execution, Pixels
 from edgeft.quantize.candidates import Bar, Candidate
 from edgeft.quantize.compress import Evaluation, compress, write_candidates
 from edgeft.quantize.config import CompressConfig
-from edgeft.quantize.ladder import Ladder, climb_rule, method_for
+from edgeft.quantize.ladder import climb_rule, method_for
 from edgeft.quantize.rows import ArrayRows
+from edgeft.quantize.rungs import Ladder
 from edgeft.quantize.timing import this_device
 
 

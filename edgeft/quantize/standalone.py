@@ -19,7 +19,8 @@ from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import Bar
 from edgeft.quantize.compress import Evaluation, compress, write_candidates
 from edgeft.quantize.foreign import Foreign, Prepared, prepare, read_model
-from edgeft.quantize.ladder import Ladder, climb_rule, method_for
+from edgeft.quantize.ladder import climb_rule, method_for
+from edgeft.quantize.rungs import Ladder
 from edgeft.quantize.timing import this_device
 
 METRIC = "accuracy"

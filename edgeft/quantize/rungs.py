@@ -1,0 +1,248 @@
+"""The rungs of the ladder: each makes one graph, has it judged, and tells what it did."""
+
+import dataclasses
+import importlib.util
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edgeft.core.events import EventSink
+from edgeft.core.stage import Json
+from edgeft.quantize.affine import QuantizationError
+from edgeft.quantize.calibration import Execution, Pixels
+from edgeft.quantize.candidates import LOGITS, Judged
+from edgeft.quantize.dynamic import DynamicMethod, quantize_dynamic
+from edgeft.quantize.half import HalfMethod, to_half
+from edgeft.quantize.placement import Placement
+from edgeft.quantize.plan import Skip
+from edgeft.quantize.rows import Rows
+from edgeft.quantize.search import Device, Found, search, segment_chain
+from edgeft.quantize.sensitivity import sensitivity
+from edgeft.quantize.static import StaticMethod, quantize_static
+from edgeft.quantize.sweep import WeightMethod
+from edgeft.quantize.weight_only import WeightOnlyMethod, quantize_weights_only
+
+Judge: TypeAlias = Callable[[onnx.ModelProto], Judged]
+"""A graph -> what it is worth; its `validation` has `holds_margin` where there are labels."""
+
+Climb: TypeAlias = Literal["never", "until it holds", "always"]
+
+Method: TypeAlias = StaticMethod | DynamicMethod | WeightOnlyMethod | HalfMethod
+
+_QAT_STEPS, _QAT_RATE, _QAT_SCALE_RATE = 120, 0.02, 1e-3
+_ROUGH_IMAGES = 8
+"""Calibration inputs of a graph that is only timed."""
+_SENSITIVITY_IMAGES = 16
+"""Calibration inputs that tell which segments cost most."""
+CLOSED_FORM, PARTIAL_FLOAT, QAT = "closed_form", "partial_float", "qat"
+DYNAMIC, WEIGHT_ONLY, HALF = "dynamic", "weight_only", "half"
+
+
+class Images(Protocol):
+    """Inputs of a graph that are read when they are asked for."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def __getitem__(self, chosen: NDArray[np.int64], /) -> Pixels:
+        """Return those at the positions `chosen`, [n, ...]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """How the candidate beside fp32 is made.
+
+    Args:
+        placement: of the target.
+        method: how the first rung is made.
+        calibration: inputs that set ranges and round weights.
+        training: what `qat` trains on, [N, ...] in the type that the graph takes; None where nothing is trained.
+        climb: what follows the first rung: "never" anything; "until it holds" segments in float, then `qat`, while the
+            margin is not held; "always" `qat`.
+        seed: of the order of training.
+        output: the tensor that training makes follow float's.
+        memo: folder where calibration statistics are kept by content; None keeps none.
+        device: what measures which segments are faster in float; None leaves nothing in float for speed.
+    """
+
+    placement: Placement
+    method: Method
+    calibration: Rows
+    training: Images | None = None
+    climb: Climb = "never"
+    seed: int = 0
+    output: str = LOGITS
+    memo: Path | None = None
+    device: Device | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One graph on the way.
+
+    Args:
+        name: of the rung, see above.
+        label: what was done.
+        judged: the Q/DQ graph and what it is worth.
+        seconds: making it took, without judging.
+        skips: operators left in float.
+        unsafe_pairs: of its weights.
+        notes: what a reader must know.
+        method: of a statically quantized rung.
+    """
+
+    name: str
+    label: str
+    judged: Judged
+    seconds: float
+    skips: tuple[Skip, ...]
+    unsafe_pairs: int
+    notes: tuple[str, ...] = ()
+    method: StaticMethod | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether it holds the margin, or nothing was there to judge it by."""
+        return bool(self.judged.validation.get("holds_margin", True))
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the rung without its graph and its time: equal inputs give equal bytes."""
+        return {"rung": self.name, "method": self.label, "validation": dict(self.judged.validation)}
+
+
+def closed_form(
+    graph: onnx.ModelProto, ladder: Ladder, method: StaticMethod, judge: Judge, execution: Execution, emit: EventSink
+) -> Rung:
+    """Return the statically quantized graph; where there is a device, with float where that is faster."""
+    started = time.perf_counter()
+    pixels = _one_input(ladder.calibration)
+    found = None if ladder.device is None else _search(graph, ladder, ladder.device, pixels, execution, emit)
+    if found is not None:
+        method = dataclasses.replace(method, keep_float=found.keep_float)
+    made = quantize_static(graph, ladder.placement, pixels, method, execution=execution, emit=emit, memo=ladder.memo)
+    seconds = time.perf_counter() - started
+    notes = tuple(f"{layer} has no bias, so its mean output is not corrected" for layer in made.uncorrected)
+    notes += () if found is None else (found.note,)
+    return Rung(CLOSED_FORM, method.label, judge(made.model), seconds, made.skips, made.unsafe_pairs, notes, method)
+
+
+def partial_float(
+    graph: onnx.ModelProto, first: Rung, ladder: Ladder, judge: Judge, execution: Execution, emit: EventSink
+) -> Rung:
+    """Return `first`, a closed form, with the segments in float that cost most when they alone are int8.
+
+    Raises:
+        QuantizationError: nothing worth quantizing would be left.
+    """
+    started = time.perf_counter()
+    if first.method is None:
+        raise QuantizationError(f"{first.label} was not made by a static method")
+    pixels = _one_input(ladder.calibration)
+    few = ladder.calibration[: min(_SENSITIVITY_IMAGES, len(ladder.calibration))]
+    chain = segment_chain(graph, ladder.placement)
+    worst = sensitivity(graph, first.judged.model, chain, ladder.output, few, execution, emit).worst()
+    method = dataclasses.replace(first.method, keep_float={**first.method.keep_float, **worst})
+    made = quantize_static(graph, ladder.placement, pixels, method, execution=execution, emit=emit, memo=ladder.memo)
+    seconds = time.perf_counter() - started
+    label = f"{first.method.label}+float_worst_segments"
+    return Rung(PARTIAL_FLOAT, label, judge(made.model), seconds, made.skips, made.unsafe_pairs, first.notes, method)
+
+
+def one_step(
+    graph: onnx.ModelProto,
+    ladder: Ladder,
+    method: DynamicMethod | WeightOnlyMethod | HalfMethod,
+    judge: Judge,
+    execution: Execution,
+    emit: EventSink,
+) -> Rung:
+    """Return the graph of a method that has no rung after it."""
+    started = time.perf_counter()
+    rows, unsafe = ladder.calibration, 0
+    match method:
+        case DynamicMethod():
+            name = DYNAMIC
+            made = quantize_dynamic(graph, ladder.placement, rows, method, execution=execution, emit=emit)
+            model, skips, unsafe = made.model, made.skips, made.unsafe_pairs
+        case WeightOnlyMethod():
+            name = WEIGHT_ONLY
+            model, skips = quantize_weights_only(graph, ladder.placement, rows, method, execution=execution, emit=emit)
+        case HalfMethod():
+            name = HALF
+            model, skips = to_half(graph, rows, method, execution=execution, emit=emit)
+    seconds = time.perf_counter() - started
+    return Rung(name, method.label, judge(model), seconds, skips, unsafe)
+
+
+def trained(
+    graph: onnx.ModelProto, start: Rung, ladder: Ladder, judge: Judge, execution: Execution, emit: EventSink
+) -> Rung:
+    """Return `start` after training.
+
+    Raises:
+        EdgeftError: torch or images are missing, or the graph cannot be trained.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise QuantizationError("torch is not installed", hint="pip install 'edgeft[train]'")
+    from edgeft.quantize.qat import QatMethod, tune
+
+    started = time.perf_counter()
+    if ladder.training is None:
+        raise QuantizationError("training needs images, found none")
+    method = QatMethod(
+        steps=_QAT_STEPS,
+        rate=_QAT_RATE,
+        scale_rate=_QAT_SCALE_RATE,
+        tensors=(ladder.output, *_ends(graph, ladder.placement, ladder.output)),
+        threads=execution.threads,
+    )
+    rng = np.random.default_rng(ladder.seed)
+    tuned = tune(start.judged.model, graph, ladder.placement, ladder.training, method, rng=rng, emit=emit)
+    seconds = time.perf_counter() - started
+    label = f"{start.label}+qat_{method.steps}x{method.batch}"
+    return Rung(QAT, label, judge(tuned.model), seconds, start.skips, tuned.unsafe_pairs, start.notes)
+
+
+def _ends(graph: onnx.ModelProto, placement: Placement, output: str) -> tuple[str, ...]:
+    """Return the tensor behind each segment of `graph` before `output`: what training makes follow float's, too."""
+    chain = segment_chain(graph, placement)
+    before = itertools.takewhile(lambda segment: output not in segment.tensors, chain)
+    return tuple(segment.tensors[-1] for segment in before)
+
+
+def _search(
+    graph: onnx.ModelProto, ladder: Ladder, device: Device, pixels: Pixels, execution: Execution, emit: EventSink
+) -> Found:
+    """Return which operators to leave in float; graphs are raced with roughly chosen integers, which take as long."""
+    rough = StaticMethod("minmax", WeightMethod(search=False, follow_float=False, gptq=False, correct_bias=False), 1)
+
+    def build(keep_float: Mapping[str, str]) -> onnx.ModelProto:
+        method = dataclasses.replace(rough, keep_float=keep_float)
+        return quantize_static(graph, ladder.placement, pixels[:_ROUGH_IMAGES], method, execution=execution).model
+
+    return search(graph, build({}), ladder.placement, build, device, emit=emit)
+
+
+def _one_input(rows: Rows) -> Pixels:
+    """Return the array [N, ...] of the one input that `rows` hold.
+
+    Raises:
+        QuantizationError: there are several.
+    """
+    feeds = rows[: len(rows)]
+    if len(feeds) != 1:
+        raise QuantizationError(
+            f"the graph has {len(feeds)} inputs ({', '.join(feeds)}); static int8 is for graphs with one",
+            hint="use --method dynamic (in a recipe: compress.method)",
+        )
+    (values,) = feeds.values()
+    return np.asarray(values)
