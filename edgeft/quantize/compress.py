@@ -103,11 +103,17 @@ def compress(
 
     placement = _with_float_output(ladder.placement, evaluation.tensor, expected)
     fitted = dataclasses.replace(ladder, placement=placement, output=evaluation.tensor)
+    notes: tuple[str, ...] = ()
+    if ladder.climb == "until it holds" and not own.validation.get("holds_margin", True):
+        notes = (_cannot_certify(own.validation, evaluation.bar),)
+        fitted = dataclasses.replace(fitted, climb="never")
     rungs = climb(graph, fitted, judged, execution=execution, emit=emit)
     rung = best(rungs)
     tried = tuple(each.to_json() for each in rungs)
     made = Candidate(ladder.method.precision, rung.judged, rung.label, rung.unsafe_pairs, rung.skips, tried)
-    return Compressed((base, made), rungs[-1].notes, timings | {f"{each.name}_seconds": each.seconds for each in rungs})
+    return Compressed(
+        (base, made), (*rungs[-1].notes, *notes), timings | {f"{each.name}_seconds": each.seconds for each in rungs}
+    )
 
 
 def write_candidates(folder: Path, candidates: tuple[Candidate, ...]) -> None:
@@ -147,6 +153,14 @@ def _judged(
     own = temperature or 1.0
     both = (own, float_temperature or own)
     return Judged(model, temperature, judge(values, expected, evaluation.labels, evaluation.bar, both))
+
+
+def _cannot_certify(identical: dict[str, Json], bar: Bar) -> str:
+    """Return why no rung can hold the margin: `identical`, the float graph judged against itself, does not."""
+    return (
+        f"{identical['n']} inputs cannot certify {bar.max_drop_pp:g} pp {bar.metric} even for equal decisions, so "
+        "nothing was tried after the first rung"
+    )
 
 
 def _with_float_output(placement: Placement, tensor: str, values: Floats) -> Placement:

@@ -31,7 +31,7 @@ def test_help_names_every_option_and_exit_code() -> None:
     options = ("--calib", "--eval", "--target", "--max-drop-pp", "--method", "--images", "--mean", "--std")
     for option in (*options, "--input-shape", "--out", "--threads", "--no-latency", "--strict", "--json"):
         assert option in result.stdout
-    assert "5 int8 loses more than the margin" in " ".join(result.stdout.split())
+    assert "5 more than the margin is lost" in " ".join(result.stdout.split())
 
 
 def test_json_is_one_object_and_the_table_goes_to_stderr(files: list[str], tmp_path: Path) -> None:

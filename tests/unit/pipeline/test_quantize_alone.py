@@ -250,12 +250,29 @@ def test_a_text_encoder_with_two_inputs_is_quantized_dynamically(request_: Reque
     assert record["source"]["input"] == "'ids': int64 [N, ?]; 'mask': int64 [N, ?]"
     kinds = [node.op_type for node in onnx.load(text.out / "candidates" / "int8" / "model.onnx").graph.node]
     assert kinds.count("MatMulInteger") == 2
+    for precision, method, kind in (("int4", "auto", "weights_int4"), ("int8", "weight_only", "weights_int8")):
+        record = quantize(dataclasses.replace(text, precision=precision, method=method))
+        assert set(by_name(record)) == {"fp32", precision}
+        assert by_name(record)[precision]["method"].startswith(kind)
+        assert record["gates"][0]["name"] == f"accuracy {precision}"
     with pytest.raises(DataError, match=r"2 inputs \(ids, mask\); static int8 is for graphs with one"):
         quantize(dataclasses.replace(text, method="mse"))
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.png").write_bytes(b"")
     with pytest.raises(UsageError, match="holds one array, but the model takes 2 inputs"):
         quantize(dataclasses.replace(text, calibration=tmp_path / "pictures"))
+
+
+def test_fp16_is_judged_like_any_other(request_: Request, machine: Machine) -> None:
+    machine(fp32=10.0, fp16=6.0)
+    record = quantize(dataclasses.replace(request_, precision="fp16", max_drop_pp=5.0))
+    assert record["status"] == "passed"
+    assert record["choice"]["chosen"] == record["linted"] == "fp16"
+    assert [gate["name"] for gate in record["gates"]] == ["accuracy fp16", "latency fp16 vs_fp32"]
+    fp32, fp16 = by_name(record)["fp32"], by_name(record)["fp16"]
+    assert fp16["size_bytes"] < fp32["size_bytes"]
+    (finding,) = record["lint"]
+    assert "float16 was chosen" in finding["reason"]
 
 
 def test_a_model_of_batch_one_and_an_encoder_are_quantized(

@@ -104,6 +104,16 @@ def test_a_few_images_are_said_to_be_few(tmp_path: Path, net: onnx.ModelProto, d
     assert set(result.timings) == {"validate_fp32_seconds", "closed_form_seconds"}
 
 
+def test_data_that_can_certify_nothing_ends_the_ladder(tmp_path: Path, net: onnx.ModelProto, data_folder: Path) -> None:
+    graph = tmp_path / "graph"
+    graph.mkdir()
+    onnx.save(net, graph / "model.onnx")
+    config = CompressConfig(calib_images=32, bias_images=16, max_drop_pp=0.5)
+    result = run(Context(tmp_path / "out", tmp_path, 0, 1), {"graph": graph, "data": data_folder}, config)
+    assert any(note.startswith("30 inputs cannot certify 0.5 pp accuracy") for note in result.notes)
+    assert set(result.timings) == {"validate_fp32_seconds", "closed_form_seconds"}
+
+
 def test_configs_refuse_typos() -> None:
     with pytest.raises(ValidationError):
         CompressConfig.model_validate({"calibration_images": 3})
