@@ -37,8 +37,9 @@ ARMS = {
     "nncf openvino": ("nncf", "openvino"),
 }
 PACKAGES = {
-    "onnxruntime": ("onnxruntime==1.31.1", "onnx==1.23.2"),
-    "nncf": ("nncf==3.4.0", "openvino==2026.4.1", "onnxruntime==1.31.1", "onnx"),
+    "onnxruntime": ("onnxruntime==1.32.0", "onnx==1.23.2"),
+    "nncf": ("nncf==3.4.0", "openvino==2026.4.1", "onnxruntime==1.32.0", "onnx"),
+    "olive": ("olive-ai==0.13.0", "onnxruntime==1.32.0", "requests"),
 }
 WEIGHTS = {
     "mobilenetv2": "random: no package has any; times and memory hold, accuracies would mean nothing",

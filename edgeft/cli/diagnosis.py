@@ -12,12 +12,12 @@ from edgeft.cli.packages import BASE, Package, pip_command, required
 from edgeft.cli.tables import size, table
 
 _DOT_PRODUCT = {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"}
-_EXACT = "exact: int8 products are summed in 32 bits"
+_EXACT = "measured: sums of int8 products are exact"
 _SATURATING = (
-    "saturating int16 pairs: without VNNI, two neighbouring uint8 x int8 products are added in 16 bits; "
+    "measured: two neighbouring uint8 x int8 products are added in saturating 16 bits; "
     "edgeft's pair-safe weights stay exact here, other tools' full-range int8 files may not"
 )
-_SLOW = "no vector int8 kernels known for this processor: expect int8 to gain little"
+_SLOW = "; no dot product instruction is known for this processor, so expect int8 to gain less"
 _LITTLE_DISK = 2_000_000_000
 _DEVELOPERS = "dev"
 """The extra that only edgeft's own developers need."""
@@ -40,7 +40,7 @@ def diagnose(cache: Path) -> dict[str, Any]:
         "packages": [package.to_json() for package in packages],
         "missing": _missing(packages),
         "machine": facts,
-        "int8": int8_arithmetic(facts["isa"] if isinstance(facts["isa"], list) else []),
+        "int8": _int8(facts["isa"] if isinstance(facts["isa"], list) else []),
         "memory_available_bytes": _available_memory(),
         "cache": {"path": str(cache), "free_bytes": shutil.disk_usage(_existing(cache)).free},
         "exporters": _exporters(facts),
@@ -48,14 +48,22 @@ def diagnose(cache: Path) -> dict[str, Any]:
     }
 
 
-def int8_arithmetic(isa: Sequence[object]) -> str:
-    """Return what this processor's instruction set means for uint8 x int8 sums (the pair rule)."""
-    flags = set(isa)
-    if flags & _DOT_PRODUCT:
-        return _EXACT
-    if flags & {"avx2", "avx512bw"}:
-        return _SATURATING
-    return _SLOW
+def _int8(isa: Sequence[object]) -> str:
+    try:
+        from edgeft.runtime.saturation import saturates
+    except ImportError as error:
+        return f"not measured: {error}"
+    return int8_arithmetic(isa, saturating=saturates())
+
+
+def int8_arithmetic(isa: Sequence[object], *, saturating: bool) -> str:
+    """Return what this processor does with uint8 x int8 sums (the pair rule).
+
+    Args:
+        isa: its vector extensions.
+        saturating: what `edgeft.runtime.saturation` measured.
+    """
+    return (_SATURATING if saturating else _EXACT) + ("" if set(isa) & _DOT_PRODUCT else _SLOW)
 
 
 def diagnosis_text(found: Mapping[str, Any]) -> str:

@@ -1,0 +1,127 @@
+"""Write what every quantizer of peers.py reads: a trained float graph, calibration images, labelled evaluation images.
+
+    python tasks.py solar SPLIT_FOLDER OUT     from a build that benchmarks/solar_cells/accuracy.py left in work/
+    python tasks.py fashion NET OUT            trains NET on Fashion-MNIST (Debian package dataset-fashion-mnist)
+
+OUT gets float.onnx (uint8 pixels to logits, as edgeft exports it), plain.onnx (the same with the normalisation as Cast,
+Sub and Mul, which every tool reads), calibration.npy uint8 [256, H, W, 3], and evaluation.npz: pixels and labels of the
+test split. NET is one of resnet18, mobilenetv2_100, mobilenetv3_small_100, efficientnet_b0.
+"""
+
+import argparse
+import gzip
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import timm
+import torch
+from calibration_arms import plain_normalisation_
+from onnx.utils import Extractor
+from torch.nn import functional
+
+from edgeft.data.dataset import Dataset
+from edgeft.graph.export import build
+from edgeft.quantize.stage import calibration_pixels
+from edgeft.runtime.preprocess import InputContract
+
+CALIBRATION, SEED, CLASSES = 256, 0, 10
+MEAN, STD = 127.0, 128.0
+NETS = {"resnet18": (32, 4), "mobilenetv2_100": (48, 5), "mobilenetv3_small_100": (48, 10), "efficientnet_b0": (48, 4)}
+"""Side in pixels, epochs."""
+DATASET = Path("/usr/share/datasets/fashion-mnist")
+BATCH, RATE = 128, 3e-3
+
+
+def write(out: Path, graph: onnx.ModelProto, calibration: np.ndarray, pixels: np.ndarray, labels: np.ndarray) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    logits = Extractor(onnx.shape_inference.infer_shapes(graph)).extract_model(["pixels"], ["logits"])
+    onnx.save(logits, out / "float.onnx")
+    plain_normalisation_(logits.graph)
+    onnx.checker.check_model(logits, full_check=True)
+    onnx.save(logits, out / "plain.onnx")
+    np.save(out / "calibration.npy", calibration)
+    np.savez(out / "evaluation.npz", pixels=pixels, labels=labels)
+
+
+def solar(split: Path, out: Path) -> None:
+    keys = {stage["name"]: stage["key"] for stage in json.loads((split / "report.json").read_text())["stages"]}
+    folders = {name: split.parent / "cache" / "store" / key / "out" for name, key in keys.items()}
+    data = Dataset.open(folders["data"])
+    rows = data.indices("test")
+    pixels = np.ascontiguousarray(data.pixels[rows])
+    graph = onnx.load(folders["export"] / "model.onnx")
+    write(out, graph, calibration_pixels(data, CALIBRATION, SEED), pixels, data.labels[rows])
+
+
+def read(name: str, folder: Path, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return pixels uint8 [N, 3, side, side] and labels int64 [N]."""
+    images = np.frombuffer(gzip.decompress((folder / f"{name}-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16)
+    labels = np.frombuffer(gzip.decompress((folder / f"{name}-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8)
+    grey = torch.from_numpy(images.reshape(-1, 1, 28, 28).copy())
+    large = torch.cat(
+        [
+            functional.interpolate(part.float(), (side, side), mode="bicubic").round().clamp(0, 255).to(torch.uint8)
+            for part in grey.split(2000)
+        ]
+    )
+    return large.expand(-1, 3, -1, -1), torch.from_numpy(labels.astype(np.int64))
+
+
+def augmented(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Flip half of the images and shift all of them by up to 3 pixels."""
+    flipped = torch.where(torch.rand(len(pixels), 1, 1, 1, generator=generator) < 0.5, pixels.flip(3), pixels)
+    side = pixels.shape[-1]
+    padded = functional.pad(flipped, (3, 3, 3, 3))
+    dx, dy = torch.randint(0, 7, (2,), generator=generator).tolist()
+    return padded[:, :, dy : dy + side, dx : dx + side]
+
+
+def fashion(name: str, dataset: Path, out: Path) -> None:
+    side, epochs = NETS[name]
+    torch.manual_seed(SEED)
+    generator = torch.Generator().manual_seed(SEED)
+    pixels, labels = read("train", dataset, side)
+    net = timm.create_model(name, num_classes=CLASSES).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=0.02)
+    steps = len(pixels) // BATCH
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, epochs * steps)
+    started = time.perf_counter()
+    for epoch in range(epochs):
+        total = 0.0
+        for rows in torch.randperm(len(pixels), generator=generator)[: steps * BATCH].view(steps, BATCH):
+            x = (augmented(pixels[rows].float(), generator) - MEAN) / STD
+            x = x.contiguous(memory_format=torch.channels_last)
+            loss = functional.cross_entropy(net(x), labels[rows], label_smoothing=0.1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += loss.item()
+        seconds = time.perf_counter() - started
+        print(f"{name}: epoch {epoch + 1} of {epochs}, loss {total / steps:.3f}, {seconds:.0f} s", flush=True)
+    contract = InputContract(side, side, "squash", None, "bicubic", (MEAN,) * 3, (STD,) * 3)
+    graph = build(net.eval(), contract, 20)[0]
+    drawn = torch.randperm(len(pixels), generator=generator)[:CALIBRATION]
+    test, test_labels = read("t10k", dataset, side)
+    calibration, evaluation = (np.ascontiguousarray(part.permute(0, 2, 3, 1).numpy()) for part in (pixels[drawn], test))
+    write(out, graph, calibration, evaluation, test_labels.numpy())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=("solar", "fashion"))
+    parser.add_argument("source")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--dataset", type=Path, default=DATASET, help="folder of the four idx files")
+    args = parser.parse_args()
+    if args.task == "solar":
+        solar(Path(args.source), args.out)
+    else:
+        fashion(args.source, args.dataset, args.out)
+
+
+if __name__ == "__main__":
+    main()
