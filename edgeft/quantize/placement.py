@@ -87,6 +87,7 @@ class Placement:
         float_reasons: operator type -> why it stays float, for the report.
         dynamic: those of `rules` that can also quantize their input as they run, with a scale found there.
         block_weights: those of `rules` that take float inputs and weights in 4 or 8 bits with a scale for each block.
+        rounds_floats: operators whose float weights the target rounds by itself where they stand between DQ and Q.
         saturating_pairs: True where a kernel of this target may add two neighbouring products in saturating int16, so
             that weights must be pair-safe (Conv, MatMul, Gemm; depthwise kernels do not pair).
     """
@@ -101,6 +102,7 @@ class Placement:
     float_reasons: Mapping[str, str] = field(default_factory=dict)
     dynamic: tuple[str, ...] = ()
     block_weights: tuple[str, ...] = ()
+    rounds_floats: tuple[str, ...] = ()
     saturating_pairs: bool = False
 
     def rule(self, op_type: str) -> OpRule | None:

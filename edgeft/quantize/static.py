@@ -16,6 +16,7 @@ from edgeft.core.events import EventSink, ignore
 from edgeft.quantize.affine import AffineParams, QuantizationError, integer_range, params_for_range
 from edgeft.quantize.calibration import Execution, Pixels, observe
 from edgeft.quantize.collected import CalibrationRequest, CalibrationStatistics
+from edgeft.quantize.hold_float import hold_floats_
 from edgeft.quantize.importance import channel_importance
 from edgeft.quantize.insert import insert_activations_
 from edgeft.quantize.placement import Placement
@@ -148,6 +149,7 @@ def quantize_static(
         execution=execution,
         emit=emit,
     )
+    hold_floats_(model, placement)
     RemoveUnusedNodesPass()(model)
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto)

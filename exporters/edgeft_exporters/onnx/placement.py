@@ -63,5 +63,6 @@ PLACEMENT: Final = Placement(
     float_reasons=_FLOAT_REASONS,
     dynamic=("MatMul", "Gemm"),  # ConvInteger runs at a tenth of float's speed
     block_weights=("MatMul",),
+    rounds_floats=("Conv", "ConvTranspose", "Gemm"),
     saturating_pairs=True,
 )

@@ -1,0 +1,43 @@
+"""Keep in float what was left in float: a runtime may round such weights by itself, per tensor and to full range.
+
+    DQ -> Conv(float weight) -> [Relu] -> Q      onnxruntime makes an integer Conv of it (WeightBiasQuantization)
+    DQ -> Conv -> LeakyRelu(alpha 1) -> ... -> Q     stays float; LeakyRelu(alpha 1) is x, and the kernel takes it along
+
+The file itself is made proof, not only the session that edgeft opens: other programs load it, too.
+"""
+
+import onnx_ir as ir
+
+from edgeft.quantize.placement import Placement
+from edgeft.quantize.plan import constant
+
+
+def hold_floats_(model: ir.Model, placement: Placement) -> tuple[str, ...]:
+    """Separate every operator of `model` that `placement`'s target would round from its Q; return their names."""
+    held = []
+    for node in tuple(model.graph):
+        if node.op_type in placement.rounds_floats and _is_float_between_integers(node, placement):
+            _separate_(model, node)
+            held.append(str(node.name or node.outputs[0].name))
+    return tuple(held)
+
+
+def _is_float_between_integers(node: ir.Node, placement: Placement) -> bool:
+    source, weight = node.inputs[0], node.inputs[1]
+    before = None if source is None else source.producer()
+    if before is None or before.op_type != "DequantizeLinear" or constant(weight) is None:
+        return False
+    readers = node.outputs[0].consumers()
+    if len(readers) == 1 and readers[0].op_type in placement.absorbed:
+        readers = readers[0].outputs[0].consumers()
+    return any(reader.op_type == "QuantizeLinear" for reader in readers)
+
+
+def _separate_(model: ir.Model, node: ir.Node) -> None:
+    value = node.outputs[0]
+    uses = tuple(value.uses())
+    same = ir.node("LeakyRelu", [value], {"alpha": 1.0}, name=f"{value.name}::float")
+    same.outputs[0].name, same.outputs[0].shape, same.outputs[0].type = f"{value.name}::float", value.shape, value.type
+    model.graph.insert_after(node, [same])
+    for use in uses:
+        use.node.replace_input_with(use.idx, same.outputs[0])

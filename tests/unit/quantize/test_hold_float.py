@@ -1,0 +1,69 @@
+"""What is left in float runs in float: on onnxruntime, which rounds lone float weights unless it is kept from it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from edgeft.graph.execute import open_session
+from edgeft.graph.taps import with_outputs
+from edgeft.quantize.calibration import Execution
+from edgeft.quantize.hold_float import hold_floats_
+from edgeft.quantize.static import quantize_static, static_method
+from edgeft_exporters.onnx.lint import lint
+from edgeft_exporters.onnx.placement import PLACEMENT
+
+LAYERS = ["stem", "dw"]
+
+
+def made(net: onnx.ModelProto, pixels: np.ndarray, layer: str, *, held: bool = True) -> onnx.ModelProto:
+    method = replace(static_method("minmax", 16), keep_float={layer: "a test"})
+    placement = PLACEMENT if held else replace(PLACEMENT, rounds_floats=())
+    return quantize_static(net, placement, pixels, method, execution=Execution()).model
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_lone_float_layer_runs_in_float(
+    net: onnx.ModelProto,
+    pixels: Callable[..., np.ndarray],
+    operators_run: Callable[[onnx.ModelProto], list[str]],
+    layer: str,
+) -> None:
+    x = pixels(32)
+    counts = [operators_run(made(net, x, layer, held=held)).count("QLinearConv") for held in (True, False)]
+    assert counts == [2, 3]  # unheld, onnxruntime makes integers of it, too
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_it_computes_what_is_written(net: onnx.ModelProto, pixels: Callable[..., np.ndarray], layer: str) -> None:
+    """Optimised or not, up to single roundings of activations: the weights are those of the file."""
+    x = pixels(32, seed=3)
+    differences = []
+    for held in (True, False):
+        graph = with_outputs(made(net, pixels(32), layer, held=held), ["logits"])
+        runs = [open_session(graph, 1, optimise=optimise).run(["logits"], {"pixels": x})[0] for optimise in (1, 0)]
+        differences.append(float(np.abs(runs[0] - runs[1]).mean()))
+    assert differences[0] < 0.2 * differences[1]
+
+
+def test_the_linter_still_finds_its_reason(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    onnx.save(made(net, pixels(32), "dw"), tmp_path / "held.onnx")
+    findings = {finding.node: finding for finding in lint(tmp_path / "held.onnx")}
+    assert "dw" in findings
+    assert not [finding for finding in findings.values() if "although its inputs" in finding.reason]
+
+
+def test_nothing_is_added_twice_or_where_everything_is_integer(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray]
+) -> None:
+    x = pixels(32)
+    whole = ir.from_proto(quantize_static(net, PLACEMENT, x, static_method("minmax", 16), execution=Execution()).model)
+    assert hold_floats_(whole, PLACEMENT) == ()
+    assert hold_floats_(ir.from_proto(made(net, x, "dw")), PLACEMENT) == ()
+    assert hold_floats_(ir.from_proto(made(net, x, "dw", held=False)), PLACEMENT) == ("dw",)
