@@ -98,6 +98,7 @@ class Rung:
         unsafe_pairs: of its weights.
         notes: what a reader must know.
         method: of a statically quantized rung.
+        reference: the float graph that it follows tensor by tensor; None where that is not known.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Rung:
     unsafe_pairs: int
     notes: tuple[str, ...] = ()
     method: StaticMethod | None = None
+    reference: onnx.ModelProto | None = None
 
     @property
     def holds(self) -> bool:
@@ -132,7 +134,17 @@ def closed_form(
     seconds = time.perf_counter() - started
     notes = tuple(f"{layer} has no bias, so its mean output is not corrected" for layer in made.uncorrected)
     notes += () if found is None else (found.note,)
-    return Rung(CLOSED_FORM, method.label, judge(made.model), seconds, made.skips, made.unsafe_pairs, notes, method)
+    return Rung(
+        CLOSED_FORM,
+        method.label,
+        judge(made.model),
+        seconds,
+        made.skips,
+        made.unsafe_pairs,
+        notes,
+        method,
+        made.reference,
+    )
 
 
 def partial_float(
@@ -149,12 +161,24 @@ def partial_float(
     pixels = _one_input(ladder.calibration)
     few = ladder.calibration[: min(_SENSITIVITY_IMAGES, len(ladder.calibration))]
     chain = segment_chain(graph, ladder.placement)
-    worst = sensitivity(graph, first.judged.model, chain, ladder.output, few, execution, emit).worst()
+    worst = sensitivity(
+        first.reference or graph, first.judged.model, chain, ladder.output, few, execution, emit
+    ).worst()
     method = dataclasses.replace(first.method, keep_float={**first.method.keep_float, **worst})
     made = quantize_static(graph, ladder.placement, pixels, method, execution=execution, emit=emit, memo=ladder.memo)
     seconds = time.perf_counter() - started
     label = f"{first.method.label}+float_worst_segments"
-    return Rung(PARTIAL_FLOAT, label, judge(made.model), seconds, made.skips, made.unsafe_pairs, first.notes, method)
+    return Rung(
+        PARTIAL_FLOAT,
+        label,
+        judge(made.model),
+        seconds,
+        made.skips,
+        made.unsafe_pairs,
+        first.notes,
+        method,
+        made.reference,
+    )
 
 
 def one_step(
@@ -206,7 +230,9 @@ def trained(
         threads=execution.threads,
     )
     rng = np.random.default_rng(ladder.seed)
-    tuned = tune(start.judged.model, graph, ladder.placement, ladder.training, method, rng=rng, emit=emit)
+    tuned = tune(
+        start.judged.model, start.reference or graph, ladder.placement, ladder.training, method, rng=rng, emit=emit
+    )
     seconds = time.perf_counter() - started
     label = f"{start.label}+qat_{method.steps}x{method.batch}"
     return Rung(QAT, label, judge(tuned.model), seconds, start.skips, tuned.unsafe_pairs, start.notes)

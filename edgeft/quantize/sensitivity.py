@@ -69,7 +69,7 @@ def sensitivity(
         chain: the segments of `graph`.
         output: the tensor that errors are measured at.
         inputs: a few calibration inputs.
-        execution: threads.
+        execution: threads and batch.
         emit: where progress goes.
     """
     ends = [segment.tensors[-1] for segment in chain]
@@ -93,8 +93,10 @@ def sensitivity(
 
 def _run(extractor: Extractor, feeds: Mapping[str, NDArray[np.generic]], output: str, execution: Execution) -> Floats:
     part = extractor.extract_model(list(feeds), [output])
-    found: Floats = open_session(part, execution.threads).run([output], dict(feeds))[0]
-    return found
+    session = open_session(part, execution.threads)
+    count = len(next(iter(feeds.values())))
+    chunks = [slice(start, start + execution.batch) for start in range(0, count, execution.batch)]
+    return np.concatenate([session.run([output], {key: x[chunk] for key, x in feeds.items()})[0] for chunk in chunks])
 
 
 def _mean_square(found: Floats, wanted: Floats) -> float:

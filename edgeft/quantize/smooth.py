@@ -27,7 +27,7 @@ def smoothing(matrix: Doubles, squares: Doubles, low: Floats, high: Floats) -> F
     """Return s, float32 [K]: what each input channel is divided by; 1 everywhere where nothing is gained.
 
     Args:
-        matrix: float64 [O, K], the weights of everything that reads the activation.
+        matrix: float64 [O, K] or [O, K, T], the weights of everything that reads the activation; T taps of a kernel.
         squares: float64 [K], E[x^2] of each input channel.
         low: float32 [K], the least value of each channel.
         high: float32 [K], the largest.
@@ -37,7 +37,8 @@ def smoothing(matrix: Doubles, squares: Doubles, low: Floats, high: Floats) -> F
     if not span.max(initial=0.0):
         return np.ones(len(low), np.float32)
     span = np.maximum(span / span.max(), _SMALLEST)
-    columns = (matrix**2).sum(axis=0)
+    matrix = matrix.reshape(*matrix.shape[:2], -1)
+    columns = (matrix**2).sum(axis=(0, 2))
     costs = [_cost(span**strength, matrix, columns, squares, low64, high64) for strength in _STRENGTHS]
     chosen: npt.NDArray[np.float32] = (span ** _STRENGTHS[int(np.argmin(costs))]).astype(np.float32)
     return chosen
@@ -45,7 +46,7 @@ def smoothing(matrix: Doubles, squares: Doubles, low: Floats, high: Floats) -> F
 
 def _cost(s: Doubles, matrix: Doubles, columns: Doubles, squares: Doubles, low: Doubles, high: Doubles) -> float:
     step = ((high / s).max() - (low / s).min()) / _LEVELS
-    weight_steps = np.abs(matrix * s).max(axis=1) / _WEIGHT_STEPS
+    weight_steps = np.abs(matrix * s[:, None]).max(axis=(1, 2)) / _WEIGHT_STEPS
     activations = step**2 / 12 * (s**2 * columns).sum()
-    weights = (weight_steps**2).sum() / 12 * (squares / s**2).sum()
+    weights = (weight_steps**2).sum() / 12 * matrix.shape[2] * (squares / s**2).sum()
     return float(activations + weights)

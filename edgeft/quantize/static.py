@@ -16,6 +16,7 @@ from edgeft.core.events import EventSink, ignore
 from edgeft.quantize.affine import AffineParams, QuantizationError, integer_range, params_for_range
 from edgeft.quantize.calibration import Execution, Pixels, observe
 from edgeft.quantize.collected import CalibrationRequest, CalibrationStatistics
+from edgeft.quantize.equalise import equalise_
 from edgeft.quantize.hold_float import hold_floats_
 from edgeft.quantize.importance import channel_importance
 from edgeft.quantize.insert import insert_activations_
@@ -23,6 +24,7 @@ from edgeft.quantize.placement import Placement
 from edgeft.quantize.plan import Plan, Skip, make_plan
 from edgeft.quantize.proof import proven_pairs
 from edgeft.quantize.ranges import RANGES, Grid
+from edgeft.quantize.rows import ArrayRows
 from edgeft.quantize.sweep import WeightMethod, quantize_weights_
 
 FEWEST_MOMENT_IMAGES = 32
@@ -38,12 +40,14 @@ class StaticMethod:
         weights: how weights are rounded and biases corrected.
         prefix_images: how many images go through the quantized prefix.
         keep_float: operators that stay in float, each with the reason.
+        equalise: whether channels between convolutions are equalised first.
     """
 
     ranges: str
     weights: WeightMethod
     prefix_images: int
     keep_float: Mapping[str, str] = field(default_factory=dict)
+    equalise: bool = False
 
     @property
     def precision(self) -> str:
@@ -53,7 +57,8 @@ class StaticMethod:
     @property
     def label(self) -> str:
         """What was done, e.g. "mse+pair_safe+float_target+gptq+bias_correction"."""
-        parts = [self.ranges, "pair_safe"]
+        parts = ["equalised"] if self.equalise else []
+        parts += [self.ranges, "pair_safe"]
         parts += ["float_target"] if self.weights.follow_float else []
         parts += ["gptq"] if self.weights.gptq else []
         parts += ["bias_correction"] if self.weights.correct_bias else []
@@ -67,12 +72,14 @@ class StaticResult:
 
     Args:
         model: the Q/DQ graph.
+        reference: the float graph that it follows tensor by tensor: the one given, equalised where that was asked for.
         skips: operators left in float, with reasons.
         unsafe_pairs: counted on `model` itself.
         uncorrected: operators without a bias, whose mean could not be restored.
     """
 
     model: onnx.ModelProto
+    reference: onnx.ModelProto
     skips: tuple[Skip, ...]
     unsafe_pairs: int
     uncorrected: tuple[str, ...]
@@ -95,7 +102,7 @@ def static_method(name: str, bias_images: int) -> StaticMethod:
             f"there is no method {name!r}", hint=f"one of auto, gptq, qat, dynamic, {', '.join(RANGES)}"
         )
     weights = WeightMethod(follow_float=closed_form, gptq=closed_form, correct_bias=bias_images > 0)
-    return StaticMethod(ranges, weights, bias_images or FEWEST_MOMENT_IMAGES)
+    return StaticMethod(ranges, weights, bias_images or FEWEST_MOMENT_IMAGES, equalise=closed_form)
 
 
 def quantize_static(
@@ -127,9 +134,11 @@ def quantize_static(
     execution = execution or Execution()
     model = ir.from_proto(float_model)
     ShapeInferencePass()(model)
-    untouched = model.clone()
     plan = make_plan(model, placement, method.keep_float)
     prefix = pixels[: method.prefix_images]
+    if method.equalise:
+        equalise_(model, ArrayRows(str(model.graph.inputs[0].name), prefix), execution, emit)
+    untouched = model.clone()
     means = {str(op.node.outputs[0].name): (1 if op.node.op_type == "Conv" else -1) for op in plan.weighted}
     request = CalibrationRequest(
         channel_importance(plan), means if method.weights.correct_bias else {}, mean_images=len(prefix)
@@ -153,7 +162,7 @@ def quantize_static(
     RemoveUnusedNodesPass()(model)
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto)
-    return StaticResult(proto, plan.skips, proven_pairs(proto, placement), sweep.uncorrected)
+    return StaticResult(proto, ir.to_proto(untouched), plan.skips, proven_pairs(proto, placement), sweep.uncorrected)
 
 
 def activation_params(

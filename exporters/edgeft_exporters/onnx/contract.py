@@ -13,6 +13,7 @@ from edgeft.quantize.placement import OpRule, OutputRule, Placement
 
 _PREPROCESSING = frozenset({"Cast", "Sub", "Div", "Mul", "Add", "Transpose", "DequantizeLinear"})
 _NOTHING = "nothing: it is meant to be float"
+_SKIPPED = "see `skipped` in candidates.json for the reason"
 _REPORT = "report it with the model: the placement promises an integer kernel here"
 
 
@@ -36,10 +37,11 @@ def explain(node: ir.Node, placement: Placement) -> Cause | None:
         return Cause(placement.float_reason(node.op_type), _mend_operator(node.op_type), expected=False)
     activations = _activations(node, rule)
     weight = None if rule.weight is None else node.inputs[rule.weight]
-    if not any(_is_fed(value, placement) for value in (*activations, weight) if value is not None):
-        reason = "no DequantizeLinear feeds it: compress left it in float"
-        return Cause(reason, "see `skipped` in candidates.json for the reason", expected=True)
-    for broken in (_broken_input(activations), _broken_weight(node, rule), _broken_output(node, rule, placement)):
+    fed = any(_is_fed(value, placement) for value in (*activations, weight) if value is not None)
+    if not fed or (weight is not None and dequantizer(weight) is None):
+        reason = "its weight is float" if fed else "no DequantizeLinear feeds it"
+        return Cause(f"{reason}: compress left it in float", _SKIPPED, expected=True)
+    for broken in (_broken_input(activations), _broken_factors(node, rule), _broken_output(node, rule, placement)):
         if broken is not None:
             return Cause(*broken, expected=False)
     return None
@@ -88,12 +90,7 @@ def _broken_input(activations: list[ir.Value]) -> tuple[str, str] | None:
     return None
 
 
-def _broken_weight(node: ir.Node, rule: OpRule) -> tuple[str, str] | None:
-    if rule.weight is None:
-        return None
-    weight = node.inputs[rule.weight]
-    if dequantizer(weight) is None:
-        return "its weight is float", "quantize the weight"
+def _broken_factors(node: ir.Node, rule: OpRule) -> tuple[str, str] | None:
     if node.op_type == "Gemm":
         factors = {name: node.attributes.get_float(name, 1.0) for name in ("alpha", "beta")}
         if set(factors.values()) != {1.0}:

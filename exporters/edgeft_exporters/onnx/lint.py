@@ -121,7 +121,9 @@ def _function(
 def _head(origin: ir.Node, kernel: str) -> ir.Node:
     """Return the operator that does the work of `kernel`, which may bear the name of the activation fused into it."""
     before = origin.inputs[0].producer() if origin.inputs and origin.inputs[0] is not None else None
-    fused = origin.op_type in {*PLACEMENT.absorbed, "LeakyRelu"} and before is not None and kernel.endswith(before.op_type)
+    fused = (
+        origin.op_type in {*PLACEMENT.absorbed, "LeakyRelu"} and before is not None and kernel.endswith(before.op_type)
+    )
     return before if fused and before is not None else origin
 
 

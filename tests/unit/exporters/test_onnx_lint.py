@@ -127,7 +127,7 @@ def test_a_float_weight_without_a_q_behind_is_the_cause(tmp_path: Path) -> None:
     pooled = net.pair(net.add("GlobalMaxPool", [net.pair(net.conv("x", "c1", 3))], "max"))
     flat = net.pair(net.add("Flatten", [pooled], "flat"))
     found = net.lint(net.add("Reshape", [net.add("Gemm", [flat, "g.w"], "g"), "shape"], "r"), tmp_path)
-    assert found["g"].reason == "its weight is float"
+    assert found["g"].reason == "its weight is float: compress left it in float"
 
 
 def test_a_move_without_its_own_pair_is_the_cause(tmp_path: Path) -> None:

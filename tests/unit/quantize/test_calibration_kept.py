@@ -180,11 +180,11 @@ def test_another_method_reads_the_same_statistics(
     tmp_path: Path, net: onnx.ModelProto, pixels: Callable[..., np.ndarray]
 ) -> None:
     x = pixels(12)
-    for index, name in enumerate(["mse", "minmax", "percentile", "entropy", "output_error", "gptq", "auto"]):
+    for name in ("mse", "minmax", "percentile", "entropy", "output_error", "gptq", "auto"):
         events: list[Event] = []
         method = static_method(name, 8)
         kept = quantize_static(net, PLACEMENT, x, method, execution=EXECUTION, emit=events.append, memo=tmp_path)
-        assert bool(calibrated(events)) == (index == 0)
+        assert bool(calibrated(events)) == (name in {"mse", "gptq"})  # gptq equalises first: another graph
         fresh = quantize_static(net, PLACEMENT, x, method, execution=EXECUTION)
         assert kept.model.SerializeToString(deterministic=True) == fresh.model.SerializeToString(deterministic=True)
 

@@ -153,7 +153,7 @@ def test_skips_are_reported(net: onnx.ModelProto, pixels: Callable[..., np.ndarr
 
 def test_labels_say_what_was_done() -> None:
     assert static_method("minmax", 96).label == "minmax+pair_safe+bias_correction"
-    assert static_method("auto", 96).label == "mse+pair_safe+float_target+gptq+bias_correction"
+    assert static_method("auto", 96).label == "equalised+mse+pair_safe+float_target+gptq+bias_correction"
     assert static_method("mse", 0).label == "mse+pair_safe"
     assert static_method("entropy", 96).label == "entropy+pair_safe+bias_correction"
     assert static_method("output_error", 0).label == "output_error+pair_safe"
