@@ -1,8 +1,8 @@
 """The `compress:` block. Imports pydantic and the standard library only."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from edgeft.config import Config
 
@@ -31,6 +31,9 @@ class CompressConfig(Config):
     """Training images that set the ranges of activations."""
     bias_images: NonNegativeInt = 96
     """Of these, how many go through the quantized prefix to round weights and correct biases; 0 corrects none."""
+    float_share: Annotated[float, Field(ge=0, le=1)] = 0.08
+    """Share of the multiplications that `gptq`, `qat` and `auto` may leave in float, around the tensors that suffer
+    most from 8 bits; 0 leaves none."""
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc"] = "accuracy"
     """What candidates are compared by, on validation; from verify.accuracy unless set."""
     max_drop_pp: PositiveFloat = 2.0

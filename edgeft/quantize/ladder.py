@@ -1,7 +1,7 @@
 """From the closed form to training: rungs, each judged by the paired non-inferiority test on validation.
 
     closed_form    ranges, weights that follow the float graph, GPTQ under the pair rule, bias correction: one sweep
-    partial_float  the same with the segments in float that cost most when they alone are int8
+    partial_float  the same with more segments in float, around the tensors that suffer most from 8 bits
     qat            training of the better of these with the float graph as teacher
     dynamic        integer products that quantize their input as they run: the one rung of transformers
     weight_only    weights in 4 or 8 bits, activations in float
@@ -36,11 +36,11 @@ from edgeft.quantize.rungs import (
     partial_float,
     trained,
 )
-from edgeft.quantize.static import FEWEST_MOMENT_IMAGES, StaticMethod, static_method
+from edgeft.quantize.static import FEWEST_MOMENT_IMAGES, SPARE, StaticMethod, static_method
 from edgeft.quantize.weight_only import WeightOnlyMethod
 
 
-def method_for(graph: onnx.ModelProto, precision: str, name: str, images: int) -> Method:
+def method_for(graph: onnx.ModelProto, precision: str, name: str, images: int, float_share: float = SPARE) -> Method:
     """Return what `compress.precision` and `compress.method` stand for.
 
     Args:
@@ -48,6 +48,7 @@ def method_for(graph: onnx.ModelProto, precision: str, name: str, images: int) -
         precision: int8, int4 or fp16.
         name: of an int8 method: auto, dynamic, weight_only, or a static method.
         images: how many calibration inputs round weights; 0 corrects no bias.
+        float_share: see `static_method`.
 
     Raises:
         QuantizationError: there is no such method.
@@ -58,7 +59,7 @@ def method_for(graph: onnx.ModelProto, precision: str, name: str, images: int) -
         return WeightOnlyMethod(4 if precision == "int4" else 8, images or FEWEST_MOMENT_IMAGES)
     if name == "dynamic" or (name == "auto" and prefers_dynamic(graph)):
         return DynamicMethod(images or FEWEST_MOMENT_IMAGES)
-    return static_method(name, images)
+    return static_method(name, images, float_share)
 
 
 def climb_rule(method: str) -> Climb:

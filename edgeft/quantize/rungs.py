@@ -24,7 +24,6 @@ from edgeft.quantize.placement import Placement
 from edgeft.quantize.plan import Skip
 from edgeft.quantize.rows import Rows
 from edgeft.quantize.search import Device, Found, search, segment_chain
-from edgeft.quantize.sensitivity import sensitivity
 from edgeft.quantize.static import StaticMethod, quantize_static
 from edgeft.quantize.sweep import WeightMethod
 from edgeft.quantize.weight_only import WeightOnlyMethod, quantize_weights_only
@@ -39,8 +38,8 @@ Method: TypeAlias = StaticMethod | DynamicMethod | WeightOnlyMethod | HalfMethod
 _QAT_STEPS, _QAT_RATE, _QAT_SCALE_RATE = 120, 0.02, 1e-3
 _ROUGH_IMAGES = 8
 """Calibration inputs of a graph that is only timed."""
-_SENSITIVITY_IMAGES = 16
-"""Calibration inputs that tell which segments cost most."""
+_SPARE_MORE = 0.35
+"""Share of the multiplications that may be in float where the margin is not held otherwise."""
 CLOSED_FORM, PARTIAL_FLOAT, QAT = "closed_form", "partial_float", "qat"
 DYNAMIC, WEIGHT_ONLY, HALF = "dynamic", "weight_only", "half"
 
@@ -136,7 +135,7 @@ def closed_form(
     notes += () if found is None else (found.note,)
     return Rung(
         CLOSED_FORM,
-        method.label,
+        made.label,
         judge(made.model),
         seconds,
         made.skips,
@@ -150,24 +149,21 @@ def closed_form(
 def partial_float(
     graph: onnx.ModelProto, first: Rung, ladder: Ladder, judge: Judge, execution: Execution, emit: EventSink
 ) -> Rung:
-    """Return `first`, a closed form, with the segments in float that cost most when they alone are int8.
+    """Return `first`, a closed form, with more segments in float around the tensors that suffer most.
 
     Raises:
-        QuantizationError: nothing worth quantizing would be left.
+        QuantizationError: no tensor can be spared, or nothing worth quantizing would be left.
     """
     started = time.perf_counter()
     if first.method is None:
         raise QuantizationError(f"{first.label} was not made by a static method")
     pixels = _one_input(ladder.calibration)
-    few = ladder.calibration[: min(_SENSITIVITY_IMAGES, len(ladder.calibration))]
-    chain = segment_chain(graph, ladder.placement)
-    worst = sensitivity(
-        first.reference or graph, first.judged.model, chain, ladder.output, few, execution, emit
-    ).worst()
-    method = dataclasses.replace(first.method, keep_float={**first.method.keep_float, **worst})
+    method = dataclasses.replace(first.method, spare=_SPARE_MORE)
     made = quantize_static(graph, ladder.placement, pixels, method, execution=execution, emit=emit, memo=ladder.memo)
     seconds = time.perf_counter() - started
-    label = f"{first.method.label}+float_worst_segments"
+    if made.skips == first.skips:
+        raise QuantizationError(f"no tensor can be spared within {_SPARE_MORE:.0%} of the multiplications")
+    label = f"{made.label}_more"
     return Rung(
         PARTIAL_FLOAT,
         label,

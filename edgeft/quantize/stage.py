@@ -44,7 +44,7 @@ def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
         calibration = calibration_pixels(data, config.calib_images, ctx.seed_for("calibration images"))
         if len(calibration) < config.calib_images:
             notes.append(f"calibrated on all {len(calibration)} training images; {config.calib_images} were asked for")
-        method = method_for(graph, config.precision, config.method, config.bias_images)
+        method = method_for(graph, config.precision, config.method, config.bias_images, config.float_share)
         exporter, rows = catalog.exporter(config.target), ArrayRows(PIXELS, calibration)
         ladder = Ladder(
             exporter.placement,

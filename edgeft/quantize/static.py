@@ -5,7 +5,7 @@ plan  ->  one calibration pass  ->  ranges  ->  Q/DQ on activations  ->  one ord
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
@@ -20,13 +20,18 @@ from edgeft.quantize.equalise import equalise_
 from edgeft.quantize.hold_float import hold_floats_
 from edgeft.quantize.importance import channel_importance
 from edgeft.quantize.insert import insert_activations_
+from edgeft.quantize.noisy import Noise, rounding_noise
 from edgeft.quantize.placement import Placement
 from edgeft.quantize.plan import Plan, Skip, make_plan
 from edgeft.quantize.proof import proven_pairs
 from edgeft.quantize.ranges import RANGES, Grid
 from edgeft.quantize.rows import ArrayRows
+from edgeft.quantize.search import segment_chain
 from edgeft.quantize.sweep import WeightMethod, quantize_weights_
 
+SPARE = 0.08
+"""Of a network's multiplications: early layers with few channels gain next to nothing from integers."""
+_NOISE_IMAGES = 16
 FEWEST_MOMENT_IMAGES = 32
 """Inputs that tell what a weight's error costs, where no bias is corrected."""
 
@@ -41,6 +46,7 @@ class StaticMethod:
         prefix_images: how many images go through the quantized prefix.
         keep_float: operators that stay in float, each with the reason.
         equalise: whether channels between convolutions are equalised first.
+        spare: share of the multiplications that may stay in float to spare the tensors that suffer most, 0..1.
     """
 
     ranges: str
@@ -48,6 +54,7 @@ class StaticMethod:
     prefix_images: int
     keep_float: Mapping[str, str] = field(default_factory=dict)
     equalise: bool = False
+    spare: float = 0.0
 
     @property
     def precision(self) -> str:
@@ -72,6 +79,7 @@ class StaticResult:
 
     Args:
         model: the Q/DQ graph.
+        label: what was done, see `StaticMethod.label`.
         reference: the float graph that it follows tensor by tensor: the one given, equalised where that was asked for.
         skips: operators left in float, with reasons.
         unsafe_pairs: counted on `model` itself.
@@ -79,18 +87,20 @@ class StaticResult:
     """
 
     model: onnx.ModelProto
+    label: str
     reference: onnx.ModelProto
     skips: tuple[Skip, ...]
     unsafe_pairs: int
     uncorrected: tuple[str, ...]
 
 
-def static_method(name: str, bias_images: int) -> StaticMethod:
+def static_method(name: str, bias_images: int, float_share: float = SPARE) -> StaticMethod:
     """Return what `compress.method` and `compress.bias_images` stand for.
 
     Args:
         name: auto, gptq, qat (of which this is the start), or a method of choosing ranges.
         bias_images: images of the quantized prefix; 0 corrects no bias (weights still see some images).
+        float_share: of the multiplications, for auto, gptq and qat.
 
     Raises:
         QuantizationError: there is no such method.
@@ -102,7 +112,8 @@ def static_method(name: str, bias_images: int) -> StaticMethod:
             f"there is no method {name!r}", hint=f"one of auto, gptq, qat, dynamic, {', '.join(RANGES)}"
         )
     weights = WeightMethod(follow_float=closed_form, gptq=closed_form, correct_bias=bias_images > 0)
-    return StaticMethod(ranges, weights, bias_images or FEWEST_MOMENT_IMAGES, equalise=closed_form)
+    images, spare = bias_images or FEWEST_MOMENT_IMAGES, float_share if closed_form else 0.0
+    return StaticMethod(ranges, weights, images, equalise=closed_form, spare=spare)
 
 
 def quantize_static(
@@ -145,6 +156,15 @@ def quantize_static(
     )
     statistics = observe(model, pixels, request, execution=execution, emit=emit, memo=memo)
     params = activation_params(plan, placement, statistics, method.ranges)
+    if method.spare:
+        few = {str(model.graph.inputs[0].name): prefix[:_NOISE_IMAGES]}
+        spared = _noise(ir.to_proto(untouched), placement, params, few, execution, emit).spare(method.spare)
+        method = replace(method, keep_float={**spared, **method.keep_float})
+        plan = make_plan(model, placement, method.keep_float)
+        if not set(plan.observed) <= set(statistics.histograms):  # a tensor behind a move now has a Q of its own
+            request = replace(request, observed=channel_importance(plan))
+            statistics = observe(model, pixels, request, execution=execution, emit=emit, memo=memo)
+        params = activation_params(plan, placement, statistics, method.ranges)
     insert_activations_(model, plan, params)
     sweep = quantize_weights_(
         model,
@@ -162,7 +182,24 @@ def quantize_static(
     RemoveUnusedNodesPass()(model)
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto)
-    return StaticResult(proto, ir.to_proto(untouched), plan.skips, proven_pairs(proto, placement), sweep.uncorrected)
+    return StaticResult(
+        proto, method.label, ir.to_proto(untouched), plan.skips, proven_pairs(proto, placement), sweep.uncorrected
+    )
+
+
+def _noise(
+    model: onnx.ModelProto,
+    placement: Placement,
+    params: Mapping[str, AffineParams],
+    inputs: Mapping[str, Pixels],
+    execution: Execution,
+    emit: EventSink,
+) -> Noise:
+    """Return what rounded tensors cost at the last float output of `placement` that `model` has, or at its end."""
+    made = {name for node in model.graph.node for name in node.output}
+    known = [name for name in placement.float_outputs if name in made]
+    output = known[-1] if known else model.graph.output[0].name
+    return rounding_noise(model, segment_chain(model, placement), params, output, inputs, execution, emit)
 
 
 def activation_params(

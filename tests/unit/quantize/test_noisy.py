@@ -1,0 +1,91 @@
+"""What rounding one tensor costs: against the same done by hand, and which segments are left in float for it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+from edgeft.graph.execute import open_session
+from edgeft.graph.taps import with_outputs
+from edgeft.quantize.affine import AffineParams, params_for_range
+from edgeft.quantize.calibration import Execution
+from edgeft.quantize.noisy import Noise, rounding_noise
+from edgeft.quantize.placement import IntegerType, TensorType
+from edgeft.quantize.search import segment_chain
+from edgeft.quantize.static import quantize_static, static_method
+from edgeft_exporters.onnx.placement import PLACEMENT
+
+EXECUTION = Execution(1, 4)
+U8 = TensorType(IntegerType.U8, symmetric=False)
+
+
+def measure(net: onnx.ModelProto, params: dict[str, AffineParams], x: np.ndarray) -> Noise:
+    return rounding_noise(net, segment_chain(net, PLACEMENT), params, "logits", {"pixels": x}, EXECUTION)
+
+
+def test_the_noise_is_that_of_a_graph_which_rounds_this_tensor_alone(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray]
+) -> None:
+    """Joined by hand: a Q and a DQ behind stem.clip, run as they are written."""
+    x = pixels(10, seed=5)
+    params = params_for_range(0.0, 6.0, U8)
+    found = measure(net, {"stem.clip": params}, x)
+    rounded = onnx.ModelProto()
+    rounded.CopyFrom(net)
+    for node in rounded.graph.node:
+        for index, name in enumerate(node.input):
+            if name == "stem.clip":
+                node.input[index] = "dq"
+    at = next(index for index, node in enumerate(rounded.graph.node) if node.name == "stem.clip")
+    for offset, (kind, source, made) in enumerate((("Quantize", "stem.clip", "q"), ("Dequantize", "q", "dq")), start=1):
+        rounded.graph.node.insert(at + offset, onnx.helper.make_node(f"{kind}Linear", [source, "s", "z"], [made], made))
+    for name, array in (("s", params.scale), ("z", params.zero_point)):
+        rounded.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    runs = [open_session(with_outputs(each, ["logits"]), 1, optimise=False) for each in (net, rounded)]
+    expected, by_hand = (run.run(["logits"], {"pixels": x})[0] for run in runs)
+    wanted = np.square(by_hand.astype(np.float64) - expected).mean()
+    assert found.noise[0] == pytest.approx(wanted, rel=1e-3)
+    np.testing.assert_array_equal(found.noise[1:], 0)
+
+
+def test_multiplications_are_counted(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
+    found = measure(net, {}, pixels(2))
+    stem, middle, head = 8 * 27 * 144, 8 * 9 * 144 + 64 * 144, 8 * 3
+    np.testing.assert_array_equal(found.multiplications, [stem, middle, head])
+    assert found.spare(1.0) == {}  # nothing is rounded
+
+
+def chain_of(noise: list[float], work: list[float], net: onnx.ModelProto) -> Noise:
+    segments = segment_chain(net, PLACEMENT)[:1] * len(noise)
+    chain = tuple(replace(s, nodes=(f"n{i}",), tensors=(f"t{i}",)) for i, s in enumerate(segments))
+    return Noise(chain, np.array(noise), np.array(work))
+
+
+def test_the_noisiest_tensors_are_spared_within_the_share_of_work(net: onnx.ModelProto) -> None:
+    found = chain_of([10, 5, 0.1, 80, 0, 0], [1, 2, 3, 40, 40, 14], net)
+    assert set(found.spare(1.0)) == {"n0", "n1", "n2", "n3", "n4"}
+    assert set(found.spare(0.05)) == {"n0", "n1"}  # n3 and n4 would be 80 % of the work
+    assert set(found.spare(0.07)) == {"n0", "n1", "n2"}
+    assert found.spare(0.02) == {}
+    reasons = found.spare(0.07)
+    assert reasons["n1"] == "measured: t0 in 8 bits causes 11% of the error by rounded tensors"
+    assert reasons["n2"].startswith("measured: t1 in 8 bits causes 5%")
+
+
+def test_what_is_spared_stays_float_and_says_why(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
+    method = replace(static_method("gptq", 16), spare=1.0)
+    made = quantize_static(net, PLACEMENT, pixels(32), method, execution=EXECUTION)
+    said = {skip.layer: skip.reason for skip in made.skips}
+    assert "causes" in said["stem"]
+    assert "causes" in said["dw"]
+    kept = {name for node in made.model.graph.node if node.name in {"stem", "dw", "pw"} for name in node.input}
+    assert {"stem.w", "dw.w", "pw.w"} <= kept
+
+
+def test_nothing_is_spared_where_it_would_cost_too_much(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray]
+) -> None:
+    made = quantize_static(net, PLACEMENT, pixels(32), static_method("gptq", 16), execution=EXECUTION)
+    assert not [skip for skip in made.skips if "causes" in skip.reason]
