@@ -55,6 +55,9 @@ def quantize(
     search: Annotated[
         bool, typer.Option("--search", help="Leave in float what is measured to be faster in float on this device.")
     ] = False,
+    float_share: Annotated[
+        float, typer.Option("--float-share", min=0, max=1, help="Share of the multiplications that may stay in float.")
+    ] = 0.08,
     threads: Threads = 1,
     no_latency: Annotated[bool, typer.Option("--no-latency", help="Time nothing; the smallest file may ship.")] = False,
     strict: Strict = False,
@@ -91,6 +94,7 @@ def quantize(
         sizes=counts("--input-shape", input_shape),
         latency=not no_latency,
         search=search,
+        float_share=float_share,
         strict=strict,
     )
     with stdout_reserved(), narrate() as emit:

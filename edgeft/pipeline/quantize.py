@@ -57,6 +57,7 @@ class Request:
         sizes: of the input after the batch axis, where the model leaves them open.
         latency: whether to time it against fp32.
         search: whether segments that are faster in float stay in float.
+        float_share: of the multiplications, around the tensors that suffer most from 8 bits, 0..1.
         strict: whether what cannot be decided makes the exit code 7.
     """
 
@@ -75,6 +76,7 @@ class Request:
     sizes: tuple[int, ...] | None = None
     latency: bool = True
     search: bool = False
+    float_share: float = 0.08
     strict: bool = False
 
 
@@ -140,6 +142,7 @@ def _make(request: Request, ctx: Context) -> StageResult:
         std=request.std,
         sizes=request.sizes,
         search=request.search,
+        float_share=request.float_share,
         threads=request.threads,
     )
     inputs = {"model": request.model, "calibration": request.calibration}
@@ -258,6 +261,7 @@ def _settings(request: Request) -> dict[str, Any]:
         "std",
         "sizes",
         "search",
+        "float_share",
         "strict",
     )
     return {name: getattr(request, name) for name in names}

@@ -44,6 +44,7 @@ class StandaloneConfig:
         std: likewise.
         sizes: of the input after the batch axis, where the model leaves them open.
         search: whether segments that are faster in float stay in float.
+        float_share: of the multiplications, around the tensors that suffer most from 8 bits, 0..1.
         threads: of the measurements of `search`.
     """
 
@@ -57,6 +58,7 @@ class StandaloneConfig:
     std: tuple[float, ...] | None
     sizes: tuple[int, ...] | None
     search: bool = False
+    float_share: float = 0.08
     threads: int = 1
 
 
@@ -96,7 +98,7 @@ def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
     _check_alike(calibration, evaluation, prepared)
     labels = evaluation.labels if evaluation is not calibration else None
     exporter = catalog.exporter(config.target)
-    method = method_for(prepared.model, config.precision, config.method, config.bias_images)
+    method = method_for(prepared.model, config.precision, config.method, config.bias_images, config.float_share)
     made = compress(
         prepared.model,
         Evaluation(

@@ -29,7 +29,17 @@ def test_help_names_every_option_and_exit_code() -> None:
     result = RUNNER.invoke(app, ["quantize", "--help"])
     assert result.exit_code == 0
     options = ("--calib", "--eval", "--target", "--max-drop-pp", "--method", "--images", "--mean", "--std")
-    for option in (*options, "--input-shape", "--out", "--threads", "--no-latency", "--strict", "--json"):
+    for option in (
+        *options,
+        "--input-shape",
+        "--search",
+        "--float-share",
+        "--out",
+        "--threads",
+        "--no-latency",
+        "--strict",
+        "--json",
+    ):
         assert option in result.stdout
     assert "5 more than the margin is lost" in " ".join(result.stdout.split())
 
@@ -70,6 +80,7 @@ def test_what_was_not_measured_is_an_error_under_strict(files: list[str]) -> Non
         (["--mean", "nan", "--std", "1"], 2, "finite"),
         (["--input-shape", "3,0,8"], 2, "--input-shape '3,0,8'"),
         (["--images", "0"], 2, "--images"),
+        (["--float-share", "1.5"], 2, "--float-share"),
         (["--max-drop-pp", "0"], 2, "--max-drop-pp"),
         (["--calbi", "x"], 2, "--calib"),
     ],
