@@ -25,6 +25,8 @@ from edgeft.quantize.affine import AffineParams, Floats, dequantize, quantize
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.plan import constant
 
+_EDGE = 20
+"""Multiplications that an integer kernel does while one element is quantized or dequantized, roughly, on x86."""
 _LEAST_SHARE = 0.05
 """A tensor with a smaller share of the noise is not worth two segments in float."""
 
@@ -47,7 +49,8 @@ class Noise:
         """Return operator -> why it stays float: the noisiest tensors first.
 
         Args:
-            most: share of all multiplications that may be in float, 0..1.
+            most: share of all multiplications that may be in float, 0..1; what is quantized and dequantized at the
+                edges counts, too.
         """
         total, limit = float(self.noise.sum()), most * float(self.multiplications.sum())
         floats: set[int] = set()
@@ -57,7 +60,7 @@ class Noise:
             wanted = floats | {int(index), int(index) + 1}
             if share < _LEAST_SHARE:
                 break
-            if self.multiplications[sorted(wanted)].sum() > limit:
+            if self._cost(wanted) > limit:
                 continue
             floats = wanted
             tensor = self.chain[index].tensors[-1]
@@ -65,6 +68,13 @@ class Noise:
             for segment in self.chain[index : index + 2]:
                 reasons |= {node: reasons.get(node, why) for node in segment.nodes}
         return reasons
+
+    def _cost(self, floats: set[int]) -> float:
+        """Return the multiplications of the segments `floats`, and what the conversions at their edges are worth."""
+        ends = [index for index in floats if index + 1 not in floats and index + 1 < len(self.chain)]
+        starts = [index - 1 for index in floats if index > 0 and index - 1 not in floats]
+        elements = sum(self.chain[index].size for index in (*ends, *starts))
+        return float(self.multiplications[sorted(floats)].sum()) + _EDGE * elements
 
 
 def rounding_noise(

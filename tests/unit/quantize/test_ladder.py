@@ -65,7 +65,7 @@ def test_training_follows_where_the_margin_is_not_held(net: onnx.ModelProto, int
 def test_more_segments_go_to_float_first(
     net: onnx.ModelProto, int8: Ladder, judge: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeft.quantize.rungs._SPARE_MORE", 1.0)  # the net has three segments
+    monkeypatch.setattr("edgeft.quantize.rungs._SPARE_MORE", 9.0)  # the net has three segments
     first, second = climb(net, int8, judge(0.98), execution=Execution())
     assert (first.name, second.name) == (CLOSED_FORM, PARTIAL_FLOAT)
     assert not first.holds

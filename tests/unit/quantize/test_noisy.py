@@ -57,9 +57,9 @@ def test_multiplications_are_counted(net: onnx.ModelProto, pixels: Callable[...,
     assert found.spare(1.0) == {}  # nothing is rounded
 
 
-def chain_of(noise: list[float], work: list[float], net: onnx.ModelProto) -> Noise:
+def chain_of(noise: list[float], work: list[float], net: onnx.ModelProto, size: int = 0) -> Noise:
     segments = segment_chain(net, PLACEMENT)[:1] * len(noise)
-    chain = tuple(replace(s, nodes=(f"n{i}",), tensors=(f"t{i}",)) for i, s in enumerate(segments))
+    chain = tuple(replace(s, nodes=(f"n{i}",), tensors=(f"t{i}",), size=size) for i, s in enumerate(segments))
     return Noise(chain, np.array(noise), np.array(work))
 
 
@@ -74,8 +74,16 @@ def test_the_noisiest_tensors_are_spared_within_the_share_of_work(net: onnx.Mode
     assert reasons["n2"].startswith("measured: t1 in 8 bits causes 5%")
 
 
+def test_conversions_at_the_edges_count(net: onnx.ModelProto) -> None:
+    noise, work = [0.0, 10, 0, 0, 0, 0], [1000.0] * 6
+    assert set(chain_of(noise, work, net).spare(0.34)) == {"n1", "n2"}
+    assert chain_of(noise, work, net, size=2).spare(0.34) == {}  # two edges of 2 elements, worth 80 multiplications
+    assert set(chain_of(noise, work, net, size=2).spare(0.36)) == {"n1", "n2"}
+    assert set(chain_of([10.0, 0, 0, 0, 0, 0], work, net, size=2).spare(0.35)) == {"n0", "n1"}  # one edge
+
+
 def test_what_is_spared_stays_float_and_says_why(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
-    method = replace(static_method("gptq", 16), spare=1.0)
+    method = replace(static_method("gptq", 16), spare=9.0)
     made = quantize_static(net, PLACEMENT, pixels(32), method, execution=EXECUTION)
     said = {skip.layer: skip.reason for skip in made.skips}
     assert "causes" in said["stem"]
