@@ -128,6 +128,7 @@ def test_imagenet_efficientnet_lite0_is_exact() -> None:
     module.load_state_dict(dict(zip(module.state_dict(), weights.values(), strict=True)))
     contract = InputContract(224, 224, "squash", None, "bicubic", (127.0,) * 3, (128.0,) * 3)
     model, _, _ = build(module, contract, 20)
-    result = quantize_static(model, PLACEMENT, photographs(16, 224), static_method("auto", 8))
+    # all in integers: what is left in float is summed in another order by the reference, and ties round otherwise
+    result = quantize_static(model, PLACEMENT, photographs(16, 224), static_method("auto", 8, float_share=0.0))
     assert result.unsafe_pairs == 0
     assert compare(result.model, photographs(2, 224, seed=1)) == 60
