@@ -155,6 +155,7 @@ def foreign_net(
     softmax: bool = False,
     constants: bool = False,
     ir_version: int = 8,
+    width: int = 8,
 ) -> Any:  # noqa: ANN401 - an onnx proto
     """A classifier as another tool would export it: BatchNorm nodes, `x` float NCHW in, three `classes` out.
 
@@ -165,15 +166,16 @@ def foreign_net(
         softmax: whether it ends in a Softmax.
         constants: weights as Constant nodes instead of initializers.
         ir_version: below 4, initializers are inputs too.
+        width: channels of its convolutions.
     """
     from onnx import TensorProto, helper, numpy_helper
 
     rng, node = np.random.default_rng(5), helper.make_node
-    arrays = {"w1": rng.normal(size=(8, 3, 3, 3)) / 5, "w2": rng.normal(size=(8, 8, 1, 1)) / 3}
-    arrays |= {"fc": rng.normal(size=(8, 3)), "fc.b": rng.normal(size=3) / 10}
+    arrays = {"w1": rng.normal(size=(width, 3, 3, 3)) / 5, "w2": rng.normal(size=(width, width, 1, 1)) / 3}
+    arrays |= {"fc": rng.normal(size=(width, 3)), "fc.b": rng.normal(size=3) / 10}
     for index in (1, 2):
-        arrays |= {f"scale{index}": rng.uniform(0.5, 1.5, 8), f"shift{index}": rng.normal(size=8) / 5}
-        arrays |= {f"mean{index}": rng.normal(size=8) / 5, f"var{index}": rng.uniform(0.5, 1.5, 8)}
+        arrays |= {f"scale{index}": rng.uniform(0.5, 1.5, width), f"shift{index}": rng.normal(size=width) / 5}
+        arrays |= {f"mean{index}": rng.normal(size=width) / 5, f"var{index}": rng.uniform(0.5, 1.5, width)}
     tensors = [numpy_helper.from_array(np.asarray(array, np.float32), name) for name, array in arrays.items()]
     spatial = (
         [node("ReduceMean", ["r2"], ["pool"], axes=[2, 3], keepdims=1)]

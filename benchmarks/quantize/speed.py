@@ -38,9 +38,9 @@ from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import Judged
 from edgeft.quantize.dynamic import prefers_dynamic
 from edgeft.quantize.ladder import climb, method_for
+from edgeft.quantize.on_target import this_device
 from edgeft.quantize.rows import ArrayRows
 from edgeft.quantize.rungs import Ladder
-from edgeft.quantize.timing import this_device
 from edgeft.verify.numerics import sqnr_db
 
 if TYPE_CHECKING:
@@ -113,7 +113,9 @@ def _minilm() -> ir.Model:
 def ours(graph: onnx.ModelProto, x: np.ndarray, *, search: bool) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     exporter, rows = catalog.exporter("onnx"), ArrayRows("x", x)
     device = this_device(exporter, rows, 1) if search else None
-    int8 = Ladder(exporter.placement, method_for(graph, "int8", "auto", CALIBRATION), rows, device=device)
+    int8 = Ladder(
+        exporter.placement, method_for(graph, exporter.placement, "int8", "auto", CALIBRATION), rows, device=device
+    )
     (rung,) = climb(graph, int8, lambda model: Judged(model, None, {}), execution=Execution(2))
     return rung.judged.model, rung.notes
 

@@ -31,6 +31,8 @@ class Exporter(Protocol):
     """One target runtime."""
 
     name: str
+    cross: bool
+    """Whether `lower` makes files for a device that need not be this one; `session` and `fingerprint` may fail here."""
 
     @property
     def placement(self) -> Any:  # noqa: ANN401 - edgeft.quantize.placement.Placement; core imports stdlib only

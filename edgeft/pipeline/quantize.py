@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 KIND = "quantize"
-FILES = frozenset({"model.onnx", "candidates", "candidates.json", "report.json", "report.html"})
+MODEL, LOWERED = "model.onnx", "lowered"
+FILES = frozenset({MODEL, LOWERED, "candidates", "candidates.json", "report.json", "report.html"})
 """Every name that the folder can hold at its top."""
 BIAS_IMAGES = 96
 _NEEDS = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "pillow")
@@ -93,6 +94,8 @@ def quantize(request: Request, *, emit: EventSink = ignore) -> dict[str, Any]:
     began = time.perf_counter()
     run, started = new_run()
     exporter = catalog.exporter(request.target)
+    if not exporter.cross:
+        exporter.fingerprint()  # a runtime that is missing is told before the work, not after it
     out = request.out.absolute()
     refuse_strangers(out, FILES, "what `edgeft quantize` writes")
     require_writable(out.parent, purpose="the output folder", option="--out")
@@ -101,13 +104,15 @@ def quantize(request: Request, *, emit: EventSink = ignore) -> dict[str, Any]:
         workspace.mkdir()
         made = _make(request, Context(folder, workspace, _SEED, request.threads, emit))
         found = _measure(request, made, workspace, exporter, emit)
+        shipped = _ship(found["choice"]["chosen"], made, folder, exporter)
         record = {
             "schema": SCHEMA,
             "kind": KIND,
             "name": request.model.stem,
             "run": run,
             "out": str(out),
-            "model": str(out / "model.onnx"),
+            "model": str(out / shipped[0]),
+            "files": shipped,
             "report": str(out / "report.html"),
             **found,
             **made.measurements,
@@ -156,7 +161,7 @@ def _make(request: Request, ctx: Context) -> StageResult:
 def _measure(
     request: Request, made: StageResult, workspace: Path, exporter: Exporter, emit: EventSink
 ) -> dict[str, Any]:
-    """Judge and time the candidates, choose, and lower the one that ships; return these parts of the record."""
+    """Judge and time the candidates, and choose; return these parts of the record."""
     folder = made.folder
     candidates = json.loads((folder / "candidates.json").read_bytes())
     by_name = {item["name"]: item for item in candidates["candidates"]}
@@ -168,16 +173,23 @@ def _measure(
     holding = [FP32, asked] if block.get("holds_margin", True) else [FP32]
     margin = f"the margin of {request.max_drop_pp:g} pp accuracy" if measured else ""
     compared: dict[str, Any] = {}
-    if request.latency:
-        compared, gate = _time(request, files, workspace / catalog.resolve(f"{_STAGE}:TIMED"), emit)
+    if exporter.cross:
+        chosen, reason = decide({}, margin, alone=False)
+        if asked in holding:
+            chosen, reason = (
+                asked,
+                f"{asked} ships because it was asked for" + (f" and holds {margin}" if margin else ""),
+            )
+    elif request.latency:
+        lowered = {name: exporter.lower(files[name], _new(workspace / LOWERED / name))[0] for name in (FP32, asked)}
+        compared, gate = _time(request, lowered, workspace / catalog.resolve(f"{_STAGE}:TIMED"), emit)
         gates.append(gate)
         chosen, reason = decide({asked: _ratio(compared)} if asked in holding else {}, margin, alone=False)
     elif asked in holding:
         chosen, reason = smallest({name: by_name[name]["size_bytes"] for name in holding}, "--no-latency")
     else:
         chosen, reason = decide({}, margin, alone=False)
-    exporter.lower(files[chosen], folder)
-    unmeasured = "" if measured else _why_unmeasured(request)
+    unmeasured = "; ".join(_unmeasured(request, measured=measured, cross=exporter.cross))
     status, exit_code = judged.status(gates, strict=request.strict)
     if unmeasured and status == "passed":
         status, exit_code = "inconclusive", judged.INCONCLUSIVE_EXIT if request.strict else 0
@@ -192,6 +204,27 @@ def _measure(
         "lint": [asdict(finding) for finding in exporter.lint(files[asked])],
         **({"latency": compared} if compared else {}),
     }
+
+
+def _new(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _ship(chosen: str, made: StageResult, folder: Path, exporter: Exporter) -> list[str]:
+    """Write `chosen` to `folder`/model.onnx, and its target's files to lowered/ where there are more than that.
+
+    Returns:
+        Their names below `folder`.
+    """
+    candidates = json.loads((made.folder / "candidates.json").read_bytes())["candidates"]
+    graph = made.folder / next(item["file"] for item in candidates if item["name"] == chosen)
+    write_atomic(folder / MODEL, graph.read_bytes())
+    files = exporter.lower(graph, _new(folder / LOWERED))
+    if len(files) > 1:
+        return [MODEL, *(str(file.relative_to(folder)) for file in files)]
+    shutil.rmtree(folder / LOWERED)  # onnxruntime's file is the graph itself
+    return [MODEL]
 
 
 def _accuracy_gate(name: str, block: dict[str, Any], max_drop_pp: float) -> Gate:
@@ -224,6 +257,7 @@ def _time(request: Request, files: dict[str, Path], inputs: Path, emit: EventSin
         threads=request.threads,
         max_ratio=judged.FASTER,
         inputs=inputs,
+        exporter=catalog.exporters()[request.target],
         emit=emit,
     )
     emit(StageFinished("latency", reused=False, seconds=time.perf_counter() - began))
@@ -243,10 +277,21 @@ def _medians(name: str, compared: dict[str, Any]) -> dict[str, Any]:
     return {each: {"median_ms": arm["median_ms"], "rounds_ms": arm["rounds_ms"]} for each, arm in arms.items() if arm}
 
 
-def _why_unmeasured(request: Request) -> str:
+def _unmeasured(request: Request, *, measured: bool, cross: bool) -> list[str]:
+    """Return what is not known about the candidate, and why."""
+    found = []
     if request.evaluation is None:
-        return "accuracy was not measured: no --eval data was given, and calibration data proves nothing about it"
-    return f"accuracy was not measured: {request.evaluation} has no labels"
+        found.append(
+            "accuracy was not measured: no --eval data was given, and calibration data proves nothing about it"
+        )
+    elif not measured:
+        found.append(f"accuracy was not measured: {request.evaluation} has no labels")
+    if cross:
+        found.append(
+            f"answers were computed by onnxruntime and speed was not measured: {request.target} does not run here "
+            "(unverified on hardware)"
+        )
+    return found
 
 
 def _settings(request: Request) -> dict[str, Any]:

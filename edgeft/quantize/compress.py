@@ -6,8 +6,10 @@ The compress stage and `edgeft quantize` differ in where graph and data come fro
 import dataclasses
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -27,6 +29,9 @@ from edgeft.quantize.rows import Rows
 from edgeft.quantize.rungs import Ladder
 from edgeft.quantize.temperature import fit_temperature, has_temperature, with_temperature
 
+Outputs: TypeAlias = Callable[[onnx.ModelProto, str, Rows, int], Floats]
+"""A graph, one of its tensors, N rows, a batch size -> that tensor for these rows, float32 [N, ...]."""
+
 _SCHEMA = 1
 _MATRIX_RANK = 2
 
@@ -40,12 +45,14 @@ class Evaluation:
         labels: int64 [N], or None: then only the distance from float is told.
         bar: metric and margin.
         tensor: the tensor that is compared.
+        outputs: what computes it for a candidate: the target's runtime; None is onnxruntime.
     """
 
     inputs: Rows
     labels: NDArray[np.int64] | None
     bar: Bar
     tensor: str = LOGITS
+    outputs: Outputs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +104,11 @@ def compress(
     one_by_one = dataclasses.replace(execution, batch=1) if isinstance(ladder.method, DynamicMethod) else execution
 
     def judged(model: onnx.ModelProto) -> Judged:
-        task = f"validate {ladder.method.precision}"
-        found = logits_of(model, evaluation.inputs, one_by_one, emit, task, tensor=evaluation.tensor)
+        task, inputs, tensor = f"validate {ladder.method.precision}", evaluation.inputs, evaluation.tensor
+        if evaluation.outputs is not None:
+            found = evaluation.outputs(model, tensor, inputs, one_by_one.batch)
+        else:
+            found = logits_of(model, inputs, one_by_one, emit, task, tensor=tensor)
         return _judged(model, found, expected, own.temperature, evaluation)
 
     placement = _with_float_output(ladder.placement, evaluation.tensor, expected)

@@ -24,13 +24,13 @@ class IntegerWeight:
     Args:
         values: integers in the weight's own shape.
         scale: float32 [C], per output channel.
-        bias: int32 [C], or None where the operator takes no bias.
+        bias: int32 [C], float32 [C] where the target leaves biases float, or None where the operator takes none.
         bias_scale: float32 [C] = input scale * weight scale.
     """
 
     values: Integers
     scale: Floats
-    bias: NDArray[np.int32] | None
+    bias: NDArray[np.int32] | Floats | None
     bias_scale: Floats
 
 
@@ -71,14 +71,17 @@ def input_params(value: ir.Value) -> AffineParams:
 
 
 def insert_weight_(model: ir.Model, op: IntegerOp, weight: IntegerWeight, axis: int) -> None:
-    """Replace `op`'s float weight and bias by integers and their DQ; `op.node` belongs to `model`."""
+    """Replace `op`'s float weight by integers and their DQ, its bias likewise or by floats; `op.node` is in `model`."""
     node, rule = op.node, op.rule
     prefix = str(node.outputs[0].name)
     _replace_input_(model, node, rule.weight or 0, f"{prefix}::weight", weight.values, weight.scale, axis)
     if rule.bias is not None and weight.bias is not None:
         while len(node.inputs) <= rule.bias:
             node.resize_inputs(rule.bias + 1)
-        _replace_input_(model, node, rule.bias, f"{prefix}::bias", weight.bias, weight.bias_scale, 0)
+        if weight.bias.dtype == np.float32:
+            node.replace_input_with(rule.bias, add_initializer_(model, f"{prefix}::bias", weight.bias))
+        else:
+            _replace_input_(model, node, rule.bias, f"{prefix}::bias", weight.bias, weight.bias_scale, 0)
 
 
 def add_initializer_(model: ir.Model, name: str, array: NDArray[np.generic]) -> ir.Value:

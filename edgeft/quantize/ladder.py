@@ -23,6 +23,7 @@ from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.dynamic import DynamicMethod, prefers_dynamic
 from edgeft.quantize.half import HalfMethod
+from edgeft.quantize.placement import Placement
 from edgeft.quantize.rungs import (
     PARTIAL_FLOAT,
     QAT,
@@ -40,11 +41,14 @@ from edgeft.quantize.static import FEWEST_MOMENT_IMAGES, SPARE, StaticMethod, st
 from edgeft.quantize.weight_only import WeightOnlyMethod
 
 
-def method_for(graph: onnx.ModelProto, precision: str, name: str, images: int, float_share: float = SPARE) -> Method:
+def method_for(
+    graph: onnx.ModelProto, placement: Placement, precision: str, name: str, images: int, float_share: float = SPARE
+) -> Method:
     """Return what `compress.precision` and `compress.method` stand for.
 
     Args:
-        graph: the float graph; `auto` is dynamic where it is a transformer, else static.
+        graph: the float graph; `auto` is dynamic where it is a transformer and the target can, else static.
+        placement: of the target.
         precision: int8, int4 or fp16.
         name: of an int8 method: auto, dynamic, weight_only, or a static method.
         images: how many calibration inputs round weights; 0 corrects no bias.
@@ -57,7 +61,7 @@ def method_for(graph: onnx.ModelProto, precision: str, name: str, images: int, f
         return HalfMethod(images or FEWEST_MOMENT_IMAGES)
     if precision == "int4" or name == "weight_only":
         return WeightOnlyMethod(4 if precision == "int4" else 8, images or FEWEST_MOMENT_IMAGES)
-    if name == "dynamic" or (name == "auto" and prefers_dynamic(graph)):
+    if name == "dynamic" or (name == "auto" and placement.dynamic and prefers_dynamic(graph)):
         return DynamicMethod(images or FEWEST_MOMENT_IMAGES)
     return static_method(name, images, float_share)
 

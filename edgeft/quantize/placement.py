@@ -53,7 +53,7 @@ class OpRule:
         weight: index of the constant weight input; None for operators without weights.
         weight_axis: axis of the weight that holds the output channels: the axis of per-channel scales.
         weight_axis_transposed: the same where the node's `transB` is 1 (Gemm); None where the attribute does not exist.
-        bias: index of the bias input, quantized to `Placement.bias` with scale = input scale * weight scale.
+        bias: index of the bias input, see `Placement.bias`.
     """
 
     op_type: str
@@ -79,7 +79,7 @@ class Placement:
         target: the exporter's name.
         activation: type of activations, per tensor.
         weight: type of weights, per channel along `OpRule.channel_axis`.
-        bias: type of biases.
+        bias: type of biases, with scale = input scale * weight scale; None leaves them float.
         rules: one rule per operator type that takes integers; every other operator stays float.
         absorbed: operators that vanish when they stand alone between an integer operator and its Q, because the Q's
             range makes them redundant; the Q then goes after them (requires asymmetric activations).
@@ -88,6 +88,11 @@ class Placement:
         dynamic: those of `rules` that can also quantize their input as they run, with a scale found there.
         block_weights: those of `rules` that take float inputs and weights in 4 or 8 bits with a scale for each block.
         rounds_floats: operators whose float weights the target rounds by itself where they stand between DQ and Q.
+        integer_pixels: False where the target runs in float what reads dequantized pixels, although they are integers.
+        quantizes_shortcuts: True where Add stays float and takes its shortcut in integers: the branch that joins what
+            a convolution made.
+        fewest_channels: a Conv with fewer output channels stays float, and so does one with fewer input channels that
+            is not the first layer; likewise a matrix product with fewer rows or columns.
         saturating_pairs: True where a kernel of this target may add two neighbouring products in saturating int16, so
             that weights must be pair-safe (Conv, MatMul, Gemm; depthwise kernels do not pair).
     """
@@ -95,7 +100,7 @@ class Placement:
     target: str
     activation: TensorType
     weight: TensorType
-    bias: IntegerType
+    bias: IntegerType | None
     rules: tuple[OpRule, ...]
     absorbed: tuple[str, ...] = ()
     float_outputs: tuple[str, ...] = ()
@@ -103,6 +108,9 @@ class Placement:
     dynamic: tuple[str, ...] = ()
     block_weights: tuple[str, ...] = ()
     rounds_floats: tuple[str, ...] = ()
+    integer_pixels: bool = True
+    quantizes_shortcuts: bool = False
+    fewest_channels: int = 0
     saturating_pairs: bool = False
 
     def rule(self, op_type: str) -> OpRule | None:

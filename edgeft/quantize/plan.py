@@ -5,7 +5,7 @@ taken only where all its inputs are integers anyway, and one that only moves val
 follows: elsewhere the pair would cost more than it saves.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -18,6 +18,7 @@ from edgeft.quantize.placement import OpRule, OutputRule, Placement
 _QUANTIZED_OPS = ("QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "MatMulNBits", "QGemm")
 _CONV_RANK = 4
 _MATRIX_RANK = 2
+_IMAGE_CHANNELS = 4
 _SILENT_OPS = ("Constant", "DequantizeLinear")
 
 
@@ -141,11 +142,11 @@ def _examine(node: ir.Node, placement: Placement, integer: set[ir.Value]) -> Int
     name = node.name or str(node.outputs[0].name)
     if node.op_type in _SILENT_OPS or _moves_integers(node):
         return None
-    rule = placement.rule(node.op_type)
+    rule = _rule(node, placement)
     if rule is None:
         return Skip(name, placement.float_reason(node.op_type))
     inputs = _activations(node, rule)
-    reason = _refusal(node, rule, inputs, integer)
+    reason = _refusal(node, rule, inputs, integer) or _unwanted(node, rule, inputs, placement)
     if reason is not None:
         return Skip(name, reason)
     output, absorbed = _output(node, placement)
@@ -154,6 +155,12 @@ def _examine(node: ir.Node, placement: Placement, integer: set[ir.Value]) -> Int
     if output.is_graph_output():
         return Skip(name, "its output is an output of the graph, which stays float")
     return IntegerOp(node, rule, inputs, output, absorbed)
+
+
+def _rule(node: ir.Node, placement: Placement) -> OpRule | None:
+    """Return what the target asks of `node`; None where it runs in float."""
+    branch = shortcut(node.inputs) if placement.quantizes_shortcuts and node.op_type == "Add" else None
+    return placement.rule(node.op_type) if branch is None else OpRule("Add", (branch,), OutputRule.FLOAT)
 
 
 def _moves_integers(node: ir.Node) -> bool:
@@ -173,7 +180,8 @@ def _refusal(node: ir.Node, rule: OpRule, inputs: tuple[ir.Value, ...], integer:
     if any(constant(value) is not None for value in inputs):
         return "one of its inputs is a float constant"
     if rule.weight is None:
-        return None if all(value in integer for value in inputs) else "its inputs come from float operators"
+        ready = rule.output is OutputRule.FLOAT or all(value in integer for value in inputs)
+        return None if ready else "its inputs come from float operators"
     weight = constant(node.inputs[rule.weight]) if rule.weight < len(node.inputs) else None
     if weight is None:
         return "its weights are computed, not constant"
@@ -181,6 +189,56 @@ def _refusal(node: ir.Node, rule: OpRule, inputs: tuple[ir.Value, ...], integer:
     if bias is not None and constant(bias) is None:
         return "its bias is computed, not constant"
     return weight_refusal(node, weight)
+
+
+def shortcut(inputs: Sequence[ir.Value | None]) -> int | None:
+    """Return which of the `inputs` of an Add is its shortcut, where the other is what a convolution made; else None.
+
+    Of two convolutions the shortcut is the one with fewer operators since both branches left a common tensor: a
+    downsampling shortcut has one convolution, the other branch at least two.
+    """
+    if len(inputs) != 2 or inputs[0] is inputs[1] or any(constant(value) is not None for value in inputs):  # noqa: PLR2004 - binary
+        return None
+    producers = [None if value is None else value.producer() for value in inputs]
+    convolutions = [producer is not None and producer.op_type == "Conv" for producer in producers]
+    if not any(convolutions):
+        return None
+    if not all(convolutions):
+        return convolutions.index(False)
+    first, second = map(_upstream, inputs)
+    return 0 if len(first - second) < len(second - first) else 1
+
+
+def _upstream(value: ir.Value | None) -> set[ir.Node]:
+    """Return every operator that `value` is computed from."""
+    found: set[ir.Node] = set()
+    stack = [value]
+    while stack:
+        each = stack.pop()
+        producer = None if each is None else each.producer()
+        if producer is not None and producer not in found:
+            found.add(producer)
+            stack.extend(producer.inputs)
+    return found
+
+
+def _unwanted(node: ir.Node, rule: OpRule, inputs: tuple[ir.Value, ...], placement: Placement) -> str | None:
+    """Return why the target would not run this node in integers although it could, or None."""
+    makers = [value.producer() for value in inputs]
+    if not placement.integer_pixels and any(
+        maker is not None and maker.op_type == "DequantizeLinear" for maker in makers
+    ):
+        return f"{placement.target} runs in float what reads the pixels"
+    least = placement.fewest_channels
+    weight = constant(node.inputs[rule.weight]) if rule.weight is not None and least else None
+    if weight is None:
+        return None
+    depthwise = node.op_type == "Conv" and node.attributes.get_int("group", 1) > 1
+    made, read = weight.shape[:2]
+    first = node.op_type == "Conv" and read <= _IMAGE_CHANNELS
+    if made < least or (read < least and not depthwise and not first):
+        return f"{placement.target} gains nothing below {least} channels: its weight is {list(weight.shape)}"
+    return None
 
 
 def weight_refusal(node: ir.Node, weight: np.ndarray) -> str | None:

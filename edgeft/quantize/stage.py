@@ -20,9 +20,9 @@ from edgeft.quantize.candidates import Bar, Candidate
 from edgeft.quantize.compress import Evaluation, compress, write_candidates
 from edgeft.quantize.config import CompressConfig
 from edgeft.quantize.ladder import climb_rule, method_for
+from edgeft.quantize.on_target import this_device
 from edgeft.quantize.rows import ArrayRows
 from edgeft.quantize.rungs import Ladder
-from edgeft.quantize.timing import this_device
 
 
 def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
@@ -44,8 +44,11 @@ def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
         calibration = calibration_pixels(data, config.calib_images, ctx.seed_for("calibration images"))
         if len(calibration) < config.calib_images:
             notes.append(f"calibrated on all {len(calibration)} training images; {config.calib_images} were asked for")
-        method = method_for(graph, config.precision, config.method, config.bias_images, config.float_share)
-        exporter, rows = catalog.exporter(config.target), ArrayRows(PIXELS, calibration)
+        exporter = catalog.exporter(config.target)
+        method = method_for(
+            graph, exporter.placement, config.precision, config.method, config.bias_images, config.float_share
+        )
+        rows = ArrayRows(PIXELS, calibration)
         ladder = Ladder(
             exporter.placement,
             method,

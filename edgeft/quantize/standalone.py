@@ -20,8 +20,8 @@ from edgeft.quantize.candidates import Bar
 from edgeft.quantize.compress import Evaluation, compress, write_candidates
 from edgeft.quantize.foreign import Foreign, Prepared, prepare, read_model
 from edgeft.quantize.ladder import climb_rule, method_for
+from edgeft.quantize.on_target import target_outputs, this_device
 from edgeft.quantize.rungs import Ladder
-from edgeft.quantize.timing import this_device
 
 METRIC = "accuracy"
 TIMED = "timed_inputs.npz"
@@ -98,11 +98,18 @@ def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
     _check_alike(calibration, evaluation, prepared)
     labels = evaluation.labels if evaluation is not calibration else None
     exporter = catalog.exporter(config.target)
-    method = method_for(prepared.model, config.precision, config.method, config.bias_images, config.float_share)
+    outputs = None if exporter.cross else target_outputs(exporter, ctx.threads)
+    method = method_for(
+        prepared.model, exporter.placement, config.precision, config.method, config.bias_images, config.float_share
+    )
     made = compress(
         prepared.model,
         Evaluation(
-            evaluation, labels, Bar(METRIC, config.max_drop_pp, ctx.seed_for("paired bootstrap")), prepared.tensor
+            evaluation,
+            labels,
+            Bar(METRIC, config.max_drop_pp, ctx.seed_for("paired bootstrap")),
+            prepared.tensor,
+            outputs,
         ),
         Ladder(
             exporter.placement,

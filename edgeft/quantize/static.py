@@ -13,6 +13,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from edgeft.core.events import EventSink, ignore
+from edgeft.graph.passes.plain_pixels import plain_pixels_
 from edgeft.quantize.affine import AffineParams, QuantizationError, integer_range, params_for_range
 from edgeft.quantize.calibration import Execution, Pixels, observe
 from edgeft.quantize.collected import CalibrationRequest, CalibrationStatistics
@@ -21,7 +22,7 @@ from edgeft.quantize.hold_float import hold_floats_
 from edgeft.quantize.importance import channel_importance
 from edgeft.quantize.insert import insert_activations_
 from edgeft.quantize.noisy import Noise, rounding_noise
-from edgeft.quantize.placement import Placement
+from edgeft.quantize.placement import IntegerType, Placement
 from edgeft.quantize.plan import Plan, Skip, make_plan
 from edgeft.quantize.proof import proven_pairs
 from edgeft.quantize.ranges import RANGES, Grid
@@ -145,6 +146,8 @@ def quantize_static(
     execution = execution or Execution()
     model = ir.from_proto(float_model)
     ShapeInferencePass()(model)
+    if placement.activation.dtype is not IntegerType.U8:
+        plain_pixels_(model)
     plan = make_plan(model, placement, method.keep_float)
     prefix = pixels[: method.prefix_images]
     if method.equalise:

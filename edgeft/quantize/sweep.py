@@ -111,9 +111,14 @@ def quantize_weights_(  # noqa: PLR0913 - one sweep, every argument is a differe
         mean = float_means[str(op.node.outputs[0].name)] if method.correct_bias else None
         if method.correct_bias and op.rule.bias is None:
             uncorrected.append(op.name)
-        pair_safe = placement.saturating_pairs and not layout.depthwise
         weight = choose_weight(
-            op, layout, moments.result(), float(input_params.scale), mean, method, pair_safe=pair_safe
+            op,
+            layout,
+            moments.result(),
+            float(input_params.scale),
+            mean,
+            method,
+            placement,
         )
         if not layout.depthwise:
             unsafe += unsafe_pairs(layout.to_matrix(weight.values))
@@ -136,8 +141,7 @@ def choose_weight(
     input_scale: float,
     float_mean: Doubles | None,
     method: WeightMethod,
-    *,
-    pair_safe: bool,
+    placement: Placement,
 ) -> IntegerWeight:
     """Return the integer weight and bias of `op`.
 
@@ -148,8 +152,9 @@ def choose_weight(
         input_scale: scale of the quantized input.
         float_mean: float64 [C] that the mean output shall have; None keeps the bias as it is.
         method: how weights are chosen.
-        pair_safe: whether the pair rule holds for this operator.
+        placement: of the target: whether the pair rule holds, and whether the bias stays float.
     """
+    pair_safe, float_bias = placement.saturating_pairs and not layout.depthwise, placement.bias is None
     weight = constant(op.node.inputs[op.rule.weight or 0])
     matrix = layout.to_matrix(np.asarray(weight)).astype(np.float64)
     if moments.cross is not None:
@@ -157,7 +162,7 @@ def choose_weight(
     bias = _float_bias(op, layout.channels)
     if float_mean is not None and op.rule.bias is not None:
         bias = float_mean - _mean_output(matrix, moments)
-    floor = scale_floor(bias, input_scale).reshape(matrix.shape[:2])
+    floor = scale_floor(np.zeros_like(bias) if float_bias else bias, input_scale).reshape(matrix.shape[:2])
     variance = np.diagonal(moments.covariance, axis1=-2, axis2=-1)
     integers = search_scales(matrix, variance, floor, pair_safe=pair_safe, search=method.search)
     if method.gptq:
@@ -166,11 +171,13 @@ def choose_weight(
         bias = float_mean - _mean_output(integers.real, moments)
     scale = integers.scale.reshape(-1)
     bias_scale = np.float32(input_scale) * scale
-    integer_bias = np.clip(np.rint(bias / bias_scale.astype(np.float64)), -2 * BIAS_LIMIT + 1, 2 * BIAS_LIMIT - 1)
-    takes_bias = op.rule.bias is not None
-    return IntegerWeight(
-        layout.from_matrix(integers.values), scale, integer_bias.astype(np.int32) if takes_bias else None, bias_scale
-    )
+    values = layout.from_matrix(integers.values)
+    if op.rule.bias is None:
+        return IntegerWeight(values, scale, None, bias_scale)
+    if float_bias:
+        return IntegerWeight(values, scale, bias.astype(np.float32), bias_scale)
+    steps = np.clip(np.rint(bias / bias_scale.astype(np.float64)), -2 * BIAS_LIMIT + 1, 2 * BIAS_LIMIT - 1)
+    return IntegerWeight(values, scale, steps.astype(np.int32), bias_scale)
 
 
 def _integer_input(op: IntegerOp) -> ir.Value:

@@ -18,6 +18,8 @@ from edgeft.recipe.smoke import TRIAL_MARGIN_PP
 
 _DESCRIBE = "edgeft.models.sources:describe"
 _HUB = "hub"
+BUNDLE_RUNTIME = "onnxruntime"
+"""What `edgeft.runtime` runs a bundle with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,12 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
     model = recipe.model.model_dump(mode="json")
     choose, verify = catalog.find("choose", "fastest"), catalog.find("verify", "parity")
     lower = catalog.find("lower", target)
+    exporter = catalog.exporter(target)
+    if exporter.cross or exporter.fingerprint().get("runtime") != BUNDLE_RUNTIME:
+        raise UsageError(
+            f"lower.targets: {target}: a bundle runs in {BUNDLE_RUNTIME}, so far in nothing else",
+            hint=f"build with lower.targets: [onnx], then: edgeft quantize MODEL.onnx --calib DATA --target {target}",
+        )
     trial: dict[str, Json] = {"max_drop_pp": TRIAL_MARGIN_PP} if recipe.smoke else {}
     untimed: dict[str, Json] = {"rounds": 0} if recipe.smoke else {}  # the same choice on a busy machine
     return (

@@ -146,6 +146,7 @@ def compare(  # noqa: PLR0913 - one option per fact that a latency claim must st
     inputs: Path | None = None,
     images: Sequence[Path] = (),
     contract: InputContract | None = None,
+    exporter: str | None = None,
     emit: EventSink = ignore,
     run: Launch = launch,
 ) -> LatencyComparison:
@@ -164,6 +165,7 @@ def compare(  # noqa: PLR0913 - one option per fact that a latency claim must st
         inputs: .npy or .npz of real pixels; None feeds seeded noise and says so.
         images: raw image files for the end-to-end timing; empty leaves it out.
         contract: the input contract, needed with `images`.
+        exporter: "module:Class" of the exporter whose runtime runs both; None: onnxruntime.
         emit: where progress goes.
         run: how one process is run; tests pass a simulation.
 
@@ -183,6 +185,7 @@ def compare(  # noqa: PLR0913 - one option per fact that a latency claim must st
             warmup,
             max_seconds_per_run,
             str(inputs) if inputs else None,
+            exporter=exporter,
         )
         for model in (base, new)
     ]

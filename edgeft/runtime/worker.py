@@ -5,6 +5,7 @@ every sample is returned: nothing is clipped. Memory is the peak of this program
 ru_maxrss survives exec and would report the parent's.
 """
 
+import importlib
 import json
 import resource
 import sys
@@ -41,6 +42,8 @@ class Request:
             None times seeded noise.
         images: raw image files; given, each sample is end to end: read, decode, resize, infer, decide.
         contract: the input contract's JSON, needed with `images`.
+        exporter: "module:Class" of the exporter whose runtime runs the model, for arrays by name from `inputs`; None
+            runs it in onnxruntime.
     """
 
     model: str
@@ -52,6 +55,7 @@ class Request:
     inputs: str | None = None
     images: tuple[str, ...] = ()
     contract: dict[str, Any] | None = None
+    exporter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +81,15 @@ def measure(request: Request) -> Timing:
 
     base = peak_rss_bytes()
     started = time.perf_counter_ns()
-    kind = Model if request.images else AnyModel
-    model = kind.open(Path(request.model), threads=request.threads, spinning=request.spinning)
-    load_ms = _since(started)
-    steps = _end_to_end(model, request) if isinstance(model, Model) else _model_only(model, request)
+    if request.exporter is not None:
+        run = _exporter_session(request, request.exporter)
+        load_ms = _since(started)
+        steps = _rows(run, _read_named(request.inputs))
+    else:
+        kind = Model if request.images else AnyModel
+        model = kind.open(Path(request.model), threads=request.threads, spinning=request.spinning)
+        load_ms = _since(started)
+        steps = _end_to_end(model, request) if isinstance(model, Model) else _model_only(model, request)
     first_ms = _time(steps[0])
     for index in range(request.warmup):
         steps[index % len(steps)]()
@@ -119,8 +128,32 @@ def _model_only(model: "AnyModel", request: Request) -> list[Callable[[], object
         values = {spec.name: _noise(spec) for spec in model.inputs}
     else:
         values = _read(request.inputs, model.inputs)
+    return _rows(model.run, values)
+
+
+def _rows(
+    run: "Callable[[dict[str, Any]], object]", values: "dict[str, npt.NDArray[Any]]"
+) -> list[Callable[[], object]]:
     count = min(map(len, values.values()))
-    return [partial(model.run, {name: array[i : i + 1] for name, array in values.items()}) for i in range(count)]
+    return [partial(run, {name: array[i : i + 1] for name, array in values.items()}) for i in range(count)]
+
+
+def _exporter_session(request: Request, reference: str) -> Callable[[dict[str, Any]], object]:
+    """Return the callable of the exporter "module:Class"; what idle threads do is its own affair."""
+    module, _, name = reference.partition(":")
+    exporter = getattr(importlib.import_module(module), name)()
+    session: Callable[[dict[str, Any]], object] = exporter.session(Path(request.model), request.threads)
+    return session
+
+
+def _read_named(path: str | None) -> "dict[str, npt.NDArray[Any]]":
+    """Return the arrays of an .npz, by name."""
+    import numpy as np
+
+    if path is None:
+        raise UsageError("a target's own runtime is timed on arrays by input name, and none were given")
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: np.ascontiguousarray(arrays[name]) for name in arrays.files}
 
 
 def _end_to_end(model: "Model", request: Request) -> list[Callable[[], object]]:

@@ -14,6 +14,7 @@ class OnnxExporter:
     """onnxruntime, CPU execution provider."""
 
     name = "onnx"
+    cross = False
 
     @property
     def placement(self) -> Placement:
@@ -66,6 +67,9 @@ class OnnxExporter:
 
     def fingerprint(self) -> dict[str, Json]:
         """Return CPU model, instruction sets, cores and onnxruntime's version."""
-        from edgeft_exporters.onnx.device import fingerprint
+        import onnxruntime
 
-        return fingerprint()
+        from edgeft_exporters.processor import processor
+
+        version = str(onnxruntime.__version__)
+        return {"runtime": "onnxruntime", "version": version, "provider": "CPUExecutionProvider", **processor()}

@@ -13,7 +13,7 @@ import onnxruntime as ort
 
 from edgeft.core.exporter import LintFinding
 from edgeft.graph.load import load
-from edgeft_exporters.onnx.contract import Cause, explain, unexplained
+from edgeft_exporters.contract import Cause, explain, holds_quantized, unexplained
 from edgeft_exporters.onnx.optimised import OptimisedNode, optimise
 from edgeft_exporters.onnx.placement import PLACEMENT
 
@@ -40,7 +40,7 @@ def lint(graph: Path) -> tuple[LintFinding, ...]:
         EdgeftError: onnxruntime refuses it.
     """
     proto = load(graph)
-    if not _is_quantized(proto):
+    if not holds_quantized(proto):
         half = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in proto.graph.initializer)
         reason = f"nothing in the graph is quantized: {'float16' if half else 'float32'} was chosen"
         return (LintFinding("", "Graph", reason, "compress.precision: int8", expected=True),)
@@ -48,16 +48,6 @@ def lint(graph: Path) -> tuple[LintFinding, ...]:
     nodes = optimise(proto, str(graph))
     floats = _float_operators(ir.from_proto(proto), nodes)
     return (*map(_finding, dict.fromkeys(floats.values())), *map(_finding, _strays(nodes, floats)))
-
-
-def _is_quantized(proto: onnx.ModelProto) -> bool:
-    """Return whether an activation gets a Q or a weight comes from a DQ."""
-    weights = {tensor.name for tensor in proto.graph.initializer}
-    return any(
-        node.op_type in {"QuantizeLinear", "DynamicQuantizeLinear"}
-        or (node.op_type == "DequantizeLinear" and node.input[0] in weights)
-        for node in proto.graph.node
-    )
 
 
 def _finding(item: _Diagnosis) -> LintFinding:
@@ -86,10 +76,12 @@ def _float_operators(source: ir.Model, nodes: tuple[OptimisedNode, ...]) -> dict
         kept = by_name.get(node.name) or next((by_output[name] for name in node.outputs if name in by_output), None)
         origin = kept or _function(node, by_name, gone, consumers)
         if origin is None:
-            found[node] = _Diagnosis(node.name or node.outputs[0], node.op_type, unexplained(ort.__version__))
+            found[node] = _Diagnosis(
+                node.name or node.outputs[0], node.op_type, unexplained("onnxruntime", ort.__version__)
+            )
             continue
         head = _head(origin, node.op_type)
-        cause = explain(head, PLACEMENT) or unexplained(ort.__version__)
+        cause = explain(head, PLACEMENT) or unexplained("onnxruntime", ort.__version__)
         found[node] = _Diagnosis(str(head.name), head.op_type, cause)
     return found
 

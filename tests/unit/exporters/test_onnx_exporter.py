@@ -8,12 +8,12 @@ import onnx
 import pytest
 
 from edgeft.core.errors import DeviceError, EdgeftError, IntegrityError
-from edgeft.testing.exporter_cases import CASES, ExporterCase, classifier
+from edgeft.testing.exporter_cases import ExporterCase, cases, classifier
 from edgeft_exporters.onnx import OnnxExporter
-from edgeft_exporters.onnx.device import fingerprint
+from edgeft_exporters.processor import processor
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", cases(OnnxExporter()), ids=lambda case: case.name)
 def test_passes_the_exam(case: ExporterCase, tmp_path: Path) -> None:
     case.check(OnnxExporter(), tmp_path)
 
@@ -71,7 +71,7 @@ def test_fingerprint_reads_vnni_from_cpuinfo(tmp_path: Path) -> None:
     cpuinfo.write_text(
         "processor : 0\nmodel name : Some CPU @ 2 GHz\nflags : fpu avx2 avx512_vnni zzz\n\nprocessor : 1\n"
     )
-    facts = fingerprint(cpuinfo)
+    facts = processor(cpuinfo)
     assert facts["cpu"] == "Some CPU @ 2 GHz"
     assert facts["isa"] == ["avx2", "avx512_vnni"]
 
@@ -79,13 +79,13 @@ def test_fingerprint_reads_vnni_from_cpuinfo(tmp_path: Path) -> None:
 def test_fingerprint_reads_arm_features(tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\n")
-    assert fingerprint(cpuinfo)["isa"] == ["asimd", "asimddp", "i8mm"]
+    assert processor(cpuinfo)["isa"] == ["asimd", "asimddp", "i8mm"]
 
 
 def test_fingerprint_without_cpuinfo_still_names_the_runtime(tmp_path: Path) -> None:
     import onnxruntime
 
-    facts = fingerprint(tmp_path / "absent")
+    facts = {**OnnxExporter().fingerprint(), **processor(tmp_path / "absent")}
     assert facts["version"] == onnxruntime.__version__
     assert facts["isa"] == []
 

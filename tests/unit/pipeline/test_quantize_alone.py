@@ -71,7 +71,8 @@ def test_int8_that_is_faster_and_holds_the_margin_ships(request_: Request, machi
     assert (record["status"], record["exit_code"]) == ("passed", 0)
     assert record["choice"]["chosen"] == "int8"
     assert "holds the margin of 2 pp accuracy" in record["verdict"]
-    assert names(out) == FILES
+    assert names(out) == FILES - {"lowered"}
+    assert record["files"] == ["model.onnx"]
     assert json.loads((out / "report.json").read_text()) == record
     assert (out / "model.onnx").read_bytes() == (out / "candidates" / "int8" / "model.onnx").read_bytes()
     assert [gate["verdict"] for gate in record["gates"]] == ["PASS", "PASS"]
@@ -198,7 +199,7 @@ def test_an_earlier_result_is_replaced_and_strangers_are_not(request_: Request) 
     request_.out.mkdir()
     (request_.out / "model.onnx").write_bytes(b"earlier")
     quantize(dataclasses.replace(request_, latency=False))
-    assert names(request_.out) == FILES
+    assert names(request_.out) == FILES - {"lowered"}
     (request_.out / "thesis.txt").write_text("mine")
     with pytest.raises(UsageError, match=r"thesis\.txt"):
         quantize(request_)
@@ -299,3 +300,38 @@ def test_a_model_of_batch_one_and_an_encoder_are_quantized(
     block = by_name(record)["int8"]["validation"]
     assert block["agreement"] is None
     assert block["sqnr_db"] > 15
+
+
+def test_a_target_with_a_runtime_of_its_own_is_judged_and_timed_in_it(request_: Request, machine: Machine) -> None:
+    asked = machine(fp32=10.0, int8=6.0)
+    record = quantize(dataclasses.replace(request_, target="openvino"))
+    assert (record["status"], record["choice"]["chosen"]) == ("passed", "int8")
+    assert {request.exporter for request in asked} == {"edgeft_exporters.openvino:OpenVinoExporter"}
+    assert record["files"] == ["model.onnx", "lowered/model.onnx", "lowered/model.xml", "lowered/model.bin"]
+    assert all((request_.out / file).is_file() for file in record["files"])
+    biases = [node.input[2] for node in onnx.load(request_.out / "model.onnx").graph.node if node.op_type == "Conv"]
+    assert biases
+    assert not any("::q" in bias or "::dq" in bias for bias in biases)  # as its placement asks
+    assert quantize(dataclasses.replace(request_, target="openvino"))["status"] == "passed"  # replaces what it wrote
+
+
+def test_a_target_that_does_not_run_here_ships_unverified(
+    request_: Request, machine: Machine, make_foreign: Callable[..., Any], rows_of: Callable[..., Any]
+) -> None:
+    asked = machine(fp32=10.0, int8=6.0)
+    model = make_foreign(opset=13, width=16)
+    onnx.save(model, request_.model)
+    x, labels = rows_of(model, 400, seed=1)
+    np.savez(request_.evaluation or "", x=x, labels=labels)
+    record = quantize(dataclasses.replace(request_, target="tensorrt", strict=True))
+    assert (record["status"], record["exit_code"], record["choice"]["chosen"]) == ("inconclusive", 7, "int8")
+    assert not asked
+    assert "unverified on hardware" in record["verdict"]
+    assert [gate["name"] for gate in record["gates"]] == ["accuracy int8"]
+    assert record["files"] == ["model.onnx", "lowered/model.onnx", "lowered/build_engine.sh"]
+
+
+def test_an_unknown_target_is_told_before_the_work(request_: Request) -> None:
+    with pytest.raises(UsageError, match="'openvin'") as error:
+        quantize(dataclasses.replace(request_, target="openvin"))
+    assert "openvino" in str(error.value.hint)

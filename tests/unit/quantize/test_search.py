@@ -14,11 +14,11 @@ from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import Judged
 from edgeft.quantize.dynamic import DynamicMethod
 from edgeft.quantize.ladder import climb
+from edgeft.quantize.on_target import this_device
 from edgeft.quantize.rows import ArrayRows
 from edgeft.quantize.rungs import Ladder
 from edgeft.quantize.search import Device, cheapest, search
 from edgeft.quantize.static import static_method
-from edgeft.quantize.timing import this_device
 from edgeft_exporters.onnx import OnnxExporter
 from edgeft_exporters.onnx.placement import PLACEMENT
 

@@ -167,7 +167,7 @@ def test_an_unknown_method_is_refused() -> None:
 
 def test_every_method_of_the_config_is_known(net: onnx.ModelProto) -> None:
     for name in get_args(CompressConfig.model_fields["method"].annotation):
-        made = method_for(net, "int8", name, 8)
+        made = method_for(net, PLACEMENT, "int8", name, 8)
         kind = {"dynamic": DynamicMethod, "weight_only": WeightOnlyMethod}.get(name, StaticMethod)
         assert isinstance(made, kind)
         assert made.precision == "int8"
@@ -177,7 +177,7 @@ def test_every_method_of_the_config_is_known(net: onnx.ModelProto) -> None:
 def test_every_precision_of_the_config_is_known(net: onnx.ModelProto) -> None:
     for precision in get_args(CompressConfig.model_fields["precision"].annotation):
         if precision != "fp32":
-            assert method_for(net, precision, "auto", 8).precision == precision
+            assert method_for(net, PLACEMENT, precision, "auto", 8).precision == precision
 
 
 def test_a_method_belongs_to_int8() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeft import catalog
 from edgeft.core.errors import DataError, UsageError
 from edgeft.core.sources import SourceDigests
 from edgeft.core.store import Store
@@ -177,3 +178,16 @@ def test_an_unknown_target_gets_the_nearest(project: Path) -> None:
     with pytest.raises(UsageError, match="'onx'") as caught:
         make_plan(load_recipe(project, ["lower.targets=[onx]"]), Store(project / ".edgeft"))
     assert "'onnx'" in caught.value.hint
+
+
+@pytest.mark.parametrize("cross", [True, False])
+def test_a_build_is_for_what_runs_its_bundle(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cross: bool,  # noqa: FBT001
+) -> None:
+    toy_exporter = catalog.resolve("toy_room:ToyExporter")
+    monkeypatch.setattr(toy_exporter, "cross", cross)
+    monkeypatch.setattr(toy_exporter, "fingerprint", lambda _: {"runtime": "another"})
+    with pytest.raises(UsageError, match=r"lower\.targets: onnx: a bundle runs in onnxruntime, so far in nothing else"):
+        make_plan(load_recipe(project), Store(project / ".edgeft"))

@@ -111,6 +111,14 @@ def test_a_fresh_process_answers(request_: Request) -> None:
     assert len(timing.samples_ms) == 12
 
 
+def test_a_target_with_a_runtime_of_its_own_is_timed_in_it(request_: Request, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", pixels=np.zeros((2, 16, 16, 3), np.uint8))
+    target = replace(request_, exporter="edgeft_exporters.openvino:OpenVinoExporter", inputs=str(tmp_path / "x.npz"))
+    assert len(launch(target).samples_ms) == 12
+    with pytest.raises(UsageError, match="arrays by input name"):
+        measure(replace(target, inputs=None))
+
+
 def test_memory_is_the_workers_own(request_: Request) -> None:
     """ru_maxrss survives exec: a large parent would be reported as the model's memory."""
     ballast = np.ones(400_000_000, np.uint8)

@@ -65,8 +65,10 @@ METHODS = (
 class ToyExporter:
     """A target whose facts never change."""
 
+    cross = False
+
     def fingerprint(self) -> dict[str, Json]:
-        return {"runtime": "toy 1"}
+        return {"runtime": "onnxruntime", "version": "toy 1"}
 
 
 def _done(ctx: Context, stage: str, **measurements: Json) -> StageResult:

@@ -1,12 +1,14 @@
-"""Why onnxruntime leaves an operator in float: which term of the fusion contract its surroundings break.
+"""Why a runtime leaves an operator in float: which term of the fusion contract its surroundings break.
 
-The contract (rules in placement.py): every input from a DQ, the only consumer exactly one Q after at most one Relu or
-Clip that this Q makes redundant, no graph output, Gemm with alpha = beta = 1, Conv and Gemm with int8 weights.
+The contract (rules in each target's placement.py): every input from a DQ, the only consumer exactly one Q after at most
+one Relu or Clip that this Q makes redundant, no graph output, Gemm with alpha = beta = 1, Conv and Gemm with int8
+weights.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from edgeft.quantize.placement import OpRule, OutputRule, Placement
@@ -47,10 +49,20 @@ def explain(node: ir.Node, placement: Placement) -> Cause | None:
     return None
 
 
-def unexplained(version: str) -> Cause:
+def unexplained(runtime: str, version: str) -> Cause:
     """Return the cause of an operator that keeps the contract and still runs in float."""
-    reason = f"onnxruntime {version} keeps it in float although its inputs and output are quantized as it asks"
+    reason = f"{runtime} {version} keeps it in float although its inputs and output are quantized as it asks"
     return Cause(reason, _REPORT, expected=False)
+
+
+def holds_quantized(proto: onnx.ModelProto) -> bool:
+    """Return whether an activation of `proto` gets a Q or a weight comes from a DQ."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    return any(
+        node.op_type in {"QuantizeLinear", "DynamicQuantizeLinear"}
+        or (node.op_type == "DequantizeLinear" and node.input[0] in weights)
+        for node in proto.graph.node
+    )
 
 
 def dequantizer(value: ir.Value | None) -> ir.Node | None:

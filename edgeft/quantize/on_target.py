@@ -1,4 +1,4 @@
-"""This device as precision search measures it: one target's own profiler, and whole graphs raced in turns."""
+"""Graphs on this device, in their target's own runtime: what they answer, where their time goes, which is faster."""
 
 import tempfile
 import time
@@ -7,10 +7,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import onnx
 
 from edgeft.core.exporter import Exporter, Session
 from edgeft.graph.save import save
+from edgeft.graph.taps import with_outputs
+from edgeft.quantize.affine import Floats
+from edgeft.quantize.compress import Outputs
 from edgeft.quantize.rows import Rows
 from edgeft.quantize.search import Device
 
@@ -35,15 +39,32 @@ def this_device(exporter: Exporter, rows: Rows, threads: int) -> Device:
 
     def race(models: Sequence[onnx.ModelProto]) -> list[float]:
         with tempfile.TemporaryDirectory(prefix="edgeft-search-") as folder:
-            sessions = [_open(exporter, model, Path(folder) / str(index)) for index, model in enumerate(models)]
+            sessions = [
+                _open(exporter, model, Path(folder) / str(index), threads) for index, model in enumerate(models)
+            ]
             return _race(sessions, inputs)
 
-    def _open(exporter: Exporter, model: onnx.ModelProto, folder: Path) -> Session:
-        folder.mkdir()
-        save(model, folder / "graph.onnx")
-        return exporter.session(exporter.lower(folder / "graph.onnx", folder / "lowered")[0], threads)
-
     return Device(profile, race)
+
+
+def target_outputs(exporter: Exporter, threads: int) -> Outputs:
+    """Return what computes a tensor of a graph in the runtime of `exporter`, which must be able to run here."""
+
+    def outputs(model: onnx.ModelProto, tensor: str, rows: Rows, batch: int) -> Floats:
+        tapped = with_outputs(model, [tensor])
+        index = [value.name for value in tapped.graph.output].index(tensor)
+        with tempfile.TemporaryDirectory(prefix="edgeft-judge-") as folder:
+            run = _open(exporter, tapped, Path(folder) / "model", threads)
+            parts = [np.asarray(run(rows[at : at + batch])[index]) for at in range(0, len(rows), batch)]
+        return np.concatenate(parts).astype(np.float32, copy=False)
+
+    return outputs
+
+
+def _open(exporter: Exporter, model: onnx.ModelProto, folder: Path, threads: int) -> Session:
+    folder.mkdir()
+    save(model, folder / "graph.onnx")
+    return exporter.session(exporter.lower(folder / "graph.onnx", folder / "lowered")[0], threads)
 
 
 def _race(sessions: Sequence[Session], inputs: Sequence[Mapping[str, Any]]) -> list[float]:

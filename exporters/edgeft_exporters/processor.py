@@ -1,4 +1,4 @@
-"""What a timing of onnxruntime depends on: the processor, its instruction sets, and the runtime's version."""
+"""What a timing on a CPU depends on besides the runtime: model, instruction sets, cores."""
 
 import os
 import platform
@@ -11,23 +11,18 @@ _ISA = (
     *("sse4_1", "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx_vnni"),
     *("avx512_bf16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve"),
 )
-"""Flags that choose onnxruntime's kernels: the last four of the first line decide whether int8 sums are exact."""
+"""Flags that choose kernels: the last four of the first line decide whether int8 sums are exact."""
 
 
-def fingerprint(cpuinfo: Path = _CPUINFO) -> dict[str, Json]:
-    """Return the facts of this device; the same on every call.
+def processor(cpuinfo: Path = _CPUINFO) -> dict[str, Json]:
+    """Return the facts of this CPU; the same on every call.
 
     Args:
         cpuinfo: Linux's description of the processors; where it is missing, the platform's own name is used.
     """
-    import onnxruntime as ort
-
-    facts = _processor(cpuinfo)
+    facts = _first(cpuinfo)
     flags = set((facts.get("flags") or facts.get("features") or "").split())
     return {
-        "runtime": "onnxruntime",
-        "version": str(ort.__version__),
-        "provider": "CPUExecutionProvider",
         "architecture": platform.machine(),
         "cpu": facts.get("model name") or platform.processor() or "unknown",
         "isa": [flag for flag in _ISA if flag in flags],
@@ -35,7 +30,7 @@ def fingerprint(cpuinfo: Path = _CPUINFO) -> dict[str, Json]:
     }
 
 
-def _processor(cpuinfo: Path) -> dict[str, str]:
+def _first(cpuinfo: Path) -> dict[str, str]:
     """Return the first processor's fields, names in lower case."""
     try:
         text = cpuinfo.read_text(encoding="utf-8")

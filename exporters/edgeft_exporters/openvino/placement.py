@@ -1,0 +1,39 @@
+"""What OpenVINO's CPU plugin takes in integers, as data.
+
+    uint8 activations, asymmetric, per tensor; int8 weights, symmetric, per output channel; float bias
+
+Only inputs of weighted operators get a Q. The plugin moves dequantization through everything else by itself and fuses
+activations, Add and the next Q into the kernel before them, so a Q on a layer's own output would only cost precision.
+Probed with openvino 2026.4.1 by tests/unit/exporters/test_openvino_exporter.py. Its int8 kernels are oneDNN's, which on
+x86 CPUs without VNNI add pairs in saturating int16 as onnxruntime's do: weights are pair-safe here, too.
+"""
+
+from typing import Final
+
+from edgeft.quantize.placement import IntegerType, OpRule, OutputRule, Placement, TensorType
+
+_FUSED: Final = "OpenVINO computes it in float, fused into the kernel before it where that is possible"
+_FLOAT: Final = "OpenVINO computes it in float"
+
+PLACEMENT: Final = Placement(
+    target="openvino",
+    activation=TensorType(IntegerType.U8, symmetric=False),
+    weight=TensorType(IntegerType.S8, symmetric=True),
+    bias=None,
+    rules=(
+        OpRule("Conv", (0,), OutputRule.FLOAT, weight=1, weight_axis=0, bias=2),
+        OpRule("Gemm", (0,), OutputRule.FLOAT, weight=1, weight_axis=1, weight_axis_transposed=0, bias=2),
+        OpRule("MatMul", (0,), OutputRule.FLOAT, weight=1, weight_axis=1),
+    ),
+    float_outputs=("logits",),
+    float_reasons={
+        **dict.fromkeys(("Relu", "Clip", "HardSwish", "HardSigmoid", "Sigmoid", "Gelu", "Add", "Mul"), _FUSED),
+        **dict.fromkeys(("LayerNormalization", "Softmax", "ReduceMean", "GlobalAveragePool", "AveragePool"), _FLOAT),
+        **dict.fromkeys(
+            ("MaxPool", "Concat", "Flatten", "Reshape", "Transpose"),
+            "it has no arithmetic: OpenVINO runs it on what comes in",
+        ),
+    },
+    integer_pixels=False,
+    saturating_pairs=True,
+)
