@@ -2,13 +2,15 @@
 
 All wanted tensors become graph outputs once. Images go through one at a time and are reduced to histograms and means at
 once: all observed tensors are alive together, so a batch of eight held 580 MB on MobileNetV2 where one image holds 250,
-and took longer. Channel means are reduced inside the graph (ReduceMean). Where a folder is
-given, statistics are kept in it by content (calibration_file.py): an interrupted pass goes on from its last save with
-equal bits, and a pass whose statistics are there already does not run.
+and took longer. Every thread computes an image of its own. Channel means are reduced inside the graph (ReduceMean).
+Where a folder is given, statistics are kept in it by content (calibration_file.py): an interrupted pass goes on from
+its last save with equal bits, and a pass whose statistics are there already does not run.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -117,7 +119,7 @@ def observe(
     path, statistics = _kept(memo, model, pixels, request, execution, emit)
     if statistics.images == len(pixels):
         return statistics
-    session = make_session(probe, execution.threads)
+    session = make_session(probe, 1)
     outputs = [output.name for output in session.get_outputs()]
     saved = time.monotonic()
     for start in range(statistics.images, len(pixels), execution.batch):
@@ -125,10 +127,13 @@ def observe(
         _refuse_nonfinite(chunk, start)
         averaged = max(0, min(request.mean_images - start, len(chunk)))
         rows: dict[str, list[Floats]] = {}
-        for position in range(len(chunk)):
-            wanted = [o for o in outputs if o in request.observed or (o in mean_names and position < averaged)]
-            image = {name: chunk[position : position + 1]}
-            for tensor, values in zip(wanted, session.run(wanted, image), strict=True):
+        wanted = [
+            [o for o in outputs if o in request.observed or (o in mean_names and position < averaged)]
+            for position in range(len(chunk))
+        ]
+        images = [{name: chunk[position : position + 1]} for position in range(len(chunk))]
+        for position, found in enumerate(_run_ahead(session, wanted, images, execution.threads)):
+            for tensor, values in zip(wanted[position], found, strict=True):
                 if tensor in request.observed:
                     sample = _sample(values.size, position)
                     statistics.histograms[tensor].update_(values, sample, request.observed[tensor])
@@ -145,6 +150,23 @@ def observe(
             saved = time.monotonic()
         emit(Progress("calibrate", statistics.images, len(pixels)))
     return statistics
+
+
+def _run_ahead(
+    session: ort.InferenceSession, wanted: Sequence[Sequence[str]], images: Sequence[Mapping[str, Pixels]], threads: int
+) -> Iterator[list[Floats]]:
+    """Yield the `wanted` outputs of each image, in order; the next ones are computed while one is looked at."""
+    if threads == 1:
+        yield from (session.run(names, image) for names, image in zip(wanted, images, strict=True))
+        return
+    with ThreadPoolExecutor(threads) as workers:
+        running: deque[Future[list[Floats]]] = deque()
+        for names, image in zip(wanted, images, strict=True):
+            running.append(workers.submit(session.run, names, image))
+            if len(running) > threads:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
 def _kept(

@@ -26,12 +26,14 @@ class InputMoments:
 
     Args:
         mean: float64 [G, K], over every position.
-        covariance: float64 [G, K, K], over evenly spaced positions.
+        variance: float64 [G, K], over evenly spaced positions.
+        covariance: float64 [G, K, K], over the same, or None where it was not asked for.
         cross: float64 [G, K, K], cov(x_f, x) with the float graph's inputs at the same positions, or None.
     """
 
     mean: Doubles
-    covariance: Doubles
+    variance: Doubles
+    covariance: Doubles | None = None
     cross: Doubles | None = None
 
 
@@ -42,14 +44,15 @@ class MomentAccumulator:
         layout: of the operator's weight.
         params: of its input.
         images: how many images will come in all; spreads the sampled positions.
+        covariance: False finds variances alone, from fewer positions.
     """
 
-    def __init__(self, layout: WeightLayout, params: AffineParams, images: int) -> None:
-        self._layout = layout
+    def __init__(self, layout: WeightLayout, params: AffineParams, images: int, *, covariance: bool = True) -> None:
+        self._layout, self._whole = layout, covariance
         self._scale = float(params.scale)
         self._zero_point = int(params.zero_point)
         products = int(np.prod(layout.shape)) // layout.channels
-        positions = min(max(POSITIONS_PER_PRODUCT * products, FEWEST_POSITIONS), MOST_POSITIONS)
+        positions = min(max(POSITIONS_PER_PRODUCT * products * covariance, FEWEST_POSITIONS), MOST_POSITIONS)
         self._per_image = -(-positions // images)
         self._sum: Doubles | None = None
         self._count = 0
@@ -67,7 +70,8 @@ class MomentAccumulator:
         chosen = evenly_spaced(positions, self._per_image * len(q))
         x = patches(q, self._layout, self._zero_point, chosen).astype(np.float32) - np.float32(self._zero_point)
         self._first = _added(self._first, x.sum(axis=1, dtype=np.float64))
-        self._second = _added(self._second, np.matmul(x.transpose(0, 2, 1), x).astype(np.float64))
+        second = np.matmul(x.transpose(0, 2, 1), x) if self._whole else np.einsum("gpk,gpk->gk", x, x)
+        self._second = _added(self._second, second.astype(np.float64))
         self._sampled += x.shape[1]
         if real is not None:
             y = patches(real, self._layout, 0.0, chosen).astype(np.float32)
@@ -80,12 +84,15 @@ class MomentAccumulator:
             message = "no chunk was added"
             raise ValueError(message)
         mean = self._first / self._sampled
-        covariance = self._second / self._sampled - mean[:, :, None] * mean[:, None, :]
+        overall = self._sum / self._count * self._scale
+        if not self._whole:
+            return InputMoments(overall, (self._second / self._sampled - mean**2) * self._scale**2)
+        covariance = (self._second / self._sampled - mean[:, :, None] * mean[:, None, :]) * self._scale**2
         cross = None
         if self._cross is not None and self._real_first is not None:
             real_mean = self._real_first / self._sampled
             cross = (self._cross / self._sampled - real_mean[:, :, None] * mean[:, None, :]) * self._scale
-        return InputMoments(self._sum / self._count * self._scale, covariance * self._scale**2, cross)
+        return InputMoments(overall, np.diagonal(covariance, axis1=-2, axis2=-1), covariance, cross)
 
 
 def _added(total: Doubles | None, part: Doubles) -> Doubles:
@@ -110,7 +117,7 @@ def position_sums(q: Integers, layout: WeightLayout, zero_point: int) -> tuple[D
         rows = q.reshape(-1, q.shape[-1])
         return (rows.sum(axis=0, dtype=np.int64) - zero_point * len(rows))[None].astype(np.float64), len(rows)
     n, channels, height, width = q.shape
-    image = q.sum(axis=0, dtype=np.int64) - n * zero_point
+    image = q.sum(axis=0, dtype=np.int32) - n * zero_point  # a batch of millions would fit
     top, left, _, _ = geometry.pads
     (kh, kw), (sh, sw), (dh, dw) = geometry.kernel, geometry.strides, geometry.dilations
     out_h, out_w = layout.output_size(height, width)
@@ -119,7 +126,7 @@ def position_sums(q: Integers, layout: WeightLayout, zero_point: int) -> tuple[D
         rows_read = _taps(i * dh - top, sh, out_h, height)
         for j in range(kw):
             columns_read = _taps(j * dw - left, sw, out_w, width)
-            sums[:, i, j] = image[:, rows_read, columns_read].sum(axis=(1, 2))
+            sums[:, i, j] = image[:, rows_read, columns_read].sum(axis=(1, 2), dtype=np.int64)
     grouped = sums.reshape(layout.groups, -1, kh, kw).transpose(0, 2, 3, 1)
     return grouped.reshape(layout.groups, -1), n * out_h * out_w
 

@@ -31,9 +31,7 @@ def unsafe_pairs(matrix: Integers) -> int:
         matrix: integer weights whose last axis is the kernel's order of products (`WeightLayout.to_matrix`).
     """
     pairs = pair_view(matrix).astype(np.int64)
-    positive = np.maximum(pairs, 0).sum(axis=-1)
-    negative = np.maximum(-pairs, 0).sum(axis=-1)
-    return int(np.count_nonzero(np.maximum(positive, negative) > PAIR_LIMIT))
+    return int(np.count_nonzero(_is_unsafe(pairs[..., 0], pairs[..., 1])))
 
 
 def repair(integers: Doubles, target: Doubles, importance: Doubles) -> Doubles:
@@ -48,14 +46,12 @@ def repair(integers: Doubles, target: Doubles, importance: Doubles) -> Doubles:
         target: float64 [..., K], what they round: weight / scale.
         importance: float64, broadcasts to [..., K]: what a squared error of each weight costs.
     """
-    q, x = pair_view(integers), pair_view(target)
-    sign = np.sign(q)
-    magnitude = np.abs(q)
-    unsafe = (magnitude.sum(axis=-1) > PAIR_LIMIT) & (sign[..., 0] == sign[..., 1])
+    q = pair_view(integers)
+    unsafe = _is_unsafe(q[..., 0], q[..., 1])
     if not unsafe.any():
         return integers
     cost = pair_view(np.broadcast_to(importance, integers.shape))[unsafe] + np.finfo(np.float64).tiny
-    want, signs = np.abs(x[unsafe]), sign[unsafe]
+    want, signs = np.abs(pair_view(target)[unsafe]), np.sign(q[unsafe])
     weight = cost[:, 0] / cost.sum(axis=1)
     vertex = weight * want[:, 0] + (1 - weight) * (PAIR_LIMIT - want[:, 1])
     lowest = PAIR_LIMIT - 127
@@ -64,6 +60,12 @@ def repair(integers: Doubles, target: Doubles, importance: Doubles) -> Doubles:
     repaired[unsafe] = np.stack([first, PAIR_LIMIT - first], axis=1) * signs
     flat: Doubles = repaired.reshape(*integers.shape[:-1], -1)[..., : integers.shape[-1]]
     return flat
+
+
+def _is_unsafe(first: Integers, second: Integers) -> NDArray[np.bool_]:
+    """Return whether two weights have one sign and together more than the limit: of opposite signs they never do."""
+    unsafe: NDArray[np.bool_] = np.abs(first + second) > PAIR_LIMIT
+    return unsafe
 
 
 def partner_bound(integers: Doubles, column: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

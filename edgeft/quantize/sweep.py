@@ -100,7 +100,8 @@ def quantize_weights_(  # noqa: PLR0913 - one sweep, every argument is a differe
         layout = layout_of(op)
         tensor = str(op.inputs[0].name)
         input_params = source_params(model, plan, tensor, params)
-        moments = MomentAccumulator(layout, input_params, len(pixels))
+        related = method.follow_float or method.gptq
+        moments = MomentAccumulator(layout, input_params, len(pixels), covariance=related)
         chunks = prefix.chunks(prefix.advance(source))
         if method.follow_float:
             for chunk, real in zip(chunks, float_prefix.chunks(float_prefix.advance(float_source)), strict=True):
@@ -157,15 +158,14 @@ def choose_weight(
     pair_safe, float_bias = placement.saturating_pairs and not layout.depthwise, placement.bias is None
     weight = constant(op.node.inputs[op.rule.weight or 0])
     matrix = layout.to_matrix(np.asarray(weight)).astype(np.float64)
-    if moments.cross is not None:
+    if moments.cross is not None and moments.covariance is not None:
         matrix = follow_float(matrix, moments.covariance, moments.cross)
     bias = _float_bias(op, layout.channels)
     if float_mean is not None and op.rule.bias is not None:
         bias = float_mean - _mean_output(matrix, moments)
     floor = scale_floor(np.zeros_like(bias) if float_bias else bias, input_scale).reshape(matrix.shape[:2])
-    variance = np.diagonal(moments.covariance, axis1=-2, axis2=-1)
-    integers = search_scales(matrix, variance, floor, pair_safe=pair_safe, search=method.search)
-    if method.gptq:
+    integers = search_scales(matrix, moments.variance, floor, pair_safe=pair_safe, search=method.search)
+    if method.gptq and moments.covariance is not None:
         integers = gptq(matrix, moments.covariance, integers, pair_safe=pair_safe)
     if float_mean is not None and op.rule.bias is not None:
         bias = float_mean - _mean_output(integers.real, moments)

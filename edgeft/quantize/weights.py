@@ -59,7 +59,7 @@ def search_scales(
         candidate = np.clip(np.rint(target), -127, 127)
         if pair_safe:
             candidate = repair(candidate, target, importance)
-        error = (importance * ((candidate - target) * scale[..., None]) ** 2).sum(axis=-1)
+        error = np.einsum("gok,gk->go", np.square((candidate - target) * scale[..., None]), importance[:, 0])
         better = error < best
         best[better], scales[better], values[better] = error[better], scale[better], candidate[better]
     return IntegerMatrix(values.astype(np.int8), scales)
