@@ -4,8 +4,9 @@
     python tasks.py fashion NET OUT            trains NET on Fashion-MNIST (Debian package dataset-fashion-mnist)
 
 OUT gets float.onnx (uint8 pixels to logits, as edgeft exports it), plain.onnx (the same with the normalisation as Cast,
-Sub and Mul, which every tool reads), calibration.npy uint8 [256, H, W, 3], and evaluation.npz: pixels and labels of the
-test split. NET is one of resnet18, mobilenetv2_100, mobilenetv3_small_100, efficientnet_b0.
+Sub and Mul, which every tool reads), calibration.npy uint8 [256, H, W, 3], and pixels and labels: validation.npz, by
+which a tool may choose, and evaluation.npz, of the test split. NET is one of resnet18, mobilenetv2_100,
+mobilenetv3_small_100, efficientnet_b0.
 """
 
 import argparse
@@ -31,20 +32,25 @@ from edgeft.graph.export import build
 from edgeft.quantize.stage import calibration_pixels
 from edgeft.runtime.preprocess import InputContract
 
-CALIBRATION, SEED, CLASSES = 256, 0, 10
+CALIBRATION, VALIDATION, SEED, CLASSES = 256, 5000, 0, 10
 MEAN, STD = 127.0, 128.0
 NETS = {
-    "resnet18": (32, 3000),
-    "mobilenetv2_100": (48, 4000),
-    "mobilenetv3_small_100": (48, 5000),
-    "efficientnet_b0": (48, 3000),
+    "resnet18": (32, 2500),
+    "mobilenetv2_100": (48, 3000),
+    "mobilenetv3_small_100": (48, 4000),
+    "efficientnet_b0": (48, 2200),
 }
 """Side in pixels, steps of 128 images: at most 20 minutes on two cores."""
 DATASET = Path("/usr/share/datasets/fashion-mnist")
 BATCH, RATE = 128, 3e-3
 
 
-def write(out: Path, graph: onnx.ModelProto, calibration: np.ndarray, pixels: np.ndarray, labels: np.ndarray) -> None:
+Labelled = tuple[np.ndarray, np.ndarray]
+
+
+def write(
+    out: Path, graph: onnx.ModelProto, calibration: np.ndarray, validation: Labelled, evaluation: Labelled
+) -> None:
     out.mkdir(parents=True, exist_ok=True)
     logits = Extractor(onnx.shape_inference.infer_shapes(graph)).extract_model(["pixels"], ["logits"])
     onnx.save(logits, out / "float.onnx")
@@ -52,17 +58,17 @@ def write(out: Path, graph: onnx.ModelProto, calibration: np.ndarray, pixels: np
     onnx.checker.check_model(logits, full_check=True)
     onnx.save(logits, out / "plain.onnx")
     np.save(out / "calibration.npy", calibration)
-    np.savez(out / "evaluation.npz", pixels=pixels, labels=labels)
+    for name, (pixels, labels) in {"validation": validation, "evaluation": evaluation}.items():
+        np.savez(out / f"{name}.npz", pixels=np.ascontiguousarray(pixels), labels=labels.astype(np.int64))
 
 
 def solar(split: Path, out: Path) -> None:
     keys = {stage["name"]: stage["key"] for stage in json.loads((split / "report.json").read_text())["stages"]}
     folders = {name: split.parent / "cache" / "store" / key / "out" for name, key in keys.items()}
     data = Dataset.open(folders["data"])
-    rows = data.indices("test")
-    pixels = np.ascontiguousarray(data.pixels[rows])
     graph = onnx.load(folders["export"] / "model.onnx")
-    write(out, graph, calibration_pixels(data, CALIBRATION, SEED), pixels, data.labels[rows])
+    val, test = ((data.pixels[rows], data.labels[rows]) for rows in (data.indices("val"), data.indices("test")))
+    write(out, graph, calibration_pixels(data, CALIBRATION, SEED), val, test)
 
 
 def read(name: str, folder: Path, side: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -92,6 +98,8 @@ def fashion(name: str, dataset: Path, out: Path) -> None:
     side, steps = NETS[name]
     generator = torch.Generator().manual_seed(SEED)
     pixels, labels = read("train", dataset, side)
+    held_out = (nhwc(pixels[-VALIDATION:]), labels[-VALIDATION:].numpy())
+    pixels, labels = pixels[:-VALIDATION], labels[:-VALIDATION]
     net = timm.create_model(name, num_classes=CLASSES).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps)
@@ -114,8 +122,11 @@ def fashion(name: str, dataset: Path, out: Path) -> None:
     graph = build(net.eval(), contract, 20)[0]
     drawn = torch.randperm(len(pixels), generator=generator)[:CALIBRATION]
     test, test_labels = read("t10k", dataset, side)
-    calibration, evaluation = (np.ascontiguousarray(part.permute(0, 2, 3, 1).numpy()) for part in (pixels[drawn], test))
-    write(out, graph, calibration, evaluation, test_labels.numpy())
+    write(out, graph, nhwc(pixels[drawn]), held_out, (nhwc(test), test_labels.numpy()))
+
+
+def nhwc(pixels: torch.Tensor) -> np.ndarray:
+    return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())
 
 
 def main() -> None:

@@ -42,11 +42,17 @@ def insert_activations_(model: ir.Model, plan: Plan, params: Mapping[str, Affine
         plan: which tensors.
         params: parameters by observed tensor.
     """
+    tensors = (*plan.observed, *plan.shared)
+    insert_pairs_(
+        model, {tensor: params.get(tensor) or source_params(model, plan, tensor, params) for tensor in tensors}
+    )
+
+
+def insert_pairs_(model: ir.Model, params: Mapping[str, AffineParams]) -> None:
+    """Give every tensor of `params` its Q and DQ; every consumer reads the DQ."""
     values = _values(model)
-    for tensor in (*plan.observed, *plan.shared):
-        value = values[tensor]
-        found = params.get(tensor) or source_params(model, plan, tensor, params)
-        _insert_pair_(model, value, found)
+    for tensor, found in params.items():
+        _insert_pair_(model, values[tensor], found)
 
 
 def source_params(model: ir.Model, plan: Plan, tensor: str, params: Mapping[str, AffineParams]) -> AffineParams:

@@ -1,12 +1,13 @@
-"""Which tensors cost most when they are rounded to 8 bits, and which segments must be float to spare them.
+"""Which segments cost most when their tensors are rounded to 8 bits, and which must be float to spare them.
 
-    noise_i = E |tail_i(DQ(Q(t_i))) - tail_i(t_i)|^2,    t_i the float graph's tensor behind segment i
+    behind_i = E |tail_i(DQ(Q(t_i))) - tail_i(t_i)|^2         t_i the float graph's tensor behind segment i
+    inside_i = E |tail_i(segment_i'(t_i-1)) - tail_i(t_i)|^2  segment_i' with every tensor inside of it rounded
 
-Each tensor alone, all weights in float, by the error at the output. To spare t_i both segments that it lies between
-stay float; one alone would be worse than none, because its weights could no longer make up for what its rounded output
-loses. What float costs in time is bounded by a share of the network's multiplications: a handful of early tensors often
-cause half of the noise, in layers that gain little from integers. The chain of segments (graph/segments.py) is walked
-once, and nothing but one tensor is kept, so memory does not depend on the depth.
+Each alone, all weights in float, by the error at the output. What is inside is spared by leaving the segment in float;
+to spare t_i both segments that it lies between stay float. What float costs in time is bounded by a share of the
+network's multiplications: a handful of tensors often cause half of the noise, in layers that gain little from integers.
+The chain of segments (graph/segments.py) is walked once, and nothing but one tensor is kept, so memory does not depend
+on the depth.
 """
 
 from collections.abc import Mapping
@@ -23,50 +24,56 @@ from edgeft.graph.execute import open_session
 from edgeft.graph.segments import Segment
 from edgeft.quantize.affine import AffineParams, Floats, dequantize, quantize
 from edgeft.quantize.calibration import Execution
+from edgeft.quantize.insert import insert_pairs_
 from edgeft.quantize.plan import constant
 
 _EDGE = 20
 """Multiplications that an integer kernel does while one element is quantized or dequantized, roughly, on x86."""
-_LEAST_SHARE = 0.05
+_LEAST_SHARE = 0.01
 """A tensor with a smaller share of the noise is not worth two segments in float."""
 
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """What rounding the tensor behind each segment costs.
+    """What rounding the tensors of each segment costs: mean squared errors of the output, 0 where nothing is rounded.
 
     Args:
         chain: the segments, in order.
-        noise: float64 [S], mean squared error of the output where that tensor alone is rounded; 0 where it never is.
+        behind: float64 [S], where the tensor behind the segment is rounded, alone.
+        inside: float64 [S], where those inside of it are, alone.
         multiplications: float64 [S], of each segment, for one input of the graph.
     """
 
     chain: tuple[Segment, ...]
-    noise: NDArray[np.float64]
+    behind: NDArray[np.float64]
+    inside: NDArray[np.float64]
     multiplications: NDArray[np.float64]
 
     def spare(self, most: float) -> dict[str, str]:
-        """Return operator -> why it stays float: the noisiest tensors first.
+        """Return operator -> why it stays float: what causes most noise first.
 
         Args:
             most: share of all multiplications that may be in float, 0..1; what is quantized and dequantized at the
                 edges counts, too.
         """
-        total, limit = float(self.noise.sum()), most * float(self.multiplications.sum())
+        noise = np.stack([self.behind, self.inside])
+        total, limit = float(noise.sum()), most * float(self.multiplications.sum())
         floats: set[int] = set()
         reasons: dict[str, str] = {}
-        for index in np.argsort(-self.noise, kind="stable"):
-            share = self.noise[index] / total if total else 0.0
-            wanted = floats | {int(index), int(index) + 1}
+        for flat in np.argsort(-noise, axis=None, kind="stable"):
+            inside, index = divmod(int(flat), len(self.chain))
+            share = noise[inside, index] / total if total else 0.0
+            spared = {index} if inside else {index, index + 1}
             if share < _LEAST_SHARE:
                 break
-            if self._cost(wanted) > limit:
+            if self._cost(floats | spared) > limit:
                 continue
-            floats = wanted
-            tensor = self.chain[index].tensors[-1]
-            why = f"measured: {tensor} in 8 bits causes {share:.0%} of the error by rounded tensors"
-            for segment in self.chain[index : index + 2]:
-                reasons |= {node: reasons.get(node, why) for node in segment.nodes}
+            floats |= spared
+            segment = self.chain[index]
+            what = f"what is inside {segment.name}" if inside else segment.tensors[-1]
+            why = f"measured: {what} in 8 bits causes {share:.0%} of the error by rounded tensors"
+            for each in sorted(spared):
+                reasons |= {node: reasons.get(node, why) for node in self.chain[each].nodes}
         return reasons
 
     def _cost(self, floats: set[int]) -> float:
@@ -86,7 +93,7 @@ def rounding_noise(
     execution: Execution,
     emit: EventSink = ignore,
 ) -> Noise:
-    """Return what rounding the tensor behind each segment of `chain` costs at `output`.
+    """Return what rounding the tensors of each segment of `chain` costs at `output`.
 
     Args:
         graph: the float graph.
@@ -98,25 +105,41 @@ def rounding_noise(
         emit: where progress goes.
     """
     last = next((index for index, segment in enumerate(chain) if output in segment.tensors), len(chain) - 1)
-    extractor = Extractor(onnx.shape_inference.infer_shapes(graph))
+    ends = {segment.tensors[-1] for segment in chain}
+    exact = Extractor(onnx.shape_inference.infer_shapes(graph))
+    model = ir.from_proto(exact.model)
+    work = np.array([_multiplications(model, segment) for segment in chain])
+    insert_pairs_(model, {tensor: found for tensor, found in params.items() if tensor not in ends})
+    rounding = Extractor(ir.to_proto(model))
+    expected = _run(exact, inputs, output, execution).astype(np.float64)
+
+    def cost(tensor: str, values: Floats) -> float:
+        return float(np.square(_run(exact, {tensor: values}, output, execution) - expected).mean())
+
     before: Mapping[str, NDArray[np.generic]] = inputs
-    expected = _run(extractor, inputs, output, execution)
-    noise = np.zeros(len(chain))
+    behind, inside = np.zeros((2, len(chain)))
     for index, segment in enumerate(chain[:last]):
         tensor = segment.tensors[-1]
-        values = _run(extractor, before, tensor, execution)
+        values = _run(exact, before, tensor, execution)
         if tensor in params:
-            rounded = dequantize(quantize(values, params[tensor]), params[tensor])
-            found = _run(extractor, {tensor: rounded}, output, execution)
-            noise[index] = np.square(found.astype(np.float64) - expected).mean()
+            behind[index] = cost(tensor, dequantize(quantize(values, params[tensor]), params[tensor]))
+        if not params.keys().isdisjoint(segment.tensors[:-1]):
+            inside[index] = cost(tensor, _run(rounding, before, tensor, execution, optimise=False))
         before = {tensor: values}
         emit(Progress("find noisy tensors", index + 1, last))
-    model = ir.from_proto(extractor.model)
-    return Noise(chain, noise, np.array([_multiplications(model, segment) for segment in chain]))
+    return Noise(chain, behind, inside, work)
 
 
-def _run(extractor: Extractor, feeds: Mapping[str, NDArray[np.generic]], output: str, execution: Execution) -> Floats:
-    session = open_session(extractor.extract_model(list(feeds), [output]), execution.threads)
+def _run(
+    extractor: Extractor,
+    feeds: Mapping[str, NDArray[np.generic]],
+    output: str,
+    execution: Execution,
+    *,
+    optimise: bool = True,
+) -> Floats:
+    """Return `output` for `feeds`; without `optimise` no float weight between Q/DQ pairs is rounded by the runtime."""
+    session = open_session(extractor.extract_model(list(feeds), [output]), execution.threads, optimise=optimise)
     count = len(next(iter(feeds.values())))
     chunks = [slice(start, start + execution.batch) for start in range(0, count, execution.batch)]
     return np.concatenate([session.run([output], {key: x[chunk] for key, x in feeds.items()})[0] for chunk in chunks])
