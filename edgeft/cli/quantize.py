@@ -58,6 +58,10 @@ def quantize(
     float_share: Annotated[
         float, typer.Option("--float-share", min=0, max=1, help="Share of the multiplications that may stay in float.")
     ] = 0.08,
+    swap_activations: Annotated[
+        bool,
+        typer.Option("--swap-activations", help="Put Relu for HardSwish and SiLU, and heal it by training: faster."),
+    ] = False,
     threads: Threads = 1,
     no_latency: Annotated[bool, typer.Option("--no-latency", help="Time nothing; the smallest file may ship.")] = False,
     strict: Strict = False,
@@ -95,6 +99,7 @@ def quantize(
         latency=not no_latency,
         search=search,
         float_share=float_share,
+        swap_activations=swap_activations,
         strict=strict,
     )
     with stdout_reserved(), narrate() as emit:

@@ -59,6 +59,7 @@ class Request:
         latency: whether to time it against fp32.
         search: whether segments that are faster in float stay in float.
         float_share: of the multiplications, around the tensors that suffer most from 8 bits, 0..1.
+        swap_activations: whether HardSwish and SiLU become Relu first, healed by training.
         strict: whether what cannot be decided makes the exit code 7.
     """
 
@@ -78,6 +79,7 @@ class Request:
     latency: bool = True
     search: bool = False
     float_share: float = 0.08
+    swap_activations: bool = False
     strict: bool = False
 
 
@@ -148,6 +150,7 @@ def _make(request: Request, ctx: Context) -> StageResult:
         sizes=request.sizes,
         search=request.search,
         float_share=request.float_share,
+        swap_activations=request.swap_activations,
         threads=request.threads,
     )
     inputs = {"model": request.model, "calibration": request.calibration}
@@ -307,6 +310,7 @@ def _settings(request: Request) -> dict[str, Any]:
         "sizes",
         "search",
         "float_share",
+        "swap_activations",
         "strict",
     )
     return {name: getattr(request, name) for name in names}

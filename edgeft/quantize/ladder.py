@@ -35,6 +35,7 @@ from edgeft.quantize.rungs import (
     closed_form,
     one_step,
     partial_float,
+    swapped,
     trained,
 )
 from edgeft.quantize.static import FEWEST_MOMENT_IMAGES, SPARE, StaticMethod, static_method
@@ -89,12 +90,15 @@ def climb(
             torch is not installed.
     """
     if not isinstance(ladder.method, StaticMethod):
-        if ladder.device is not None:
-            raise QuantizationError(
-                f"search leaves segments of a statically quantized graph in float; this one is {ladder.method.label}",
-                hint="use a static method, e.g. --method gptq (in a recipe: compress.method)",
-            )
+        for asked, what in ((ladder.device, "search"), (ladder.swap or None, "swapping activations")):
+            if asked is not None:
+                raise QuantizationError(
+                    f"{what} is for a statically quantized graph; this one is {ladder.method.label}",
+                    hint="use a static method, e.g. --method gptq (in a recipe: compress.method)",
+                )
         return (one_step(graph, ladder, ladder.method, judge, execution, emit),)
+    if ladder.swap:
+        return _climb_swapped(graph, ladder, judge, execution, emit)
     first = closed_form(graph, ladder, ladder.method, judge, execution, emit)
     if ladder.climb == "always":
         return (first, trained(graph, first, ladder, judge, execution, emit))
@@ -108,6 +112,28 @@ def climb(
             except EdgeftError as error:
                 missed = f"the margin is not held, and {name} was not possible: {error}"
                 rungs[-1] = dataclasses.replace(rungs[-1], notes=(*rungs[-1].notes, missed))
+    return tuple(rungs)
+
+
+def _climb_swapped(
+    graph: onnx.ModelProto, ladder: Ladder, judge: Judge, execution: Execution, emit: EventSink
+) -> tuple[Rung, ...]:
+    """Return the rungs of `graph` with other activations, and where none holds the margin, those of `graph` itself."""
+    own = dataclasses.replace(ladder, swap=False)
+    healed = swapped(graph, ladder, execution, emit)
+    rungs = [
+        dataclasses.replace(rung, name=f"swapped_{rung.name}", label=f"relu+{rung.label}")
+        for rung in climb(healed.model, own, judge, execution=execution, emit=emit)
+    ]
+    alone = judge(healed.model).validation
+    told = ", ".join(
+        f"{key} {alone[key]:.4g}" for key in ("agreement", "mean_abs_logit_error") if alone[key] is not None
+    )
+    note = f"{len(healed.swapped)} activations were swapped for Relu and healed by training; in float: {told}"
+    if not any(rung.holds for rung in rungs):
+        note += "; no such graph holds the margin, so the graph as it was is quantized, too"
+        rungs += climb(graph, own, judge, execution=execution, emit=emit)
+    rungs[-1] = dataclasses.replace(rungs[-1], notes=(*rungs[-1].notes, note))
     return tuple(rungs)
 
 

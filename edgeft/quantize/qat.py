@@ -1,29 +1,23 @@
 """Quantization-aware training on the graph that ships, with the float graph as teacher.
 
-    loss = d(logits) / 2 + mean over inner tensors of d(t) / 2,        d(t) = mean((t_q - t_f)^2) / var(t_f)
-
-Labels are not needed. Training starts from a quantized graph (the best that calibration found) and moves its weights,
-biases and activation scales; after each step weights are projected back to pair-safe ones. Learning rates are in steps
-of each tensor's own grid: with Adam an update is about as large as its rate, so `rate` 0.02 moves a weight by at most
-some 2 % of a quantization step at a time, whatever the layer. Adam's steps do not depend on the gradient's size, so
-LSQ's gradient scale (Esser et al. 2020, section 2.2) would change nothing and is left out.
+Labels are not needed (follow.py). Training starts from a quantized graph (the best that calibration found) and moves
+its weights, biases and activation scales; after each step weights are projected back to pair-safe ones. Learning rates
+are in steps of each tensor's own grid: with Adam an update is about as large as its rate, so `rate` 0.02 moves a weight
+by at most some 2 % of a quantization step at a time, whatever the layer. Adam's steps do not depend on the gradient's
+size, so LSQ's gradient scale (Esser et al. 2020, section 2.2) would change nothing and is left out.
 """
 
-import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
-from torch import Tensor
 
-from edgeft.core.events import EventSink, Progress, ignore
+from edgeft.core.events import EventSink, ignore
 from edgeft.graph.module import GraphModule
-from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.candidates import LOGITS
+from edgeft.quantize.follow import Lessons, follow
 from edgeft.quantize.placement import Placement
 from edgeft.quantize.proof import proven_pairs
 from edgeft.quantize.qat_graph import TrainableGraph
@@ -91,52 +85,19 @@ def tune(
         QuantizationError: there are no images, the loss is not finite (says at which step), or the result is unlawful.
         UnsupportedNodeError: an operator cannot be trained through; names the node.
     """
-    if not len(images):
-        raise QuantizationError("training needs images, found none")
     student = TrainableGraph(quantized, placement)
-    teacher = GraphModule(ir.from_proto(float_model), trainable=[])
-    optimizer = _optimizer(student, method)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / method.steps))
+    losses = follow(
+        student.module,
+        GraphModule(ir.from_proto(float_model), trainable=[]),
+        _optimizer(student, method),
+        Lessons(images, rng, method.steps, method.batch, method.tensors, method.threads),
+        after=student.project_,
+        emit=emit,
+        task="train quantized",
     )
-    losses = []
-    with _torch_threads(method.threads):
-        for step in range(method.steps):
-            chosen = np.sort(rng.choice(len(images), min(method.batch, len(images)), replace=False))
-            feeds = {teacher.inputs[0]: torch.from_numpy(np.ascontiguousarray(images[chosen]))}
-            with torch.no_grad():
-                wanted = teacher(feeds, method.tensors)
-            loss = distance(student.module(feeds, method.tensors), wanted, method.tensors)
-            losses.append(float(loss.detach()))
-            if not math.isfinite(losses[-1]):
-                raise QuantizationError(f"the loss of step {step} is {losses[-1]}", hint="lower the rate of QAT")
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call] # torch does not type it
-            optimizer.step()
-            schedule.step()
-            student.project_()
-            emit(Progress("train quantized", step + 1, method.steps, f"loss {losses[-1]:.3g}"))
     model = student.write_back()
     onnx.checker.check_model(model)
-    return QatResult(model, tuple(losses), proven_pairs(model, placement))
-
-
-@contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def distance(found: dict[str, Tensor], wanted: dict[str, Tensor], names: Sequence[str]) -> Tensor:
-    """Return the squared difference relative to the variance of what is wanted: half the first, half the others."""
-    tiny = torch.finfo(torch.float32).tiny
-    parts = [(found[name] - wanted[name]).square().mean() / (wanted[name].var() + tiny) for name in names]
-    first, *others = parts
-    return first if not others else (first + torch.stack(others).mean()) / 2
+    return QatResult(model, losses, proven_pairs(model, placement))
 
 
 def _optimizer(student: TrainableGraph, method: QatMethod) -> torch.optim.Adam:

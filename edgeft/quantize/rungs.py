@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import numpy as np
 import onnx
@@ -28,6 +28,9 @@ from edgeft.quantize.static import StaticMethod, quantize_static
 from edgeft.quantize.sweep import WeightMethod
 from edgeft.quantize.weight_only import WeightOnlyMethod, quantize_weights_only
 
+if TYPE_CHECKING:
+    from edgeft.quantize.heal import Healed
+
 Judge: TypeAlias = Callable[[onnx.ModelProto], Judged]
 """A graph -> what it is worth; its `validation` has `holds_margin` where there are labels."""
 
@@ -36,6 +39,7 @@ Climb: TypeAlias = Literal["never", "until it holds", "always"]
 Method: TypeAlias = StaticMethod | DynamicMethod | WeightOnlyMethod | HalfMethod
 
 _QAT_STEPS, _QAT_RATE, _QAT_SCALE_RATE = 120, 0.02, 1e-3
+_HEAL_STEPS, _HEAL_BATCH, _HEAL_RATE = 400, 32, 0.02
 _ROUGH_IMAGES = 8
 """Calibration inputs of a graph that is only timed."""
 _SPARE_MORE = 0.35
@@ -71,6 +75,7 @@ class Ladder:
         output: the tensor that training makes follow float's.
         memo: folder where calibration statistics are kept by content; None keeps none.
         device: what measures which segments are faster in float; None leaves nothing in float for speed.
+        swap: whether HardSwish and SiLU become Relu first, healed by training.
     """
 
     placement: Placement
@@ -82,6 +87,7 @@ class Ladder:
     output: str = LOGITS
     memo: Path | None = None
     device: Device | None = None
+    swap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +209,38 @@ def one_step(
     return Rung(name, method.label, judge(model), seconds, skips, unsafe)
 
 
+def swapped(graph: onnx.ModelProto, ladder: Ladder, execution: Execution, emit: EventSink) -> "Healed":
+    """Return `graph` with Relu for HardSwish and SiLU, trained to follow `graph`.
+
+    Raises:
+        EdgeftError: torch or images are missing, nothing can be swapped, or the graph cannot be trained.
+    """
+    _require_torch()
+    from edgeft.quantize.follow import Lessons
+    from edgeft.quantize.heal import heal
+
+    lessons = Lessons(
+        _training_images(ladder),
+        np.random.default_rng(ladder.seed),
+        _HEAL_STEPS,
+        _HEAL_BATCH,
+        (ladder.output, *_ends(graph, ladder.placement, ladder.output)),
+        execution.threads,
+    )
+    return heal(graph, lessons, _HEAL_RATE, emit=emit)
+
+
+def _require_torch() -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise QuantizationError("torch is not installed", hint="pip install 'edgeft[train]'")
+
+
+def _training_images(ladder: Ladder) -> Images:
+    if ladder.training is None:
+        raise QuantizationError("training needs images, found none")
+    return ladder.training
+
+
 def trained(
     graph: onnx.ModelProto, start: Rung, ladder: Ladder, judge: Judge, execution: Execution, emit: EventSink
 ) -> Rung:
@@ -211,13 +249,11 @@ def trained(
     Raises:
         EdgeftError: torch or images are missing, or the graph cannot be trained.
     """
-    if importlib.util.find_spec("torch") is None:
-        raise QuantizationError("torch is not installed", hint="pip install 'edgeft[train]'")
+    _require_torch()
     from edgeft.quantize.qat import QatMethod, tune
 
     started = time.perf_counter()
-    if ladder.training is None:
-        raise QuantizationError("training needs images, found none")
+    images = _training_images(ladder)
     method = QatMethod(
         steps=_QAT_STEPS,
         rate=_QAT_RATE,
@@ -226,9 +262,7 @@ def trained(
         threads=execution.threads,
     )
     rng = np.random.default_rng(ladder.seed)
-    tuned = tune(
-        start.judged.model, start.reference or graph, ladder.placement, ladder.training, method, rng=rng, emit=emit
-    )
+    tuned = tune(start.judged.model, start.reference or graph, ladder.placement, images, method, rng=rng, emit=emit)
     seconds = time.perf_counter() - started
     label = f"{start.label}+qat_{method.steps}x{method.batch}"
     return Rung(QAT, label, judge(tuned.model), seconds, start.skips, tuned.unsafe_pairs, start.notes)

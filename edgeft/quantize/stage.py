@@ -58,6 +58,7 @@ def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
             ctx.seed_for("quantization-aware training"),
             memo=ctx.memo,
             device=this_device(exporter, rows, config.threads) if config.search else None,
+            swap=config.swap_activations,
         )
     made = compress(graph, evaluation, ladder, execution=Execution(ctx.threads), emit=ctx.emit)
     write_candidates(ctx.folder, made.candidates)

@@ -45,6 +45,7 @@ class StandaloneConfig:
         sizes: of the input after the batch axis, where the model leaves them open.
         search: whether segments that are faster in float stay in float.
         float_share: of the multiplications, around the tensors that suffer most from 8 bits, 0..1.
+        swap_activations: whether HardSwish and SiLU become Relu first, healed by training.
         threads: of the measurements of `search`.
     """
 
@@ -59,6 +60,7 @@ class StandaloneConfig:
     sizes: tuple[int, ...] | None
     search: bool = False
     float_share: float = 0.08
+    swap_activations: bool = False
     threads: int = 1
 
 
@@ -119,6 +121,7 @@ def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
             climb_rule(config.method),
             ctx.seed_for("quantization-aware training"),
             device=this_device(exporter, calibration, config.threads) if config.search else None,
+            swap=config.swap_activations,
         ),
         execution=Execution(ctx.threads, 1) if foreign.fixed_batch else Execution(ctx.threads),
         emit=ctx.emit,

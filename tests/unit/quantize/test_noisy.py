@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from edgeft.graph.execute import open_session
 from edgeft.graph.taps import with_outputs
 from edgeft.quantize.affine import AffineParams, params_for_range
 from edgeft.quantize.calibration import Execution
+from edgeft.quantize.insert import insert_pairs_
 from edgeft.quantize.noisy import Noise, rounding_noise
 from edgeft.quantize.placement import IntegerType, TensorType
 from edgeft.quantize.search import segment_chain
@@ -46,8 +48,30 @@ def test_the_noise_is_that_of_a_graph_which_rounds_this_tensor_alone(
     runs = [open_session(with_outputs(each, ["logits"]), 1, optimise=False) for each in (net, rounded)]
     expected, by_hand = (run.run(["logits"], {"pixels": x})[0] for run in runs)
     wanted = np.square(by_hand.astype(np.float64) - expected).mean()
-    assert found.noise[0] == pytest.approx(wanted, rel=1e-3)
-    np.testing.assert_array_equal(found.noise[1:], 0)
+    assert found.behind[0] == pytest.approx(wanted, rel=1e-3)
+    np.testing.assert_array_equal(found.behind[1:], 0)
+    np.testing.assert_array_equal(found.inside, 0)
+
+
+def test_what_is_inside_a_segment_counts_as_one(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
+    """Two tensors inside the residual block rounded: what a graph with Q and DQ behind both of them loses."""
+    x = pixels(10, seed=5)
+    params = {"dw.relu": params_for_range(0.0, 3.0, U8), "pw": params_for_range(-2.0, 2.0, U8)}
+    found = measure(net, params, x)
+    assert "dw.relu" in segment_chain(net, PLACEMENT)[1].tensors
+    model = ir.from_proto(net)
+    insert_pairs_(model, params)
+    runs = [
+        open_session(with_outputs(each, ["logits"]), 1, optimise=False).run(["logits"], {"pixels": x})[0]
+        for each in (net, ir.to_proto(model))
+    ]
+    wanted = np.square(runs[1].astype(np.float64) - runs[0]).mean()
+    assert found.inside[1] == pytest.approx(wanted, rel=1e-3)
+    np.testing.assert_array_equal(found.behind, 0)
+    reasons = found.spare(1.0)
+    assert {"dw", "pw", "sum"} <= set(reasons)
+    assert "stem" not in reasons
+    assert reasons["dw"].startswith("measured: what is inside dw .. ")
 
 
 def test_multiplications_are_counted(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
@@ -60,7 +84,7 @@ def test_multiplications_are_counted(net: onnx.ModelProto, pixels: Callable[...,
 def chain_of(noise: list[float], work: list[float], net: onnx.ModelProto, size: int = 0) -> Noise:
     segments = segment_chain(net, PLACEMENT)[:1] * len(noise)
     chain = tuple(replace(s, nodes=(f"n{i}",), tensors=(f"t{i}",), size=size) for i, s in enumerate(segments))
-    return Noise(chain, np.array(noise), np.array(work))
+    return Noise(chain, np.array(noise), np.zeros(len(noise)), np.array(work))
 
 
 def test_the_noisiest_tensors_are_spared_within_the_share_of_work(net: onnx.ModelProto) -> None:
