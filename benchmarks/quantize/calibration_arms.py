@@ -130,6 +130,58 @@ def read_images(path: Path, count: int) -> NDArray[np.uint8]:
 
 
 def edgeft(mode: str) -> Callable[..., None]:
+    return {"ladder": ladder, "openvino": for_openvino}.get(mode, lambda: closed_form(mode))()
+
+
+def ladder() -> Callable[..., None]:
+    """`auto` as `edgeft quantize` runs it: rungs until MARGIN_PP is held on the labelled images beside the model."""
+    import numpy as np
+    import onnx
+
+    from edgeft import catalog
+    from edgeft.quantize.calibration import Execution
+    from edgeft.quantize.candidates import Bar
+    from edgeft.quantize.compress import Evaluation, compress
+    from edgeft.quantize.config import CompressConfig
+    from edgeft.quantize.ladder import climb_rule, method_for
+    from edgeft.quantize.rows import ArrayRows
+    from edgeft.quantize.rungs import Ladder
+
+    placement, images = catalog.exporter("onnx").placement, CompressConfig().bias_images
+
+    def run(model: Path, pixels: NDArray[np.uint8], out: Path, threads: int) -> None:
+        graph, known = onnx.load(model), np.load(model.with_name("validation.npz"))
+        method = method_for(graph, placement, "int8", "auto", images)
+        steps = Ladder(placement, method, ArrayRows("pixels", pixels), pixels, climb_rule("auto"))
+        evaluation = Evaluation(ArrayRows("pixels", known["pixels"]), known["labels"], Bar("accuracy", MARGIN_PP, 0))
+        made = compress(graph, evaluation, steps, execution=Execution(threads)).candidates[-1]
+        onnx.save(made.judged.model, out / "int8.onnx")
+        print(json.dumps({"rungs": [rung["rung"] for rung in made.ladder], "method": made.method}))
+
+    return run
+
+
+def for_openvino() -> Callable[..., None]:
+    """The first rung, placed for OpenVINO and saved as its IR."""
+    import onnx
+    import openvino
+
+    from edgeft import catalog
+    from edgeft.quantize.calibration import Execution
+    from edgeft.quantize.config import CompressConfig
+    from edgeft.quantize.static import quantize_static, static_method
+
+    placement, method = catalog.exporter("openvino").placement, static_method("auto", CompressConfig().bias_images)
+
+    def run(model: Path, pixels: NDArray[np.uint8], out: Path, threads: int) -> None:
+        result = quantize_static(onnx.load(model), placement, pixels, method, execution=Execution(threads))
+        onnx.save(result.model, out / "int8.onnx")
+        openvino.save_model(openvino.convert_model(out / "int8.onnx"), out / "int8.xml", compress_to_fp16=False)
+
+    return run
+
+
+def closed_form(mode: str) -> Callable[..., None]:
     import onnx
 
     from edgeft import catalog
@@ -232,6 +284,8 @@ def olive(_mode: str) -> Callable[..., None]:
     return run
 
 
+MARGIN_PP = 0.5
+"""What `ladder` may lose on validation."""
 TOOLS = {"edgeft": edgeft, "onnxruntime": onnxruntime, "nncf": nncf, "olive": olive}
 
 

@@ -3,10 +3,10 @@
     python benchmarks/quantize/peers.py OUT TASK... [--rounds 15]
 
 Each TASK is a folder of tasks.py. Every tool runs in a process and an environment of its own (calibration_arms.py), set
-up as its documentation says for x86; then all files answer the evaluation images and take turns on one thread, batch 1
-(race.py): OpenVINO's file in OpenVINO, all others in onnxruntime. Ratios are medians over rounds of fp32's time over
-the file's, with bootstrap intervals. Environments are made in OUT/venvs; what OUT/results.jsonl holds is not run again.
-Writes OUT/peers.md.
+up as its documentation says for x86; edgeft climbs its ladder by the validation images. Then all files answer the
+evaluation images and take turns on one thread, batch 1 (race.py): OpenVINO's files in OpenVINO, all others in
+onnxruntime. Ratios are medians over rounds of fp32's time over the file's, with bootstrap intervals. Environments are
+made in OUT/venvs; what OUT/results.jsonl holds is not run again. Writes OUT/peers.md.
 """
 
 import argparse
@@ -21,7 +21,8 @@ import numpy as np
 from calibration import ARMS_FILE, interpreter, machine
 
 ARMS = {
-    "edgeft auto": ("edgeft", "auto"),
+    "edgeft": ("edgeft", "ladder"),
+    "edgeft, in OpenVINO": ("edgeft", "openvino"),
     "onnxruntime": ("onnxruntime", "minmax"),
     "NNCF, in onnxruntime": ("nncf", "onnx"),
     "NNCF, in OpenVINO": ("nncf", "openvino"),

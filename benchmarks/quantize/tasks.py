@@ -35,9 +35,9 @@ from edgeft.runtime.preprocess import InputContract
 CALIBRATION, VALIDATION, SEED, CLASSES = 256, 5000, 0, 10
 MEAN, STD = 127.0, 128.0
 NETS = {
-    "resnet18": (32, 2500),
-    "mobilenetv2_100": (48, 3000),
-    "mobilenetv3_small_100": (48, 4000),
+    "resnet18": (32, 1500),
+    "mobilenetv2_100": (48, 2000),
+    "mobilenetv3_small_100": (48, 3000),
     "efficientnet_b0": (48, 2200),
 }
 """Side in pixels, steps of 128 images: at most 20 minutes on two cores."""
