@@ -1,4 +1,4 @@
-"""Speed of int8 against float, by network: edgeft, edgeft with precision search, and onnxruntime's own quantizer.
+"""Speed of int8 against float in onnxruntime, by network: edgeft's variants, and onnxruntime's own quantizer.
 
     python benchmarks/quantize/speed.py [--nets mobilenetv2_100,vit_tiny_patch16_224] [--rounds 15] [--json OUT]
 
@@ -32,6 +32,7 @@ from transformers import BertConfig, BertModel
 from edgeft import catalog
 from edgeft.core import machine
 from edgeft.graph.execute import open_session
+from edgeft.graph.passes.swap_activations import swap_activations_
 from edgeft.graph.simplify import simplify_
 from edgeft.graph.trace import trace
 from edgeft.quantize.calibration import Execution
@@ -110,8 +111,10 @@ def _minilm() -> ir.Model:
     return program.model
 
 
-def ours(graph: onnx.ModelProto, x: np.ndarray, *, search: bool) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    exporter, rows = catalog.exporter("onnx"), ArrayRows("x", x)
+def ours(
+    graph: onnx.ModelProto, x: np.ndarray, *, search: bool = False, target: str = "onnx"
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    exporter, rows = catalog.exporter(target), ArrayRows("x", x)
     device = this_device(exporter, rows, 1) if search else None
     int8 = Ladder(
         exporter.placement, method_for(graph, exporter.placement, "int8", "auto", CALIBRATION), rows, device=device
@@ -140,9 +143,27 @@ def theirs(graph: onnx.ModelProto, x: np.ndarray) -> onnx.ModelProto:
         return onnx.load(out)
 
 
+def swapped(graph: onnx.ModelProto) -> onnx.ModelProto | None:
+    """Return `graph` with Relu for HardSwish and SiLU, not healed, or None where it has neither."""
+    model = ir.from_proto(graph)
+    return ir.to_proto(model) if swap_activations_(model) else None
+
+
+def opened(variant: str, model: onnx.ModelProto) -> "Callable[[np.ndarray], np.ndarray]":
+    """Return what runs `model` on one thread, in the runtime that the variant is for."""
+    if not variant.endswith("OpenVINO"):
+        session = open_session(model, 1)
+        return lambda row: session.run(["logits"], {"x": row})[0]
+    exporter, index = catalog.exporter("openvino"), [value.name for value in model.graph.output].index("logits")
+    with tempfile.TemporaryDirectory() as folder:
+        onnx.save(model, Path(folder) / "model.onnx")
+        run = exporter.session(Path(folder) / "model.onnx", 1)
+    return lambda row: run({"x": row})[index]
+
+
 def race(models: dict[str, onnx.ModelProto], x: np.ndarray, rounds: int) -> dict[str, np.ndarray]:
     """Return each variant's median milliseconds by round."""
-    sessions = {name: open_session(model, 1) for name, model in models.items()}
+    sessions = {name: opened(name, model) for name, model in models.items()}
     found: dict[str, list[float]] = {name: [] for name in models}
     order = [*sessions, *reversed(list(sessions))]
     for number in range(rounds + 1):
@@ -151,7 +172,7 @@ def race(models: dict[str, onnx.ModelProto], x: np.ndarray, rounds: int) -> dict
             for name in order:
                 row = x[number % len(x)][None]
                 started = time.perf_counter_ns()
-                sessions[name].run(["logits"], {"x": row})
+                sessions[name](row)
                 samples[name].append((time.perf_counter_ns() - started) / 1e6)
         if number:  # the first round warms up
             for name, of in samples.items():
@@ -172,9 +193,13 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(CALIBRATION + UNSEEN, *shape)).astype(np.float32)
     known, unseen = x[:CALIBRATION], x[CALIBRATION:]
-    makers: dict[str, Callable[[], Any]] = {"edgeft": lambda: ours(graph, known, search=False)}
+    makers: dict[str, Callable[[], Any]] = {"edgeft": lambda: ours(graph, known)}
     if not prefers_dynamic(graph):
         makers["edgeft, search"] = lambda: ours(graph, known, search=True)
+        makers["edgeft, in OpenVINO"] = lambda: ours(graph, known, target="openvino")
+    relu = swapped(graph)
+    if relu is not None:
+        makers["edgeft, swapped activations"] = lambda: ours(relu, known)
     makers["onnxruntime"] = lambda: (theirs(graph, known), ())
     models, seconds, notes = {"fp32": graph}, {}, {}
     for variant, make in makers.items():
@@ -185,13 +210,14 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     expected = open_session(graph, 1).run(["logits"], {"x": unseen})[0]
     rows = {}
     for variant in makers:
-        session = open_session(models[variant], 1)
-        logits = np.concatenate([session.run(["logits"], {"x": row[None]})[0] for row in unseen])
+        run = opened(variant, models[variant])
+        logits = np.concatenate([run(row[None]) for row in unseen])
+        healed = "swapped" not in variant  # nothing heals random weights
         value, low, high = ratio(times["fp32"], times[variant])
         rows[variant] = {
             "speed": value,
             "interval": [low, high],
-            "sqnr_db": sqnr_db(expected, logits),
+            "sqnr_db": sqnr_db(expected, logits) if healed else None,
             "seconds": seconds[variant],
             "notes": [note for note in notes[variant] if note.startswith("search")],
         }
@@ -203,9 +229,10 @@ def table(found: list[dict[str, Any]]) -> str:
     for item in found:
         for variant, row in item["variants"].items():
             low, high = row["interval"]
+            sqnr = "" if row["sqnr_db"] is None else f"{row['sqnr_db']:.1f} dB"
             lines.append(
                 f"| {item['net']} | {item['fp32_ms']:.2f} ms | {variant} | {row['speed']:.2f}x ({low:.2f} to "
-                f"{high:.2f}) | {row['sqnr_db']:.1f} dB | {row['seconds']:.0f} s |"
+                f"{high:.2f}) | {sqnr} | {row['seconds']:.0f} s |"
             )
             lines += [f"|  |  |  | {note} |  |  |" for note in row["notes"]]
     return "\n".join(lines)

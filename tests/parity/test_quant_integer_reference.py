@@ -1,11 +1,10 @@
 """The exact integer reference against onnxruntime, bit for bit, on generated single-operator Q/DQ graphs.
 
 onnxruntime's sums are exact on CPUs with VNNI, and everywhere for pair-safe weights; full-range weights are used only
-where this CPU has VNNI.
+where this CPU does not saturate. test_quant_without_vnni.py runs this file on a CPU that does.
 """
 
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,10 @@ from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.integer_reference import evaluate
 from edgeft.quantize.layout import WeightLayout, weight_layout
 from edgeft.quantize.pair_rule import repair
+from edgeft.runtime.saturation import saturates
 
-FLAGS = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-VNNI = "avx512_vnni" in FLAGS or "avx_vnni" in FLAGS
+EXACT = not saturates()
+"""Whether this CPU adds products exactly whatever the weights: with VNNI, or on ARM."""
 BUDGET = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -88,7 +88,7 @@ def check(model: onnx.ModelProto, x: np.ndarray, fused: str) -> None:
 def safe_weights(rng: np.random.Generator, layout: WeightLayout) -> np.ndarray:
     """Full-range weights where sums are exact, else pair-safe ones."""
     q = rng.integers(-127, 128, layout.shape).astype(np.int8)
-    if VNNI or layout.depthwise:
+    if EXACT or layout.depthwise:
         return q
     matrix = np.asarray(layout.to_matrix(q), np.float64)
     return np.asarray(layout.from_matrix(repair(matrix, matrix, np.ones(1))), np.int8)
