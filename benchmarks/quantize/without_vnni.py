@@ -3,7 +3,7 @@
     python benchmarks/quantize/without_vnni.py OUT TASK... [--images 32]      needs qemu-x86_64 (Debian: qemu-user)
 
 Each file answers the first evaluation images of its task here and as a Haswell: AVX2 without VNNI, emulated by qemu
-instruction by instruction, so that onnxruntime takes the kernels that it takes on such a CPU. Speed means nothing there.
+instruction by instruction, so that onnxruntime takes the kernels that it takes on such a CPU. Times mean nothing there.
 """
 
 import argparse
