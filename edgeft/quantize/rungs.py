@@ -38,7 +38,7 @@ Climb: TypeAlias = Literal["never", "until it holds", "always"]
 
 Method: TypeAlias = StaticMethod | DynamicMethod | WeightOnlyMethod | HalfMethod
 
-_QAT_STEPS, _QAT_RATE, _QAT_SCALE_RATE = 120, 0.02, 1e-3
+_QAT_STEPS, _QAT_RATE, _QAT_SCALE_RATE = 120, 0.05, 1e-4
 _HEAL_STEPS, _HEAL_BATCH, _HEAL_RATE = 400, 32, 0.02
 _ROUGH_IMAGES = 8
 """Calibration inputs of a graph that is only timed."""

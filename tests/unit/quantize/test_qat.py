@@ -20,7 +20,7 @@ from edgeft.quantize.rows import ArrayRows
 from edgeft.quantize.static import quantize_static, static_method
 from edgeft_exporters.onnx.placement import PLACEMENT
 
-METHOD = QatMethod(steps=60, batch=16)
+METHOD = QatMethod(steps=60, batch=16, scale_rate=1e-2)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_training_brings_unseen_logits_nearer_to_the_float_graph(
     result = tune(quantized, net, PLACEMENT, pixels(64), METHOD, rng=np.random.default_rng(0))
     assert len(result.losses) == METHOD.steps
     x = pixels(256, seed=5)
-    assert logit_error(result.model, net, x) < 0.85 * logit_error(quantized, net, x)  # measured 0.73
+    assert logit_error(result.model, net, x) < 0.85 * logit_error(quantized, net, x)  # measured 0.71
 
 
 def test_what_is_trained_is_lawful_and_still_fuses(
