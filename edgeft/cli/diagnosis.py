@@ -143,7 +143,12 @@ def _exporters(machine: Mapping[str, object]) -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
     for name in catalog.exporters():
         try:
-            facts = catalog.exporter(name).fingerprint()
+            exporter = catalog.exporter(name)
+            if exporter.cross:
+                ready = {"name": name, "works": True, "reason": "for another device: unverified on hardware"}
+                found.append(ready)
+                continue
+            facts = exporter.fingerprint()
         except Exception as error:  # noqa: BLE001 - a broken tool is listed with its reason, whatever it raised
             found.append({"name": name, "works": False, "reason": f"{type(error).__name__}: {error}"})
         else:

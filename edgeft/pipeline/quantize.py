@@ -15,6 +15,7 @@ from edgeft import __version__, catalog
 from edgeft.core import machine
 from edgeft.core.atomic import write_atomic
 from edgeft.core.disk import disk_errors, require_writable
+from edgeft.core.errors import UsageError
 from edgeft.core.events import EventSink, StageFinished, StageStarted, ignore
 from edgeft.core.exporter import Exporter
 from edgeft.core.keys import versions
@@ -98,6 +99,10 @@ def quantize(request: Request, *, emit: EventSink = ignore) -> dict[str, Any]:
     exporter = catalog.exporter(request.target)
     if not exporter.cross:
         exporter.fingerprint()  # a runtime that is missing is told before the work, not after it
+    elif request.search:
+        raise UsageError(
+            f"--search measures on this device, and {request.target} does not run here", hint="leave out --search"
+        )
     out = request.out.absolute()
     refuse_strangers(out, FILES, "what `edgeft quantize` writes")
     require_writable(out.parent, purpose="the output folder", option="--out")
@@ -224,10 +229,10 @@ def _ship(chosen: str, made: StageResult, folder: Path, exporter: Exporter) -> l
     graph = made.folder / next(item["file"] for item in candidates if item["name"] == chosen)
     write_atomic(folder / MODEL, graph.read_bytes())
     files = exporter.lower(graph, _new(folder / LOWERED))
-    if len(files) > 1:
-        return [MODEL, *(str(file.relative_to(folder)) for file in files)]
-    shutil.rmtree(folder / LOWERED)  # onnxruntime's file is the graph itself
-    return [MODEL]
+    if [file.read_bytes() for file in files] == [(folder / MODEL).read_bytes()]:
+        shutil.rmtree(folder / LOWERED)  # onnxruntime's file is the graph itself
+        return [MODEL]
+    return [MODEL, *(str(file.relative_to(folder)) for file in files)]
 
 
 def _accuracy_gate(name: str, block: dict[str, Any], max_drop_pp: float) -> Gate:

@@ -1,10 +1,10 @@
 """Run the float graph over calibration images and reduce what the plan needs, image by image.
 
-All wanted tensors become graph outputs once. Images go through one at a time and are reduced to histograms and means at
-once: all observed tensors are alive together, so a batch of eight held 580 MB on MobileNetV2 where one image holds 250,
-and took longer. Every thread computes an image of its own. Channel means are reduced inside the graph (ReduceMean).
-Where a folder is given, statistics are kept in it by content (calibration_file.py): an interrupted pass goes on from
-its last save with equal bits, and a pass whose statistics are there already does not run.
+All wanted tensors become graph outputs once. Each image goes through alone and is reduced to histograms and means at
+once: all its observed tensors are alive together (28 MB on Lite0), so a batch would hold more, and took longer. With
+more than one thread each computes an image of its own, and one more waits to be counted. Channel means are reduced
+inside the graph (ReduceMean). Where a folder is given, statistics are kept in it by content (calibration_file.py): an
+interrupted pass goes on from its last save with equal bits, and a pass whose statistics are there already does not run.
 """
 
 import time

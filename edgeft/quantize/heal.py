@@ -57,6 +57,8 @@ def heal(graph: onnx.ModelProto, lessons: Lessons, rate: float, *, emit: EventSi
             "there is no HardSwish or SiLU to swap", hint="leave out --swap-activations (compress.swap_activations)"
         )
     names = _trainable(model)
+    if not names:
+        raise QuantizationError("the graph has no float weights to heal with", hint="leave out --swap-activations")
     student = GraphModule(model, trainable=names)
     groups = [
         {"params": [student.tensor(name)], "lr": rate * max(float(student.tensor(name).detach().abs().mean()), 1e-4)}

@@ -37,15 +37,29 @@ class IntegerWeight:
 def insert_activations_(model: ir.Model, plan: Plan, params: Mapping[str, AffineParams]) -> None:
     """Give every planned tensor of `model` its Q and DQ; every consumer reads the DQ.
 
+    But a weighted operator that stays float goes on reading a tensor that is float anyway: weights and inputs are
+    quantized both or not at all.
+
     Args:
         model: the float graph that `plan` was made from; changed in place.
         plan: which tensors.
         params: parameters by observed tensor.
     """
     tensors = (*plan.observed, *plan.shared)
+    made = {str(op.output.name) for op in plan.ops if op.output is not None}
+    taken, weighted = {op.node for op in plan.ops}, {op.node.op_type for op in plan.weighted}
+    apart = {
+        (use.node, use.idx): value
+        for value in map(_values(model).__getitem__, tensors)
+        if str(value.name) not in made
+        for use in value.uses()
+        if use.node.op_type in weighted and use.node not in taken
+    }
     insert_pairs_(
         model, {tensor: params.get(tensor) or source_params(model, plan, tensor, params) for tensor in tensors}
     )
+    for (node, index), value in apart.items():
+        node.replace_input_with(index, value)
 
 
 def insert_pairs_(model: ir.Model, params: Mapping[str, AffineParams]) -> None:

@@ -13,6 +13,7 @@ one nearest to float ships, so a rung that does harm is shown, not used.
 """
 
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 
 import onnx
@@ -120,20 +121,26 @@ def _climb_swapped(
 ) -> tuple[Rung, ...]:
     """Return the rungs of `graph` with other activations, and where none holds the margin, those of `graph` itself."""
     own = dataclasses.replace(ladder, swap=False)
+    started = time.perf_counter()
     healed = swapped(graph, ladder, execution, emit)
+    seconds = time.perf_counter() - started
     rungs = [
-        dataclasses.replace(rung, name=f"swapped_{rung.name}", label=f"relu+{rung.label}")
-        for rung in climb(healed.model, own, judge, execution=execution, emit=emit)
+        dataclasses.replace(rung, name=f"swapped_{rung.name}", label=f"relu+{rung.label}", seconds=rung.seconds + extra)
+        for rung, extra in zip(
+            climb(healed.model, own, judge, execution=execution, emit=emit), (seconds, 0.0, 0.0), strict=False
+        )
     ]
     alone = judge(healed.model).validation
     told = ", ".join(
         f"{key} {alone[key]:.4g}" for key in ("agreement", "mean_abs_logit_error") if alone[key] is not None
     )
     note = f"{len(healed.swapped)} activations were swapped for Relu and healed by training; in float: {told}"
-    if not any(rung.holds for rung in rungs):
-        note += "; no such graph holds the margin, so the graph as it was is quantized, too"
+    notes = [note, *rungs[-1].notes]
+    if ladder.climb != "never" and not any(rung.holds for rung in rungs):
+        notes[0] += "; no such graph holds the margin, so the graph as it was is quantized, too"
         rungs += climb(graph, own, judge, execution=execution, emit=emit)
-    rungs[-1] = dataclasses.replace(rungs[-1], notes=(*rungs[-1].notes, note))
+        notes += rungs[-1].notes
+    rungs[-1] = dataclasses.replace(rungs[-1], notes=tuple(dict.fromkeys(notes)))
     return tuple(rungs)
 
 

@@ -18,7 +18,6 @@ from edgeft.quantize.placement import OpRule, OutputRule, Placement
 _QUANTIZED_OPS = ("QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "MatMulNBits", "QGemm")
 _CONV_RANK = 4
 _MATRIX_RANK = 2
-_IMAGE_CHANNELS = 4
 _SILENT_OPS = ("Constant", "DequantizeLinear")
 
 
@@ -104,10 +103,10 @@ def make_plan(model: ir.Model, placement: Placement, keep_float: Mapping[str, st
                 integer.add(found.output)
         elif found is not None:
             skips.append(found)
-    ops, useless = _drop_useless_moves(ops)
+    ops, useless = _drop_useless_moves(_drop_lone_shortcuts(ops))
     absorbed = {str(op.absorbed.name) for op in ops if op.absorbed is not None}
     skips = [skip for skip in (*skips, *useless) if skip.layer not in absorbed]
-    if not ops:
+    if not any(op.rule.weight is not None for op in ops):
         reasons = "; ".join(f"{skip.layer}: {skip.reason}" for skip in skips[:3]) or "it has no operators"
         raise QuantizationError(
             f"nothing in this graph can be quantized for {placement.target!r} ({reasons})",
@@ -192,21 +191,22 @@ def _refusal(node: ir.Node, rule: OpRule, inputs: tuple[ir.Value, ...], integer:
 
 
 def shortcut(inputs: Sequence[ir.Value | None]) -> int | None:
-    """Return which of the `inputs` of an Add is its shortcut, where the other is what a convolution made; else None.
+    """Return which of the `inputs` of an Add is its shortcut, where the other comes from a convolution; else None.
 
-    Of two convolutions the shortcut is the one with fewer operators since both branches left a common tensor: a
-    downsampling shortcut has one convolution, the other branch at least two.
+    The shortcut is the branch with fewer operators since both left a common tensor: none at all, or one convolution
+    that downsamples. The other branch holds a convolution of its own.
     """
     if len(inputs) != 2 or inputs[0] is inputs[1] or any(constant(value) is not None for value in inputs):  # noqa: PLR2004 - binary
         return None
-    producers = [None if value is None else value.producer() for value in inputs]
-    convolutions = [producer is not None and producer.op_type == "Conv" for producer in producers]
-    if not any(convolutions):
-        return None
-    if not all(convolutions):
-        return convolutions.index(False)
+    branches = own_branches(inputs)
+    short = 0 if len(branches[0]) < len(branches[1]) else 1
+    return short if any(node.op_type == "Conv" for node in branches[1 - short]) else None
+
+
+def own_branches(inputs: Sequence[ir.Value | None]) -> tuple[set[ir.Node], set[ir.Node]]:
+    """Return, of two values, the operators that each is computed from and the other is not."""
     first, second = map(_upstream, inputs)
-    return 0 if len(first - second) < len(second - first) else 1
+    return first - second, second - first
 
 
 def _upstream(value: ir.Value | None) -> set[ir.Node]:
@@ -233,10 +233,10 @@ def _unwanted(node: ir.Node, rule: OpRule, inputs: tuple[ir.Value, ...], placeme
     weight = constant(node.inputs[rule.weight]) if rule.weight is not None and least else None
     if weight is None:
         return None
-    depthwise = node.op_type == "Conv" and node.attributes.get_int("group", 1) > 1
     made, read = weight.shape[:2]
-    first = node.op_type == "Conv" and read <= _IMAGE_CHANNELS
-    if made < least or (read < least and not depthwise and not first):
+    grouped = node.op_type == "Conv" and node.attributes.get_int("group", 1) > 1
+    first = not any(before.op_type in {"Conv", "Gemm", "MatMul"} for before in _upstream(node.inputs[0]))
+    if made < least or (read < least and not grouped and not first):
         return f"{placement.target} gains nothing below {least} channels: its weight is {list(weight.shape)}"
     return None
 
@@ -309,6 +309,18 @@ def _drop_useless_moves(ops: list[IntegerOp]) -> tuple[list[IntegerOp], list[Ski
         needed.update(op.inputs)
         kept.append(op)
     return kept[::-1], dropped[::-1]
+
+
+def _drop_lone_shortcuts(ops: list[IntegerOp]) -> list[IntegerOp]:
+    """Drop every Add whose shortcut would be quantized although no convolution of its other branch is."""
+    weighted = {op.node for op in ops if op.rule.weight is not None}
+    kept = []
+    for op in ops:
+        lone = op.node.op_type == "Add" and op.rule.output is OutputRule.FLOAT
+        if lone and weighted.isdisjoint(own_branches(op.node.inputs)[1 - op.rule.activations[0]]):
+            continue
+        kept.append(op)
+    return kept
 
 
 def _with_tensors(ops: list[IntegerOp], skips: list[Skip]) -> Plan:

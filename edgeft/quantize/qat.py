@@ -111,10 +111,10 @@ def _optimizer(student: TrainableGraph, method: QatMethod) -> torch.optim.Adam:
     for layer in student.layers:
         step = float(tensor(layer.scale).detach().mean())
         groups.append({"params": [tensor(layer.weight)], "lr": method.rate * step})
-        if layer.bias is not None:
+        if layer.trained_bias is not None:
             # a share of what a weight's step does at the middle of the input's 256 values
             middle = 128 * float(tensor(layer.input_scale).detach())
-            groups.append({"params": [tensor(layer.bias[2])], "lr": _BIAS_SHARE * method.rate * step * middle})
+            groups.append({"params": [tensor(layer.trained_bias)], "lr": _BIAS_SHARE * method.rate * step * middle})
     groups += [
         {"params": [tensor(name)], "lr": method.scale_rate * float(tensor(name).detach())} for name in student.scales
     ]

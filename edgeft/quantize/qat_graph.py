@@ -42,6 +42,7 @@ class TrainableLayer:
         input_scale: of the operator's input.
         layout: of the weight.
         bias: (int32 bias, its scale, the float bias that stands in for it), or None.
+        float_bias: the bias of a target that leaves it float, or None.
     """
 
     integers: str
@@ -50,6 +51,12 @@ class TrainableLayer:
     input_scale: str
     layout: WeightLayout
     bias: tuple[str, str, str] | None
+    float_bias: str | None = None
+
+    @property
+    def trained_bias(self) -> str | None:
+        """The float that is trained as its bias."""
+        return self.float_bias if self.bias is None else self.bias[2]
 
 
 class TrainableGraph:
@@ -73,7 +80,7 @@ class TrainableGraph:
         self.layers = _unfold_(model)
         if not self.layers:
             raise QuantizationError("the graph has no integer weights to train", hint="quantize it first")
-        biases = [layer.bias[2] for layer in self.layers if layer.bias is not None]
+        biases = [layer.trained_bias for layer in self.layers if layer.trained_bias is not None]
         self.scales = tuple(self._bounds)
         self.module = GraphModule(model, trainable=[*(layer.weight for layer in self.layers), *biases, *self.scales])
 
@@ -116,6 +123,8 @@ class TrainableGraph:
             target, _ = self._steps(layer)
             integers = np.clip(np.rint(target), -_QMAX, _QMAX)
             arrays[layer.integers] = layer.layout.from_matrix(integers.astype(np.int8))
+            if layer.float_bias is not None:
+                arrays[layer.float_bias] = self._array(layer.float_bias)
             if layer.bias is not None:
                 integer_bias, bias_scale, real = layer.bias
                 step = self._bias_step(layer)
@@ -189,7 +198,7 @@ def _scale_bounds(model: ir.Model) -> dict[str, float]:
         info = np.iinfo(zero_point.dtype)
         upper = np.inf
         for limit, steps in zip(limits or (), (info.min - int(zero_point), info.max - int(zero_point)), strict=False):
-            if np.isfinite(limit) and steps:
+            if np.isfinite(limit) and limit and steps:  # a limit of 0 is kept by the zero point, not by the scale
                 upper = min(upper, limit / steps)
         # one float32 below: the product with the number of steps must not round past the limit
         largest = float(np.nextafter(np.float32(upper), np.float32(0))) if np.isfinite(upper) else float("inf")
@@ -220,6 +229,7 @@ def _unfold_(model: ir.Model) -> tuple[TrainableLayer, ...]:
                 input_scale=_name(source, 1),
                 layout=weight_layout(node, values.shape, axis),
                 bias=_unfold_bias_(model, node),
+                float_bias=_float_bias(node),
             )
         )
     return tuple(layers)
@@ -247,6 +257,13 @@ def _unfold_bias_(model: ir.Model, node: ir.Node) -> tuple[str, str, str] | None
     real = np.asarray(constant(dq.inputs[0])).astype(np.float64) * np.asarray(constant(dq.inputs[1]))
     dq.outputs[0].replace_all_uses_with(add_initializer_(model, name, real.astype(np.float32)))
     return _name(dq, 0), _name(dq, 1), name
+
+
+def _float_bias(node: ir.Node) -> str | None:
+    """Return the initializer that is the float bias of `node`, or None."""
+    value = node.inputs[_BIAS_INDEX] if len(node.inputs) > _BIAS_INDEX else None
+    array = constant(value)
+    return str(value.name) if value is not None and array is not None and value.is_initializer() else None
 
 
 def _constant_dq(node: ir.Node, index: int) -> ir.Node | None:

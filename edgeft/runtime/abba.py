@@ -170,9 +170,11 @@ def compare(  # noqa: PLR0913 - one option per fact that a latency claim must st
         run: how one process is run; tests pass a simulation.
 
     Raises:
-        UsageError: `rounds` is not ascending or too small.
+        UsageError: `rounds` is not ascending or too small, or `images` are given with an `exporter`.
         DeviceError: a process failed.
     """
+    if exporter is not None and images:
+        raise UsageError("raw images are timed end to end in onnxruntime alone, not through an exporter")
     looks = tuple(rounds)
     if not looks or list(looks) != sorted(set(looks)) or looks[0] < MIN_ROUNDS:
         raise UsageError(f"latency rounds {list(looks)}: expected ascending numbers of at least {MIN_ROUNDS}")

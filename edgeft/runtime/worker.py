@@ -79,10 +79,11 @@ def measure(request: Request) -> Timing:
     """
     from edgeft.runtime.session import AnyModel, Model
 
+    open_session = None if request.exporter is None else _exporter_session(request.exporter)
     base = peak_rss_bytes()
     started = time.perf_counter_ns()
-    if request.exporter is not None:
-        run = _exporter_session(request, request.exporter)
+    if open_session is not None:
+        run = open_session(Path(request.model), request.threads)
         load_ms = _since(started)
         steps = _rows(run, _read_named(request.inputs))
     else:
@@ -138,11 +139,15 @@ def _rows(
     return [partial(run, {name: array[i : i + 1] for name, array in values.items()}) for i in range(count)]
 
 
-def _exporter_session(request: Request, reference: str) -> Callable[[dict[str, Any]], object]:
-    """Return the callable of the exporter "module:Class"; what idle threads do is its own affair."""
+def _exporter_session(reference: str) -> Callable[[Path, int], Callable[[dict[str, Any]], object]]:
+    """Return what opens a file in the runtime of the exporter "module:Class", its libraries imported.
+
+    What idle threads do there is the runtime's own affair.
+    """
     module, _, name = reference.partition(":")
     exporter = getattr(importlib.import_module(module), name)()
-    session: Callable[[dict[str, Any]], object] = exporter.session(Path(request.model), request.threads)
+    exporter.fingerprint()  # imports the runtime, which is no part of opening a model
+    session: Callable[[Path, int], Callable[[dict[str, Any]], object]] = exporter.session
     return session
 
 

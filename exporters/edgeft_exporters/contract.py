@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from edgeft.core.exporter import LintFinding
 from edgeft.quantize.placement import OpRule, OutputRule, Placement
 
 _PREPROCESSING = frozenset({"Cast", "Sub", "Div", "Mul", "Add", "Transpose", "DequantizeLinear"})
@@ -43,7 +44,11 @@ def explain(node: ir.Node, placement: Placement) -> Cause | None:
     if not fed or (weight is not None and dequantizer(weight) is None):
         reason = "its weight is float" if fed else "no DequantizeLinear feeds it"
         return Cause(f"{reason}: compress left it in float", _SKIPPED, expected=True)
-    for broken in (_broken_input(activations), _broken_factors(node, rule), _broken_output(node, rule, placement)):
+    for broken in (
+        _broken_input(activations),
+        _broken_factors(node, rule, placement),
+        _broken_output(node, rule, placement),
+    ):
         if broken is not None:
             return Cause(*broken, expected=False)
     return None
@@ -63,6 +68,13 @@ def holds_quantized(proto: onnx.ModelProto) -> bool:
         or (node.op_type == "DequantizeLinear" and node.input[0] in weights)
         for node in proto.graph.node
     )
+
+
+def float_by_choice(proto: onnx.ModelProto) -> LintFinding:
+    """Return the one finding for a graph in which nothing is quantized."""
+    half = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in proto.graph.initializer)
+    reason = f"nothing in the graph is quantized: {'float16' if half else 'float32'} was chosen"
+    return LintFinding("", "Graph", reason, "compress.precision: int8", expected=True)
 
 
 def dequantizer(value: ir.Value | None) -> ir.Node | None:
@@ -102,13 +114,13 @@ def _broken_input(activations: list[ir.Value]) -> tuple[str, str] | None:
     return None
 
 
-def _broken_factors(node: ir.Node, rule: OpRule) -> tuple[str, str] | None:
+def _broken_factors(node: ir.Node, rule: OpRule, placement: Placement) -> tuple[str, str] | None:
     if node.op_type == "Gemm":
         factors = {name: node.attributes.get_float(name, 1.0) for name in ("alpha", "beta")}
         if set(factors.values()) != {1.0}:
             return f"the integer Gemm needs alpha = beta = 1, found {factors}", "fold the factors into weight and bias"
         bias = node.inputs[rule.bias] if rule.bias is not None and rule.bias < len(node.inputs) else None
-        if bias is not None and dequantizer(bias) is None:
+        if placement.bias is not None and bias is not None and dequantizer(bias) is None:
             return "its bias is float", "quantize the bias to int32"
     return None
 

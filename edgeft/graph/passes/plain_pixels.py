@@ -20,7 +20,8 @@ def plain_pixels_(model: ir.Model) -> PassReport:
         if x is None or x.dtype != ir.DataType.UINT8 or x.is_initializer() or _is_quantized(x):
             continue
         name = node.name or node.op_type
-        scale, zero = (_scalar(value) for value in (node.inputs[1], node.inputs[2] if node.inputs[2:] else None))
+        given = node.inputs[2] if node.inputs[2:] else None
+        scale, zero = _scalar(node.inputs[1]), np.uint8(0) if given is None else _scalar(given)
         if scale is None or zero is None:
             refused.append(Refusal(name, "its scale or zero point is no constant scalar"))
             continue
@@ -42,7 +43,7 @@ def _scalar(value: ir.Value | None) -> np.ndarray | None:
     return tensor.numpy() if tensor is not None and tensor.size == 1 else None
 
 
-def _replace_(model: ir.Model, node: ir.Node, x: ir.Value, scale: np.ndarray, zero: np.ndarray) -> None:
+def _replace_(model: ir.Model, node: ir.Node, x: ir.Value, scale: np.ndarray, zero: np.ndarray | np.generic) -> None:
     name, steps = node.name or str(node.outputs[0].name), []
     value = x
     for op_type, constant in (("Cast", None), ("Sub", zero), ("Mul", scale)):

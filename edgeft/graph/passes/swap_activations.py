@@ -27,7 +27,7 @@ def swap_activations_(model: ir.Model) -> PassReport:
         gates = [value.producer() for value in node.inputs if value is not None and value is not x]
         replace_(node, [relu])
         for gate in gates:
-            if gate is not None and not gate.outputs[0].uses():
+            if gate is not None and not gate.outputs[0].uses() and not gate.outputs[0].is_graph_output():
                 model.graph.remove(gate, safe=True)
         changed.append(node.name or node.op_type)
     return PassReport("swap_activations", tuple(changed))

@@ -13,7 +13,7 @@ import onnxruntime as ort
 
 from edgeft.core.exporter import LintFinding
 from edgeft.graph.load import load
-from edgeft_exporters.contract import Cause, explain, holds_quantized, unexplained
+from edgeft_exporters.contract import Cause, explain, float_by_choice, holds_quantized, unexplained
 from edgeft_exporters.onnx.optimised import OptimisedNode, optimise
 from edgeft_exporters.onnx.placement import PLACEMENT
 
@@ -41,9 +41,7 @@ def lint(graph: Path) -> tuple[LintFinding, ...]:
     """
     proto = load(graph)
     if not holds_quantized(proto):
-        half = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in proto.graph.initializer)
-        reason = f"nothing in the graph is quantized: {'float16' if half else 'float32'} was chosen"
-        return (LintFinding("", "Graph", reason, "compress.precision: int8", expected=True),)
+        return (float_by_choice(proto),)
     _name_(proto)
     nodes = optimise(proto, str(graph))
     floats = _float_operators(ir.from_proto(proto), nodes)

@@ -1,8 +1,10 @@
 """What OpenVINO runs for a graph, after every fusion, and which tensor of the graph each operator makes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import onnx
 import openvino
 
 _PASSIVE = frozenset({"Input", "Output", "Const"})
@@ -29,12 +31,18 @@ class Executed:
     kind: str
 
 
-def executed(model: openvino.CompiledModel, known: set[str]) -> tuple[Executed, ...]:
+def made_by(graph: onnx.GraphProto) -> dict[str, str]:
+    """Return node or tensor name -> the first tensor that the node makes: OpenVINO names operators by either."""
+    made = {node.name: node.output[0] for node in graph.node if node.name}
+    return made | {name: name for node in graph.node for name in node.output}
+
+
+def executed(model: openvino.CompiledModel, known: Mapping[str, str]) -> tuple[Executed, ...]:
     """Return the operators that run, in order; constants, inputs and outputs are left out.
 
     Args:
         model: compiled.
-        known: tensors of the ONNX graph that it was made from.
+        known: see `made_by`, of the ONNX graph that it was made from.
     """
     nodes = list(model.get_runtime_model().get_ordered_ops())
     tensors: dict[str, str | None] = {}
@@ -55,13 +63,10 @@ def executed(model: openvino.CompiledModel, known: set[str]) -> tuple[Executed, 
     )
 
 
-def _tensor(name: str, known: set[str]) -> str | None:
+def _tensor(name: str, known: Mapping[str, str]) -> str | None:
     for part in _PARTS:
         name = name.removesuffix(part)
-    for candidate in (name, name.removesuffix("::Q") + "::q"):
-        if candidate in known:
-            return candidate
-    return None
+    return known.get(name)
 
 
 def _kind(layer: str, precision: str) -> str:

@@ -10,8 +10,8 @@ import openvino
 
 from edgeft.core.exporter import LintFinding
 from edgeft.graph.load import load
-from edgeft_exporters.contract import explain, holds_quantized, unexplained
-from edgeft_exporters.openvino.executed import Executed, executed
+from edgeft_exporters.contract import explain, float_by_choice, holds_quantized, unexplained
+from edgeft_exporters.openvino.executed import Executed, executed, made_by
 from edgeft_exporters.openvino.placement import PLACEMENT
 from edgeft_exporters.openvino.session import compiled, options, read
 
@@ -25,13 +25,12 @@ def lint(graph: Path) -> tuple[LintFinding, ...]:
     """
     proto = load(graph)
     if not holds_quantized(proto):
-        reason = "nothing in the graph is quantized: float32 was chosen"
-        return (LintFinding("", "Graph", reason, "compress.precision: int8", expected=True),)
+        return (float_by_choice(proto),)
     source = ir.from_proto(proto)
     makers = {str(value.name): node for node in source.graph for value in node.outputs}
     model = compiled(read(graph), options(1), str(graph))
     found: dict[LintFinding, None] = {}
-    for item in executed(model, set(makers)):
+    for item in executed(model, made_by(proto.graph)):
         if item.kind in {"float", "quantize"}:
             found.setdefault(_finding(item, makers.get(item.tensor or "")))
     return tuple(found)

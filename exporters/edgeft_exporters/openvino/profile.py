@@ -1,7 +1,7 @@
 """How long OpenVINO spends on making each tensor of a graph: its own performance counters."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import openvino
 
 from edgeft.graph.load import load
-from edgeft_exporters.openvino.executed import executed
+from edgeft_exporters.openvino.executed import executed, made_by
 from edgeft_exporters.openvino.session import compiled, for_batch, options, read
 
 _WARMUP, _RUNS = 5, 25
@@ -22,7 +22,7 @@ def profile(graph: Path, threads: int, inputs: Mapping[str, Any]) -> dict[str, f
         DataError: it is no ONNX model, or keeps weights in other files.
         EdgeftError: OpenVINO refuses it.
     """
-    known = {name for node in load(graph).graph.node for name in node.output}
+    known = made_by(load(graph).graph)
     batch = len(next(iter(inputs.values())))
     model = compiled(for_batch(read(graph), batch), options(threads, PERF_COUNT=True), str(graph))
     request = model.create_infer_request()
@@ -34,9 +34,9 @@ def profile(graph: Path, threads: int, inputs: Mapping[str, Any]) -> dict[str, f
     return _by_tensor(model, known, {name: median(of[_WARMUP:]) for name, of in samples.items()})
 
 
-def _by_tensor(model: openvino.CompiledModel, known: Iterable[str], times: Mapping[str, float]) -> dict[str, float]:
+def _by_tensor(model: openvino.CompiledModel, known: Mapping[str, str], times: Mapping[str, float]) -> dict[str, float]:
     spent: dict[str, float] = defaultdict(float)
-    for node in executed(model, set(known)):
+    for node in executed(model, known):
         if times.get(node.name, 0.0) > 0 and node.tensor is not None:
             spent[node.tensor] += times[node.name]
     return dict(spent)

@@ -83,7 +83,7 @@ def session(file: Path, threads: int) -> Session:
 
     Raises:
         DeviceError: `threads` is below 1, or the file cannot be read.
-        EdgeftError: OpenVINO refuses the model.
+        EdgeftError: OpenVINO refuses the model; the callable raises it for inputs that do not fit.
     """
     if threads < 1:
         raise DeviceError(f"{threads} threads: at least one is needed", hint="--threads 1")
@@ -95,7 +95,10 @@ def session(file: Path, threads: int) -> Session:
         if batch not in requests:
             whole = compiled(for_batch(model, batch), options(threads), str(file))
             requests[batch] = whole.create_infer_request()
-        found = requests[batch].infer(dict(inputs))
+        try:
+            found = requests[batch].infer(dict(inputs))
+        except RuntimeError as error:
+            raise EdgeftError(f"{file}: OpenVINO cannot run it on what was given: {_reason(error)}") from error
         return [np.array(found[index]) for index in range(len(model.outputs))]
 
     run({port.any_name: np.zeros([1, *_sizes(port)], port.element_type.to_dtype()) for port in model.inputs})

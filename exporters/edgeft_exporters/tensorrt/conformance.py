@@ -14,7 +14,7 @@ import onnx_ir as ir
 from edgeft.core.exporter import LintFinding
 from edgeft.graph.load import load
 from edgeft.quantize.plan import constant, shortcut
-from edgeft_exporters.contract import dequantizer, holds_quantized
+from edgeft_exporters.contract import dequantizer, float_by_choice, holds_quantized
 from edgeft_exporters.tensorrt.placement import PLACEMENT
 
 _TARGET = "quantize with --target tensorrt"
@@ -29,8 +29,7 @@ def lint(graph: Path) -> tuple[LintFinding, ...]:
     """
     proto = load(graph)
     if not holds_quantized(proto):
-        reason = "nothing in the graph is quantized: the network's float type was chosen"
-        return (LintFinding("", "Graph", reason, "compress.precision: int8", expected=True),)
+        return (float_by_choice(proto),)
     model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
     return (*breaches(model), *_floats(model))
 

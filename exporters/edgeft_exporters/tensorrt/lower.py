@@ -18,7 +18,9 @@ from edgeft_exporters.tensorrt.conformance import breaches
 MODEL, SCRIPT = "model.onnx", "build_engine.sh"
 _SCRIPT = """#!/bin/sh
 # Builds model.engine for this GPU with TensorRT 10 or later. Unverified on hardware: check the answers before use.
+# LENGTH is the largest size of open axes after the batch, such as tokens; other options of trtexec may follow.
 set -eu
+LENGTH="${{LENGTH:-128}}"
 cd "$(dirname "$0")"
 exec trtexec --onnx=model.onnx --stronglyTyped --saveEngine=model.engine --timingCacheFile=timing.cache {shapes} "$@"
 """
@@ -39,7 +41,7 @@ def lower(graph: Path, folder: Path) -> tuple[Path, ...]:
     if broken:
         raise EdgeftError(
             f"{graph}: {broken[0].op_type} {broken[0].node!r} breaks TensorRT's rules: {broken[0].reason}",
-            hint=f"{broken[0].mend} (quantize with --target tensorrt)",
+            hint=broken[0].mend,
         )
     folder.mkdir(parents=True, exist_ok=True)
     save(ir.to_proto(model), folder / MODEL)
@@ -49,13 +51,22 @@ def lower(graph: Path, folder: Path) -> tuple[Path, ...]:
 
 
 def _shapes(model: ir.Model) -> str:
-    """Return trtexec's optimisation profile for inputs with an open batch axis: one, one, eight; "" where none is."""
-    named = {str(value.name): list(value.shape or []) for value in model.graph.inputs}
-    if not any(shape and not isinstance(shape[0], int) for shape in named.values()):
+    """Return trtexec's optimisation profile, "" where every size is fixed: batches of 1 to 8, lengths up to $LENGTH."""
+    shapes = {str(value.name): list(value.shape) for value in model.graph.inputs if value.shape}
+    if all(isinstance(size, int) for shape in shapes.values() for size in shape):
         return ""
-    sizes = {name: [size if isinstance(size, int) else 1 for size in shape] for name, shape in named.items()}
     profile = []
-    for option, batch in (("min", 1), ("opt", 1), ("max", _LARGEST_BATCH)):
-        text = ",".join(f"{name}:{'x'.join(map(str, [batch, *shape[1:]]))}" for name, shape in sizes.items())
-        profile.append(f"--{option}Shapes={text}")
+    for option, batch, length in (("min", "1", "1"), ("opt", "1", "$LENGTH"), ("max", str(_LARGEST_BATCH), "$LENGTH")):
+        entries = []
+        for name, shape in shapes.items():
+            opened = [batch, *[length] * (len(shape) - 1)]
+            sizes = [str(size) if isinstance(size, int) else opened[axis] for axis, size in enumerate(shape)]
+            entries.append(f"{_quoted(name)}:{'x'.join(sizes)}")
+        profile.append(f'"--{option}Shapes={",".join(entries)}"')
     return " ".join(profile)
+
+
+def _quoted(name: str) -> str:
+    """Return an input's name as trtexec reads it: in quotes where it holds a colon, shell characters escaped."""
+    escaped = "".join(f"\\{letter}" if letter in '"$`\\' else letter for letter in name)
+    return f"'{escaped}'" if ":" in name else escaped

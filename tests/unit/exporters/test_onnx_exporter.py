@@ -82,10 +82,14 @@ def test_fingerprint_reads_arm_features(tmp_path: Path) -> None:
     assert processor(cpuinfo)["isa"] == ["asimd", "asimddp", "i8mm"]
 
 
-def test_fingerprint_without_cpuinfo_still_names_the_runtime(tmp_path: Path) -> None:
+def test_fingerprint_without_cpuinfo_still_names_the_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import onnxruntime
 
-    facts = {**OnnxExporter().fingerprint(), **processor(tmp_path / "absent")}
+    from edgeft_exporters import processor as module
+
+    monkeypatch.setitem(module.processor.__kwdefaults__ or {}, "cpuinfo", tmp_path / "absent")
+    monkeypatch.setattr(module.processor, "__defaults__", (tmp_path / "absent",))
+    facts = OnnxExporter().fingerprint()
     assert facts["version"] == onnxruntime.__version__
     assert facts["isa"] == []
 

@@ -60,6 +60,26 @@ def test_a_convolution_left_in_float_says_so(residual: onnx.ModelProto, pixels: 
     assert all("compress left it in float" in finding.reason for finding in findings if finding.op_type == "Conv")
 
 
+def test_operators_whose_names_are_not_their_tensors_are_found(
+    residual: onnx.ModelProto, pixels: Pixels, tmp_path: Path
+) -> None:
+    """As torch exports them: OpenVINO calls an operator by its node's name where it has one."""
+    for node in residual.graph.node:
+        node.name = f"node_{node.name}"
+    made = quantized(residual, pixels)
+    findings = OpenVinoExporter().lint(saved(made, tmp_path))
+    assert {f.node for f in findings if f.op_type == "Conv"} == {"node_stem"}
+    assert not [f for f in findings if f.op_type == "QuantizeLinear" and not f.expected]
+    spent = OpenVinoExporter().profile(saved(residual, tmp_path), 1, {"pixels": pixels(1)})
+    assert {"stem", "a1", "a2", "b1", "b2", "b.down"} <= {tensor.removesuffix(".relu") for tensor in spent}
+
+
+def test_inputs_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    run = OpenVinoExporter().session(saved(classifier(), tmp_path), 1)
+    with pytest.raises(EdgeftError, match=r"graph\.onnx: OpenVINO cannot run it"):
+        run({"pixels": np.zeros((1, 9, 8, 3), np.uint8)})
+
+
 def test_answers_stay_near_the_float_graph(residual: onnx.ModelProto, pixels: Pixels) -> None:
     rows, model = ArrayRows("pixels", pixels(64)), quantized(residual, pixels)
     found = target_outputs(OpenVinoExporter(), 1)(model, "logits", rows, 16)

@@ -1,5 +1,6 @@
 """No engine is built here: what is tested is where Q/DQ stand, what the lint says, and what the graph answers."""
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from onnx.reference import ReferenceEvaluator
 from edgeft.core.errors import DeviceError, EdgeftError
 from edgeft.graph.execute import open_session
 from edgeft.graph.passes.plain_pixels import plain_pixels_
+from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.plan import make_plan, shortcut
+from edgeft.quantize.qat import QatMethod, tune
 from edgeft.quantize.static import quantize_static, static_method
 from edgeft.testing.exporter_cases import ExporterCase, cases
 from edgeft_exporters.tensorrt import TensorRtExporter
@@ -82,7 +85,7 @@ def test_a_float_graph_is_lowered_with_pixels_that_the_parser_takes(
     both = [open_session(each, 1, optimise=False).run(None, {"pixels": x})[0] for each in (residual, lowered)]
     np.testing.assert_array_equal(*both)
     text = script.read_text()
-    assert "--minShapes=pixels:1x12x12x3 --optShapes=pixels:1x12x12x3 --maxShapes=pixels:8x12x12x3" in text
+    assert '"--minShapes=pixels:1x12x12x3" "--optShapes=pixels:1x12x12x3" "--maxShapes=pixels:8x12x12x3"' in text
     assert "nverified on hardware" in text
 
 
@@ -93,7 +96,7 @@ def test_another_targets_graph_is_refused_by_name(residual: onnx.ModelProto, pix
     onnx.save(made.model, tmp_path / "graph.onnx")
     with pytest.raises(EdgeftError, match="zero point must be int8") as error:
         TensorRtExporter().lower(tmp_path / "graph.onnx", tmp_path / "out")
-    assert "--target tensorrt" in str(error.value.hint)
+    assert error.value.hint == "quantize with --target tensorrt"
     assert not (tmp_path / "out").exists()
 
 
@@ -166,6 +169,104 @@ def test_the_runtime_is_not_here_and_says_what_to_do(tmp_path: Path) -> None:
         with pytest.raises(DeviceError, match="unverified on hardware") as error:
             call()
         assert "build_engine.sh" in str(error.value.hint)
+
+
+def small(nodes: list[onnx.NodeProto], weights: dict[str, tuple[int, ...]], out: str) -> onnx.ModelProto:
+    rng = np.random.default_rng(0)
+    value = helper.make_tensor_value_info
+    arrays = [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), name) for name, s in weights.items()]
+    graph = helper.make_graph(nodes, "small", [value("x", 1, ["N", 32, 8, 8])], [value(out, 1, None)], arrays)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def op(op_type: str, made: str, *inputs: str, **attributes: object) -> onnx.NodeProto:
+    return helper.make_node(op_type, list(inputs), [made], made, **attributes)
+
+
+W32 = (32, 32, 1, 1)
+SHAPES = {
+    # ConvNeXt: what a convolution made is the shortcut of a block that ends in a product
+    "convnext": (
+        [op("Conv", "s", "x", "ws"), op("Conv", "d", "s", "wd"), op("Mul", "m", "d", "g"), op("Add", "y", "m", "s")],
+        {"ws": W32, "wd": W32, "g": (1, 32, 1, 1)},
+        "s",
+    ),
+    # SE-ResNet: the main branch ends in a gate, the shortcut is one convolution
+    "squeeze and excite": (
+        [
+            op("Conv", "a", "x", "wa"), op("Relu", "r", "a"), op("Conv", "b", "r", "wb"),
+            op("GlobalAveragePool", "p", "b"), op("Sigmoid", "g", "p"), op("Mul", "m", "b", "g"),
+            op("Conv", "down", "x", "wd"), op("Add", "y", "m", "down"),
+        ],
+        {"wa": W32, "wb": W32, "wd": W32},
+        "down",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("nodes", "weights", "expected"), SHAPES.values(), ids=SHAPES)
+def test_the_shortcut_is_found_where_the_main_branch_ends_in_a_product(
+    nodes: list[onnx.NodeProto], weights: dict[str, tuple[int, ...]], expected: str
+) -> None:
+    model = small(nodes, weights, "y")
+    (add,) = [node for node in ir.from_proto(model).graph if node.op_type == "Add"]
+    assert add.inputs[shortcut(add.inputs) or 0].name == expected  # type: ignore[union-attr]
+    x = np.random.default_rng(0).normal(size=(16, 32, 8, 8)).astype(np.float32)
+    assert found(quantize_static(model, PLACEMENT, x, static_method("minmax", 8)).model) == []
+
+
+def test_a_layer_that_stays_float_reads_floats() -> None:
+    nodes = [op("GlobalAveragePool", "p", "x"), op("Flatten", "f", "p"), op("Gemm", "large", "f", "w1", transB=1)]
+    nodes += [op("Gemm", "small", "f", "w2", transB=1), op("Concat", "y", "large", "small", axis=1)]
+    model = small(nodes, {"w1": (100, 32), "w2": (2, 32)}, "y")
+    x = np.random.default_rng(0).normal(size=(16, 32, 8, 8)).astype(np.float32)
+    made = quantize_static(model, PLACEMENT, x, static_method("minmax", 8)).model
+    assert found(made) == []
+    assert node_of(made, "small").input[0] == "f"
+    assert node_of(made, "large").input[0] == "f::dq"
+
+
+def test_a_net_of_too_few_channels_has_nothing_to_quantize() -> None:
+    nodes = [op("Conv", "a", "x", "w"), op("Relu", "r", "a"), op("Conv", "b", "r", "v"), op("Add", "y", "b", "r")]
+    model = small(nodes, {"w": (8, 32, 1, 1), "v": (8, 8, 1, 1)}, "y")
+    with pytest.raises(QuantizationError, match="below 16 channels"):
+        make_plan(ir.from_proto(model), PLACEMENT)
+
+
+def test_a_squeeze_of_few_channels_is_no_first_layer() -> None:
+    nodes = [op("Conv", "a", "x", "w"), op("Conv", "b", "a", "v")]
+    plan = make_plan(ir.from_proto(small(nodes, {"w": (16, 32, 1, 1), "v": (32, 16, 1, 1)}, "b")), PLACEMENT)
+    assert [o.name for o in plan.weighted] == ["a", "b"]
+    nodes = [op("Conv", "a", "x", "w"), op("Conv", "c", "a", "u"), op("Conv", "b", "c", "v")]
+    weights = {"w": W32, "u": (4, 32, 1, 1), "v": (32, 4, 1, 1)}
+    plan = make_plan(ir.from_proto(small(nodes, weights, "b")), PLACEMENT)
+    assert [o.name for o in plan.weighted] == ["a"]
+
+
+def test_a_text_model_gets_a_profile_of_lengths(tmp_path: Path) -> None:
+    value = helper.make_tensor_value_info
+    nodes = [op("Cast", "f", "ids:0", to=1), op("ReduceSum", "y", "f", "axes")]
+    inputs = [value("ids:0", 7, ["N", "L"]), value("table", 1, [8, 5])]
+    axes = numpy_helper.from_array(np.array([1]), "axes")
+    graph = helper.make_graph(nodes, "text", inputs, [value("y", 1, None)], [axes])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "t.onnx")
+    script = TensorRtExporter().lower(tmp_path / "t.onnx", tmp_path / "out")[1]
+    text = script.read_text()
+    assert "\"--maxShapes='ids:0':8x$LENGTH,table:8x5\"" in text
+    assert "\"--minShapes='ids:0':1x1,table:8x5\"" in text
+    subprocess.run(["sh", "-n", str(script)], check=True)
+
+
+def test_training_keeps_scales_behind_a_relu_and_moves_float_biases(residual: onnx.ModelProto, pixels: Pixels) -> None:
+    made = quantized(residual, pixels)
+    method = QatMethod(steps=4, batch=8, rate=0.2, scale_rate=1e-3)
+    tuned = tune(made, residual, PLACEMENT, pixels(16), method, rng=np.random.default_rng(0))
+    before, after = (
+        {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        for model in (made, tuned.model)
+    )
+    assert after["a1.relu::scale"] == pytest.approx(before["a1.relu::scale"], rel=0.02)
+    assert (after["a1::bias"] != before["a1::bias"]).any()
 
 
 def test_a_shortcut_is_the_branch_with_fewer_operators(residual: onnx.ModelProto) -> None:

@@ -77,15 +77,19 @@ def test_where_no_swapped_graph_holds_the_margin_the_graph_as_it_was_is_tried(
 ) -> None:
     from edgeft.quantize.candidates import Judged
 
-    ladder = Ladder(PLACEMENT, static_method("gptq", 16), ArrayRows("pixels", pixels(32)), pixels(32), swap=True)
+    ladder = Ladder(
+        PLACEMENT, static_method("gptq", 16), ArrayRows("pixels", pixels(32)), pixels(32), "until it holds", swap=True
+    )
 
     def judge(model: onnx.ModelProto) -> Judged:
         swapped = not any(node.op_type == "HardSwish" for node in model.graph.node)
         return Judged(model, None, {"agreement": 0.5, "mean_abs_logit_error": 1.0, "holds_margin": not swapped})
 
     rungs = climb(curved, ladder, judge, execution=Execution())
-    assert [rung.name for rung in rungs] == ["swapped_closed_form", "closed_form"]
-    assert "no such graph holds the margin" in rungs[-1].notes[-1]
+    assert rungs[0].name == "swapped_closed_form"
+    assert rungs[-1].name == "closed_form"
+    assert "no such graph holds the margin" in rungs[-1].notes[0]
+    assert rungs[0].seconds > rungs[-1].seconds  # healing counts
 
 
 def test_dynamic_graphs_are_refused(curved: onnx.ModelProto, pixels: Pixels) -> None:
