@@ -3,6 +3,9 @@
     DQ -> Conv(float weight) -> [Relu] -> Q      onnxruntime makes an integer Conv of it (WeightBiasQuantization)
     DQ -> Conv -> LeakyRelu(alpha 1) -> ... -> Q     stays float; LeakyRelu(alpha 1) is x, and the kernel takes it along
 
+    float -> MaxPool -> Q                        becomes Q -> MaxPool (QDQPropagation), whose integer kernel is slow
+                                                 where nothing around it is in the integer kernels' layout
+
 The file itself is made proof, not only the session that edgeft opens: other programs load it, too.
 """
 
@@ -13,10 +16,11 @@ from edgeft.quantize.plan import constant
 
 
 def hold_floats_(model: ir.Model, placement: Placement) -> tuple[str, ...]:
-    """Separate every operator of `model` that `placement`'s target would round from its Q; return their names."""
+    """Separate from its Q every operator that `placement`'s target would round or move; return their names."""
     held = []
     for node in tuple(model.graph):
-        if node.op_type in placement.rounds_floats and _is_float_between_integers(node, placement):
+        rounded = node.op_type in placement.rounds_floats and _is_float_between_integers(node, placement)
+        if rounded or (node.op_type in placement.swapped_with_q and _is_float_before_q(node)):
             _separate_(model, node)
             held.append(str(node.name or node.outputs[0].name))
     return tuple(held)
@@ -31,6 +35,12 @@ def _is_float_between_integers(node: ir.Node, placement: Placement) -> bool:
     if len(readers) == 1 and readers[0].op_type in placement.absorbed:
         readers = readers[0].outputs[0].consumers()
     return any(reader.op_type == "QuantizeLinear" for reader in readers)
+
+
+def _is_float_before_q(node: ir.Node) -> bool:
+    before = None if node.inputs[0] is None else node.inputs[0].producer()
+    fed = before is not None and before.op_type == "DequantizeLinear"
+    return not fed and any(reader.op_type == "QuantizeLinear" for reader in node.outputs[0].consumers())
 
 
 def _separate_(model: ir.Model, node: ir.Node) -> None:

@@ -93,6 +93,7 @@ class Placement:
             a convolution made.
         fewest_channels: a Conv with fewer output channels stays float, and so does one with fewer input channels that
             is not the first layer; likewise a matrix product with fewer rows or columns.
+        swapped_with_q: operators that the target exchanges with the Q behind them, into a slower kernel on integers.
         saturating_pairs: True where a kernel of this target may add two neighbouring products in saturating int16, so
             that weights must be pair-safe (Conv, MatMul, Gemm; depthwise kernels do not pair).
     """
@@ -108,6 +109,7 @@ class Placement:
     dynamic: tuple[str, ...] = ()
     block_weights: tuple[str, ...] = ()
     rounds_floats: tuple[str, ...] = ()
+    swapped_with_q: tuple[str, ...] = ()
     integer_pixels: bool = True
     quantizes_shortcuts: bool = False
     fewest_channels: int = 0

@@ -64,5 +64,6 @@ PLACEMENT: Final = Placement(
     dynamic=("MatMul", "Gemm"),  # ConvInteger runs at a tenth of float's speed
     block_weights=("MatMul",),
     rounds_floats=("Conv", "ConvTranspose", "Gemm"),
+    swapped_with_q=("MaxPool",),  # 4.1 ms instead of 0.1 behind ResNet-18's stem: uint8 in NCHW
     saturating_pairs=True,
 )

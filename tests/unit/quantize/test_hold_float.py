@@ -50,6 +50,26 @@ def test_it_computes_what_is_written(net: onnx.ModelProto, pixels: Callable[...,
     assert differences[0] < 0.2 * differences[1]
 
 
+def test_a_float_pool_stays_before_its_q(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray], operators_run: Callable[[onnx.ModelProto], list[str]]
+) -> None:
+    """Onnxruntime would exchange the two, and take integers through a kernel in the wrong layout."""
+    x, nodes = pixels(32), {node.name: node for node in net.graph.node}
+    net.graph.node.remove(nodes["max"])  # and put it behind the stem, where networks have it
+    net.graph.node.insert(4, onnx.helper.make_node("MaxPool", ["stem.clip"], ["max"], "max", kernel_shape=[2, 2]))
+    for name, index, tensor in (("dw", 0, "max"), ("sum", 1, "max"), ("pool", 0, "sum")):
+        next(node for node in net.graph.node if node.name == name).input[index] = tensor
+    method = replace(static_method("minmax", 16), keep_float=dict.fromkeys(("stem", "stem.clip", "max"), "a test"))
+    held, unheld = (
+        operators_run(quantize_static(net, placement, x, method, execution=Execution()).model)
+        for placement in (PLACEMENT, replace(PLACEMENT, swapped_with_q=()))
+    )
+    assert held.index("MaxPool") < held.index("QuantizeLinear")
+    assert held.count("QLinearConv") == 2
+    assert "NhwcMaxPool" in unheld
+    assert unheld.count("QLinearConv") == 3  # and with the Q before it the stem, too, is rounded
+
+
 def test_the_linter_still_finds_its_reason(
     net: onnx.ModelProto, pixels: Callable[..., np.ndarray], tmp_path: Path
 ) -> None:
