@@ -40,6 +40,7 @@ Method: TypeAlias = StaticMethod | DynamicMethod | WeightOnlyMethod | HalfMethod
 
 _QAT_STEPS, _QAT_RATE, _QAT_SCALE_RATE = 120, 0.05, 1e-4
 _HEAL_STEPS, _HEAL_BATCH, _HEAL_RATE = 400, 32, 0.02
+_ROUGH_WEIGHTS = WeightMethod(search=False, follow_float=False, gptq=False, correct_bias=False)
 _ROUGH_IMAGES = 8
 """Calibration inputs of a graph that is only timed."""
 _SPARE_MORE = 0.35
@@ -132,9 +133,11 @@ def closed_form(
     """Return the statically quantized graph; where there is a device, with float where that is faster."""
     started = time.perf_counter()
     pixels = _one_input(ladder.calibration, ladder.placement)
-    found = None if ladder.device is None else _search(graph, ladder, ladder.device, pixels, execution, emit)
-    if found is not None:
-        method = dataclasses.replace(method, keep_float=found.keep_float)
+    found = None
+    if ladder.device is not None:
+        spared = _spared(graph, ladder, method, pixels, execution, emit)
+        found = _search(graph, ladder, ladder.device, pixels, spared, execution, emit)
+        method = dataclasses.replace(method, keep_float={**spared, **found.keep_float}, spare=0.0)
     made = quantize_static(graph, ladder.placement, pixels, method, execution=execution, emit=emit, memo=ladder.memo)
     seconds = time.perf_counter() - started
     notes = tuple(f"{layer} has no bias, so its mean output is not corrected" for layer in made.uncorrected)
@@ -276,14 +279,36 @@ def _ends(graph: onnx.ModelProto, placement: Placement, output: str) -> tuple[st
     return tuple(segment.tensors[-1] for segment in before)
 
 
+def _spared(
+    graph: onnx.ModelProto,
+    ladder: Ladder,
+    method: StaticMethod,
+    pixels: Pixels,
+    execution: Execution,
+    emit: EventSink,
+) -> Mapping[str, str]:
+    """Return which operators `method` leaves in float to spare tensors: what is searched must hold them, too."""
+    if not method.spare:
+        return {}
+    rough = dataclasses.replace(method, weights=_ROUGH_WEIGHTS)
+    made = quantize_static(graph, ladder.placement, pixels, rough, execution=execution, emit=emit, memo=ladder.memo)
+    return made.spared
+
+
 def _search(
-    graph: onnx.ModelProto, ladder: Ladder, device: Device, pixels: Pixels, execution: Execution, emit: EventSink
+    graph: onnx.ModelProto,
+    ladder: Ladder,
+    device: Device,
+    pixels: Pixels,
+    spared: Mapping[str, str],
+    execution: Execution,
+    emit: EventSink,
 ) -> Found:
-    """Return which operators to leave in float; graphs are raced with roughly chosen integers, which take as long."""
-    rough = StaticMethod("minmax", WeightMethod(search=False, follow_float=False, gptq=False, correct_bias=False), 1)
+    """Return which operators to leave in float beside those `spared`; integers are rough, and take as long."""
+    rough = StaticMethod("minmax", _ROUGH_WEIGHTS, 1)
 
     def build(keep_float: Mapping[str, str]) -> onnx.ModelProto:
-        method = dataclasses.replace(rough, keep_float=keep_float)
+        method = dataclasses.replace(rough, keep_float={**spared, **keep_float})
         return quantize_static(graph, ladder.placement, pixels[:_ROUGH_IMAGES], method, execution=execution).model
 
     return search(graph, build({}), ladder.placement, build, device, emit=emit)

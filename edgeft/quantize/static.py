@@ -85,6 +85,7 @@ class StaticResult:
         skips: operators left in float, with reasons.
         unsafe_pairs: counted on `model` itself.
         uncorrected: operators without a bias, whose mean could not be restored.
+        spared: operators left in float to spare tensors, each with the reason.
     """
 
     model: onnx.ModelProto
@@ -93,6 +94,7 @@ class StaticResult:
     skips: tuple[Skip, ...]
     unsafe_pairs: int
     uncorrected: tuple[str, ...]
+    spared: Mapping[str, str] = field(default_factory=dict)
 
 
 def static_method(name: str, bias_images: int, float_share: float = SPARE) -> StaticMethod:
@@ -159,6 +161,7 @@ def quantize_static(
     )
     statistics = observe(model, pixels, request, execution=execution, emit=emit, memo=memo)
     params = activation_params(plan, placement, statistics, method.ranges)
+    spared: Mapping[str, str] = {}
     if method.spare:
         few = {str(model.graph.inputs[0].name): prefix[:_NOISE_IMAGES]}
         spared = _noise(ir.to_proto(untouched), placement, params, few, execution, emit).spare(method.spare)
@@ -185,9 +188,9 @@ def quantize_static(
     RemoveUnusedNodesPass()(model)
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto)
-    return StaticResult(
-        proto, method.label, ir.to_proto(untouched), plan.skips, proven_pairs(proto, placement), sweep.uncorrected
-    )
+    unsafe = proven_pairs(proto, placement)
+    reference = ir.to_proto(untouched)
+    return StaticResult(proto, method.label, reference, plan.skips, unsafe, sweep.uncorrected, spared)
 
 
 def _noise(

@@ -118,3 +118,30 @@ def test_a_dynamic_method_has_no_segments_to_search(net: onnx.ModelProto, int8: 
     asked = Ladder(PLACEMENT, DynamicMethod(8), int8.calibration, device=simulated({}, fewest_first))
     with pytest.raises(QuantizationError, match="this one is dynamic"):
         climb(net, asked, judge, execution=Execution())
+
+
+def test_what_is_raced_spares_the_same_tensors_as_what_is_made(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray]
+) -> None:
+    """Else a mix wins the race, and another graph is made of it."""
+    raced: list[onnx.ModelProto] = []
+
+    def race(models: Sequence[onnx.ModelProto]) -> list[float]:
+        raced.extend(models)
+        return [2.0, *[1.0] * (len(models) - 1)]
+
+    ladder = Ladder(
+        PLACEMENT,
+        static_method("gptq", 16, 9.0),  # more than any graph has: whatever suffers is spared
+        ArrayRows("pixels", pixels(32)),
+        device=simulated({"stem": 5.0}, race),
+    )
+    (rung,) = climb(net, ladder, lambda model: Judged(model, None, {}), execution=Execution())
+    assert len(raced) == 2
+    spared = {skip.layer for skip in rung.skips if "causes" in skip.reason}
+    assert "dw" in spared
+    for model in (*raced, rung.judged.model):
+        weights = {node.name: node.input[1] for node in model.graph.node if node.op_type in {"Conv", "Gemm"}}
+        assert weights["stem"] == "stem.w"
+        assert weights["dw"] == "dw.w"
+        assert weights["head"] != "head.w"
