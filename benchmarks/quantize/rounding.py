@@ -1,6 +1,6 @@
 """Does AdaRound beat GPTQ? The same grids, inputs and biases, three ways to round, on trained nets.
 
-    python benchmarks/quantize/rounding.py TASK... [--steps 1000]        tasks by tasks.py
+    python benchmarks/quantize/rounding.py TASK... [--steps 1000] [--only gptq]      tasks by tasks.py
 
 Everything but the rounding is edgeft's: equalisation, ranges, scales under the pair rule, weights that follow the float
 graph, biases corrected in the ordered sweep, nothing left in float. `nearest` keeps what the scale search rounded,
@@ -77,6 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", type=Path, nargs="+")
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--only", nargs="+", choices=("nearest", "gptq", "adaround"))
     given = parser.parse_args()
     print(machine.facts()["cpu"])
     placement, method = catalog.exporter("onnx").placement, replace(static_method("gptq", 96), spare=0.0)
@@ -88,6 +89,8 @@ def main() -> None:
         rows = ArrayRows("pixels", np.load(task / "evaluation.npz")["pixels"])
         expected = logits_of(graph, rows, Execution(2))
         for name, rounding in roundings.items():
+            if given.only and name not in given.only:
+                continue
             sweep.gptq = rounding
             started = time.perf_counter()
             made = quantize_static(graph, placement, calibration, method, execution=Execution(2))
