@@ -163,25 +163,18 @@ def ladder() -> Callable[..., None]:
 
 def for_openvino() -> Callable[..., None]:
     """The first rung, placed for OpenVINO and saved as its IR."""
-    import onnx
     import openvino
 
-    from edgeft import catalog
-    from edgeft.quantize.calibration import Execution
-    from edgeft.quantize.config import CompressConfig
-    from edgeft.quantize.static import quantize_static, static_method
-
-    placement, method = catalog.exporter("openvino").placement, static_method("auto", CompressConfig().bias_images)
+    quantize = closed_form("auto", "openvino")
 
     def run(model: Path, pixels: NDArray[np.uint8], out: Path, threads: int) -> None:
-        result = quantize_static(onnx.load(model), placement, pixels, method, execution=Execution(threads))
-        onnx.save(result.model, out / "int8.onnx")
+        quantize(model, pixels, out, threads)
         openvino.save_model(openvino.convert_model(out / "int8.onnx"), out / "int8.xml", compress_to_fp16=False)
 
     return run
 
 
-def closed_form(mode: str) -> Callable[..., None]:
+def closed_form(mode: str, target: str = "onnx") -> Callable[..., None]:
     import onnx
 
     from edgeft import catalog
@@ -189,7 +182,7 @@ def closed_form(mode: str) -> Callable[..., None]:
     from edgeft.quantize.config import CompressConfig
     from edgeft.quantize.static import quantize_static, static_method
 
-    placement = catalog.exporter("onnx").placement
+    placement = catalog.exporter(target).placement
     method = static_method(mode, CompressConfig().bias_images)
 
     def run(model: Path, pixels: NDArray[np.uint8], out: Path, threads: int) -> None:

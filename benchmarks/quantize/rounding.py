@@ -13,7 +13,6 @@ quantization, two threads.
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +79,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=("nearest", "gptq", "adaround"))
     given = parser.parse_args()
     print(machine.facts()["cpu"])
-    placement, method = catalog.exporter("onnx").placement, replace(static_method("gptq", 96), spare=0.0)
+    placement, method = catalog.exporter("onnx").placement, static_method("gptq", 96, 0.0)
     roundings: dict[str, Round] = {"nearest": nearest, "gptq": gptq, "adaround": adaround(given.steps)}
     print("| task | rounding | mean abs logit error | decisions equal to fp32 | made in |\n|---|---|---|---|---|")
     torch.set_num_threads(2)

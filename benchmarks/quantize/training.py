@@ -8,7 +8,6 @@ of the validation split, without their labels; tells error, equal decisions and 
 
 import argparse
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,33 @@ ARMS = {"as shipped": (0.05, 1e-4), "weights at a fifth": (0.01, 1e-4), "scales 
 """Rate of weights in quantization steps, rate of scales relative to their size."""
 
 
+def measure(task: Path, steps: int, share: float, images: int) -> None:
+    """Print the rows of one task."""
+    placement, execution = catalog.exporter("onnx").placement, Execution(2)
+    graph, calibration = onnx.load(task / "float.onnx"), np.load(task / "calibration.npy")
+    known, pool = np.load(task / "evaluation.npz"), np.load(task / "validation.npz")["pixels"]
+    rows, labels = ArrayRows("pixels", known["pixels"][:images]), known["labels"][:images]
+    expected = logits_of(graph, rows, execution)
+
+    def tell(name: str, model: onnx.ModelProto, seconds: float) -> None:
+        found = logits_of(model, rows, execution)
+        error = np.abs(found - expected).mean()
+        equal, right = (found.argmax(1) == expected.argmax(1)).mean(), (found.argmax(1) == labels).mean()
+        print(f"| {task.name} | {name} | {error:.4f} | {equal:.2%} | {right:.2%} | {seconds:.0f} |", flush=True)
+
+    tell("fp32", graph, 0)
+    started = time.perf_counter()
+    method = static_method("auto", 96, share)
+    start = quantize_static(graph, placement, calibration, method, execution=execution)
+    tell("none", start.model, time.perf_counter() - started)
+    ends = [segment.tensors[-1] for segment in segment_chain(graph, placement) if "logits" not in segment.tensors]
+    for name, (rate, scale_rate) in ARMS.items():
+        lessons = QatMethod(steps, 16, rate, scale_rate, ("logits", *ends), 2)
+        started, rng = time.perf_counter(), np.random.default_rng(0)
+        tuned = tune(start.model, start.reference, placement, pool, lessons, rng=rng)
+        tell(name, tuned.model, time.perf_counter() - started)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", type=Path, nargs="+")
@@ -37,30 +63,8 @@ def main() -> None:
     print(machine.facts()["cpu"])
     print("| task | training | mean abs logit error | decisions equal to fp32 | accuracy | seconds |")
     print("|---|---|---|---|---|---|")
-    placement, execution = catalog.exporter("onnx").placement, Execution(2)
     for task in given.tasks:
-        graph, calibration = onnx.load(task / "float.onnx"), np.load(task / "calibration.npy")
-        known, pool = np.load(task / "evaluation.npz"), np.load(task / "validation.npz")["pixels"]
-        rows, labels = ArrayRows("pixels", known["pixels"][: given.images]), known["labels"][: given.images]
-        expected = logits_of(graph, rows, execution)
-
-        def tell(name: str, model: onnx.ModelProto, seconds: float, task: Path = task) -> None:
-            found = logits_of(model, rows, execution)  # noqa: B023 - called within the iteration
-            error = np.abs(found - expected).mean()  # noqa: B023
-            equal, right = (found.argmax(1) == expected.argmax(1)).mean(), (found.argmax(1) == labels).mean()  # noqa: B023
-            print(f"| {task.name} | {name} | {error:.4f} | {equal:.2%} | {right:.2%} | {seconds:.0f} |", flush=True)
-
-        tell("fp32", graph, 0)
-        started = time.perf_counter()
-        method = replace(static_method("auto", 96), spare=given.share)
-        start = quantize_static(graph, placement, calibration, method, execution=execution)
-        tell("none", start.model, time.perf_counter() - started)
-        ends = [segment.tensors[-1] for segment in segment_chain(graph, placement) if "logits" not in segment.tensors]
-        for name, (rate, scale_rate) in ARMS.items():
-            lessons = QatMethod(given.steps, 16, rate, scale_rate, ("logits", *ends), 2)
-            started, rng = time.perf_counter(), np.random.default_rng(0)
-            tuned = tune(start.model, start.reference, placement, pool, lessons, rng=rng)
-            tell(name, tuned.model, time.perf_counter() - started)
+        measure(task, given.steps, given.share, given.images)
 
 
 if __name__ == "__main__":

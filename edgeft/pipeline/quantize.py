@@ -111,7 +111,8 @@ def quantize(request: Request, *, emit: EventSink = ignore) -> dict[str, Any]:
         workspace.mkdir()
         made = _make(request, Context(folder, workspace, _SEED, request.threads, emit))
         found = _measure(request, made, workspace, exporter, emit)
-        shipped = _ship(found["choice"]["chosen"], made, folder, exporter)
+        by_name = {item["name"]: item for item in found["candidates"]["candidates"]}
+        shipped = _ship(folder / by_name[found["choice"]["chosen"]]["file"], folder, exporter)
         record = {
             "schema": SCHEMA,
             "kind": KIND,
@@ -219,14 +220,12 @@ def _new(folder: Path) -> Path:
     return folder
 
 
-def _ship(chosen: str, made: StageResult, folder: Path, exporter: Exporter) -> list[str]:
-    """Write `chosen` to `folder`/model.onnx, and its target's files to lowered/ where there are more than that.
+def _ship(graph: Path, folder: Path, exporter: Exporter) -> list[str]:
+    """Write `graph` to `folder`/model.onnx, and its target's files to lowered/ where there are more than that.
 
     Returns:
         Their names below `folder`.
     """
-    candidates = json.loads((made.folder / "candidates.json").read_bytes())["candidates"]
-    graph = made.folder / next(item["file"] for item in candidates if item["name"] == chosen)
     write_atomic(folder / MODEL, graph.read_bytes())
     files = exporter.lower(graph, _new(folder / LOWERED))
     if [file.read_bytes() for file in files] == [(folder / MODEL).read_bytes()]:

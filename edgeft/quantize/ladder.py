@@ -91,8 +91,8 @@ def climb(
             torch is not installed.
     """
     if not isinstance(ladder.method, StaticMethod):
-        for asked, what in ((ladder.device, "search"), (ladder.swap or None, "swapping activations")):
-            if asked is not None:
+        for asked, what in ((ladder.device is not None, "search"), (ladder.swap, "swapping activations")):
+            if asked:
                 raise QuantizationError(
                     f"{what} is for a statically quantized graph; this one is {ladder.method.label}",
                     hint="use a static method, e.g. --method gptq (in a recipe: compress.method)",
@@ -125,11 +125,10 @@ def _climb_swapped(
     healed = swapped(graph, ladder, execution, emit)
     seconds = time.perf_counter() - started
     rungs = [
-        dataclasses.replace(rung, name=f"swapped_{rung.name}", label=f"relu+{rung.label}", seconds=rung.seconds + extra)
-        for rung, extra in zip(
-            climb(healed.model, own, judge, execution=execution, emit=emit), (seconds, 0.0, 0.0), strict=False
-        )
+        dataclasses.replace(rung, name=f"swapped_{rung.name}", label=f"relu+{rung.label}")
+        for rung in climb(healed.model, own, judge, execution=execution, emit=emit)
     ]
+    rungs[0] = dataclasses.replace(rungs[0], seconds=rungs[0].seconds + seconds)
     alone = judge(healed.model).validation
     told = ", ".join(
         f"{key} {alone[key]:.4g}" for key in ("agreement", "mean_abs_logit_error") if alone[key] is not None

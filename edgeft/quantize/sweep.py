@@ -112,15 +112,7 @@ def quantize_weights_(  # noqa: PLR0913 - one sweep, every argument is a differe
         mean = float_means[str(op.node.outputs[0].name)] if method.correct_bias else None
         if method.correct_bias and op.rule.bias is None:
             uncorrected.append(op.name)
-        weight = choose_weight(
-            op,
-            layout,
-            moments.result(),
-            float(input_params.scale),
-            mean,
-            method,
-            placement,
-        )
+        weight = choose_weight(op, layout, moments.result(), float(input_params.scale), mean, method, placement)
         if not layout.depthwise:
             unsafe += unsafe_pairs(layout.to_matrix(weight.values))
         insert_weight_(model, op, weight, layout.axis)

@@ -10,7 +10,8 @@ x86 CPUs without VNNI add pairs in saturating int16 as onnxruntime's do: weights
 
 from typing import Final
 
-from edgeft.quantize.placement import IntegerType, OpRule, OutputRule, Placement, TensorType
+from edgeft.quantize.placement import IntegerType, Placement, TensorType
+from edgeft_exporters.weighted_inputs import WEIGHTED_INPUTS
 
 _FUSED: Final = "OpenVINO computes it in float, fused into the kernel before it where that is possible"
 _FLOAT: Final = "OpenVINO computes it in float"
@@ -20,11 +21,7 @@ PLACEMENT: Final = Placement(
     activation=TensorType(IntegerType.U8, symmetric=False),
     weight=TensorType(IntegerType.S8, symmetric=True),
     bias=None,
-    rules=(
-        OpRule("Conv", (0,), OutputRule.FLOAT, weight=1, weight_axis=0, bias=2),
-        OpRule("Gemm", (0,), OutputRule.FLOAT, weight=1, weight_axis=1, weight_axis_transposed=0, bias=2),
-        OpRule("MatMul", (0,), OutputRule.FLOAT, weight=1, weight_axis=1),
-    ),
+    rules=WEIGHTED_INPUTS,
     float_outputs=("logits",),
     float_reasons={
         **dict.fromkeys(("Relu", "Clip", "HardSwish", "HardSigmoid", "Sigmoid", "Gelu", "Add", "Mul"), _FUSED),

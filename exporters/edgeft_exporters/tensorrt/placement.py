@@ -9,7 +9,8 @@ of a residual Add, one Q for a tensor with several readers. Everything else runs
 
 from typing import Final
 
-from edgeft.quantize.placement import IntegerType, OpRule, OutputRule, Placement, TensorType
+from edgeft.quantize.placement import IntegerType, Placement, TensorType
+from edgeft_exporters.weighted_inputs import WEIGHTED_INPUTS
 
 FEWEST_CHANNELS: Final = 16
 _FLOAT: Final = "TensorRT computes it in the network's float type"
@@ -20,11 +21,7 @@ PLACEMENT: Final = Placement(
     activation=TensorType(IntegerType.S8, symmetric=True),
     weight=TensorType(IntegerType.S8, symmetric=True),
     bias=None,
-    rules=(
-        OpRule("Conv", (0,), OutputRule.FLOAT, weight=1, weight_axis=0, bias=2),
-        OpRule("Gemm", (0,), OutputRule.FLOAT, weight=1, weight_axis=1, weight_axis_transposed=0, bias=2),
-        OpRule("MatMul", (0,), OutputRule.FLOAT, weight=1, weight_axis=1),
-    ),
+    rules=WEIGHTED_INPUTS,
     float_outputs=("logits",),
     float_reasons={
         **dict.fromkeys(("Relu", "Clip", "HardSwish", "HardSigmoid", "Sigmoid", "Add"), _FUSED),
