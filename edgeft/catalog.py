@@ -32,7 +32,7 @@ METHODS: tuple[Method, ...] = (
         1,
         (*_GRAPH, "onnxscript", "timm", "torch"),
     ),
-    Method("compress", "auto", "edgeft.quantize.config:CompressConfig", "edgeft.quantize.stage:run", 7, _GRAPH),
+    Method("compress", "auto", "edgeft.quantize.config:CompressConfig", "edgeft.quantize.stage:run", 8, _GRAPH),
     Method("choose", "fastest", "edgeft.pipeline.stage_configs:ChooseConfig", "edgeft.pipeline.choose:run", 1, _GRAPH),
     Method(
         "verify",

@@ -1,16 +1,14 @@
 """Run the float graph over calibration images and reduce what the plan needs, image by image.
 
-All wanted tensors become graph outputs once. Each image goes through alone and is reduced to histograms and means at
-once: all its observed tensors are alive together (28 MB on Lite0), so a batch would hold more, and took longer. With
-more than one thread each computes an image of its own, and one more waits to be counted. Channel means are reduced
-inside the graph (ReduceMean). Where a folder is given, statistics are kept in it by content (calibration_file.py): an
+All wanted tensors become graph outputs once. Each image goes through alone and is reduced to extremes, a sample and
+means at once: all its observed tensors are alive together (28 MB on Lite0), so a batch would hold more, and took
+longer. With more than one thread each computes and reduces an image of its own. Channel means are reduced inside the
+graph (ReduceMean). Where a folder is given, statistics are kept in it by content (calibration_file.py): an
 interrupted pass goes on from its last save with equal bits, and a pass whose statistics are there already does not run.
 """
 
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -20,11 +18,13 @@ import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from edgeft.core.ahead import run_ahead
 from edgeft.core.events import EventSink, Message, Progress, ignore
+from edgeft.core.memory import give_back
 from edgeft.quantize.affine import Floats, QuantizationError
 from edgeft.quantize.calibration_file import calibration_key, load_statistics, save_statistics
 from edgeft.quantize.collected import CalibrationRequest, CalibrationStatistics
-from edgeft.quantize.observers import Histogram, Sample
+from edgeft.quantize.observers import Glance, Histogram, Sample, glance
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -120,6 +120,7 @@ def observe(
     if statistics.images == len(pixels):
         return statistics
     session = make_session(probe, 1)
+    give_back()
     outputs = [output.name for output in session.get_outputs()]
     saved = time.monotonic()
     for start in range(statistics.images, len(pixels), execution.batch):
@@ -127,18 +128,22 @@ def observe(
         _refuse_nonfinite(chunk, start)
         averaged = max(0, min(request.mean_images - start, len(chunk)))
         rows: dict[str, list[Floats]] = {}
-        wanted = [
-            [o for o in outputs if o in request.observed or (o in mean_names and position < averaged)]
-            for position in range(len(chunk))
-        ]
-        images = [{name: chunk[position : position + 1]} for position in range(len(chunk))]
-        for position, found in enumerate(_run_ahead(session, wanted, images, execution.threads)):
-            for tensor, values in zip(wanted[position], found, strict=True):
-                if tensor in request.observed:
-                    sample = _sample(values.size, position)
-                    statistics.histograms[tensor].update_(values, sample, request.observed[tensor])
+
+        def look(position: int, chunk: Pixels = chunk, averaged: int = averaged) -> dict[str, Glance | Floats]:
+            wanted = [o for o in outputs if o in request.observed or (o in mean_names and position < averaged)]
+            found = session.run(wanted, {name: chunk[position : position + 1]})
+            return {
+                tensor: glance(values, _sample(values.size, position)) if tensor in request.observed else values
+                for tensor, values in zip(wanted, found, strict=True)
+                if values.size
+            }
+
+        for seen in run_ahead(look, range(len(chunk)), execution.threads):
+            for tensor, found in seen.items():
+                if isinstance(found, Glance):
+                    statistics.histograms[tensor].add_(found, request.observed[tensor])
                 else:
-                    rows.setdefault(mean_names[tensor], []).append(values)
+                    rows.setdefault(mean_names[tensor], []).append(found)
         for tensor, parts in rows.items():
             total = np.concatenate(parts).astype(np.float64).sum(axis=0)
             statistics.mean_sums[tensor] = statistics.mean_sums.get(tensor, np.zeros_like(total)) + total
@@ -150,23 +155,6 @@ def observe(
             saved = time.monotonic()
         emit(Progress("calibrate", statistics.images, len(pixels)))
     return statistics
-
-
-def _run_ahead(
-    session: ort.InferenceSession, wanted: Sequence[Sequence[str]], images: Sequence[Mapping[str, Pixels]], threads: int
-) -> Iterator[list[Floats]]:
-    """Yield the `wanted` outputs of each image, in order; the next ones are computed while one is looked at."""
-    if threads == 1:
-        yield from (session.run(names, image) for names, image in zip(wanted, images, strict=True))
-        return
-    with ThreadPoolExecutor(threads) as workers:
-        running: deque[Future[list[Floats]]] = deque()
-        for names, image in zip(wanted, images, strict=True):
-            running.append(workers.submit(session.run, names, image))
-            if len(running) > threads:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
 
 
 def _kept(

@@ -9,7 +9,7 @@ and s is where both roundings together cost least (smooth.py). Source: Nagel et 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -114,11 +114,12 @@ def _statistics(
     lows: dict[str, Floats] = {}
     highs: dict[str, Floats] = {}
     sums: dict[str, Doubles] = {}
-    for batch in tensors_of(ir.to_proto(model), tensors, rows, execution, emit, "equalise"):
-        for name, x in zip(tensors, batch, strict=True):
-            lows[name] = np.minimum(lows.get(name, np.float32(np.inf)), x.min(axis=(0, 2, 3)))
-            highs[name] = np.maximum(highs.get(name, np.float32(-np.inf)), x.max(axis=(0, 2, 3)))
-            squares = np.square(x.astype(np.float64)).mean(axis=(2, 3)).sum(axis=0)
+    one_by_one = replace(execution, batch=1)  # all tensors of an image are alive together
+    for image in tensors_of(ir.to_proto(model), tensors, rows, one_by_one, emit, "equalise"):
+        for name, (x,) in zip(tensors, image, strict=True):
+            lows[name] = np.minimum(lows.get(name, np.float32(np.inf)), x.min(axis=(1, 2)))
+            highs[name] = np.maximum(highs.get(name, np.float32(-np.inf)), x.max(axis=(1, 2)))
+            squares = np.einsum("chw,chw->c", x, x, dtype=np.float64) / x[0].size
             sums[name] = sums[name] + squares if name in sums else squares
     return {name: ChannelStatistics(lows[name], highs[name], sums[name] / len(rows)) for name in tensors}
 

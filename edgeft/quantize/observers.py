@@ -38,6 +38,31 @@ EVERY_VALUE = Sample()
 
 
 @dataclass(frozen=True, slots=True)
+class Glance:
+    """What a histogram needs of one batch of a tensor: small, so that the batch itself can go.
+
+    Args:
+        shape: of the batch.
+        low: its smallest value; NaN where it holds one.
+        high: its largest value.
+        sample: which values are counted.
+        counted: those values, [n].
+    """
+
+    shape: tuple[int, ...]
+    low: float
+    high: float
+    sample: Sample
+    counted: Floats
+
+
+def glance(values: Floats, sample: Sample = EVERY_VALUE) -> Glance:
+    """Return what a histogram needs of `values`, any shape with at least one value."""
+    counted = values.reshape(-1)[sample.first :: sample.stride].copy()  # a view would keep the whole batch
+    return Glance(values.shape, float(values.min()), float(values.max()), sample, counted)
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelImportance:
     """How much an error in each channel of a tensor costs.
 
@@ -115,9 +140,16 @@ class Histogram:
         Raises:
             QuantizationError: a value is NaN or infinite.
         """
-        if values.size == 0:
-            return
-        low, high = float(values.min()), float(values.max())
+        if values.size:
+            self.add_(glance(values, sample), importance)
+
+    def add_(self, seen: Glance, importance: ChannelImportance | None = None) -> None:
+        """Count what was `seen` of one batch, see `update_`.
+
+        Raises:
+            QuantizationError: a value is NaN or infinite.
+        """
+        low, high, counted, sample = seen.low, seen.high, seen.counted, seen.sample
         if not (math.isfinite(low) and math.isfinite(high)):
             raise QuantizationError(
                 f"tensor {self.name!r} holds NaN or Inf on the calibration data",
@@ -125,7 +157,6 @@ class Histogram:
             )
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._cover_(max(-low, high))
-        counted = values.reshape(-1)[sample.first :: sample.stride]
         zeros = counted.size - int(np.count_nonzero(counted))
         self.zeros += zeros
         if self.exponent is None or zeros == counted.size:
@@ -135,7 +166,7 @@ class Histogram:
         counts[BINS_PER_SIDE] -= zeros
         self.counts += counts
         if importance is not None:
-            weights = importance.of_sample(values.shape, sample) * (counted[:: sample.thinning] != 0)
+            weights = importance.of_sample(seen.shape, sample) * (counted[:: sample.thinning] != 0)
             # float64 sums of integers below 2^53: exact
             counts = np.bincount(index[:: sample.thinning], weights, minlength=2 * BINS_PER_SIDE).astype(np.int64)
         self.weighted += counts

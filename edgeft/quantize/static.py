@@ -13,6 +13,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from edgeft.core.events import EventSink, ignore
+from edgeft.core.memory import give_back
 from edgeft.graph.passes.plain_pixels import plain_pixels_
 from edgeft.quantize.affine import AffineParams, QuantizationError, integer_range, params_for_range
 from edgeft.quantize.calibration import Execution, Pixels, observe
@@ -154,17 +155,20 @@ def quantize_static(
     prefix = pixels[: method.prefix_images]
     if method.equalise:
         equalise_(model, ArrayRows(str(model.graph.inputs[0].name), prefix), execution, emit)
+        give_back()
     untouched = model.clone()
     means = {str(op.node.outputs[0].name): (1 if op.node.op_type == "Conv" else -1) for op in plan.weighted}
     request = CalibrationRequest(
         channel_importance(plan), means if method.weights.correct_bias else {}, mean_images=len(prefix)
     )
     statistics = observe(model, pixels, request, execution=execution, emit=emit, memo=memo)
+    give_back()
     params = activation_params(plan, placement, statistics, method.ranges)
     spared: Mapping[str, str] = {}
     if method.spare:
         few = {str(model.graph.inputs[0].name): prefix[:_NOISE_IMAGES]}
         spared = _noise(ir.to_proto(untouched), placement, params, few, execution, emit).spare(method.spare)
+        give_back()
         method = replace(method, keep_float={**spared, **method.keep_float})
         plan = make_plan(model, placement, method.keep_float)
         if not set(plan.observed) <= set(statistics.histograms):  # a tensor behind a move now has a Q of its own
