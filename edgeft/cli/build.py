@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from edgeft.cli.ci import Github, Junit, Summary
 from edgeft.cli.options import Cache, Folder, JsonFlag, Overrides, Seed, Smoke, Strict
 
 NoLatency = Annotated[bool, typer.Option("--no-latency", help="Leave the latency gate out.")]
@@ -25,6 +26,9 @@ def build(
     strict: Strict = False,
     seed: Seed = None,
     offline: Annotated[bool, typer.Option("--offline", help="Open no socket, even for a hub model.")] = False,
+    junit: Junit = None,
+    summary: Summary = None,
+    github: Github = False,
     as_json: JsonFlag = False,
 ) -> int:
     """Turn data and a pretrained model into a verified bundle.
@@ -34,6 +38,7 @@ def build(
     Exit codes: 0 ok; 2 recipe; 3 data; 4 environment; 5 accuracy gate; 6 latency gate; 7 inconclusive under --strict;
     130 interrupted, resumable.
     """
+    from edgeft.cli.ci import tell
     from edgeft.cli.progress import narrate
     from edgeft.cli.summary import build_object, build_text
     from edgeft.cli.terminal import conclude, stdout_reserved
@@ -44,6 +49,7 @@ def build(
         recipe = open_recipe(folder, overrides, smoke=smoke, seed=seed, offline=offline)
         stages = cache_of(recipe.folder, cache)
         record = run_build(recipe, cache=stages, out=out, latency=not no_latency, emit=emit, strict=strict).to_json()
+    tell(record, junit=junit, summary=summary, github=github)
     conclude(build_text(record), build_object(record), record["bundle"], as_json=as_json)
     return int(record["exit_code"])
 

@@ -8,6 +8,7 @@ import typer
 from edgeft import __version__
 from edgeft.cli.build import build, plan
 from edgeft.cli.device import inspect, predict, verify
+from edgeft.cli.gate import bench, compare
 from edgeft.cli.group import TRACEBACK_FLAG, TRACEBACK_VARIABLE, Verbs
 from edgeft.cli.project import doctor, init, runs, schema
 from edgeft.cli.quantize import quantize
@@ -45,7 +46,7 @@ def root(
         raise typer.Exit(2)
 
 
-for verb in (build, plan, quantize, verify, predict, inspect, runs, doctor, schema, init):
+for verb in (build, plan, quantize, verify, bench, compare, predict, inspect, runs, doctor, schema, init):
     app.command()(verb)
 
 

@@ -1,4 +1,4 @@
-"""Options that hold several numbers: "123.7,116.3,103.5", "3,224,224"."""
+"""Options that hold several numbers or a share: "123.7,116.3,103.5", "3,224,224", "5%"."""
 
 import math
 
@@ -34,3 +34,21 @@ def counts(option: str, text: str | None) -> tuple[int, ...] | None:
     if any(value < 1 or value != int(value) for value in values):
         raise UsageError(f"{option} {text!r}: expected whole numbers of at least 1, separated by commas")
     return tuple(map(int, values))
+
+
+def share(option: str, text: str) -> float:
+    """Return a share: "5%" and "0.05" are 0.05.
+
+    Raises:
+        UsageError: it is no number, or below 0.
+    """
+    bare = text.strip()
+    percent = bare.endswith("%")
+    (value,) = numbers(option, bare.removesuffix("%").replace(",", " ")) or (0.0,)
+    if value < 0:
+        raise UsageError(f"{option} {text!r}: must not be below 0")
+    if not percent and value >= 1:
+        raise UsageError(
+            f"{option} {text!r}: that is {value:.0%}", hint=f"write {option} {bare}% for {value:g} percent"
+        )
+    return value / 100 if percent else value

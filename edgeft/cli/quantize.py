@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from edgeft.cli.ci import Github, Junit, Summary
 from edgeft.cli.options import JsonFlag, Strict, Threads
 
 Method = Literal[
@@ -65,6 +66,9 @@ def quantize(
     threads: Threads = 1,
     no_latency: Annotated[bool, typer.Option("--no-latency", help="Time nothing; the smallest file may ship.")] = False,
     strict: Strict = False,
+    junit: Junit = None,
+    summary: Summary = None,
+    github: Github = False,
     as_json: JsonFlag = False,
 ) -> int:
     """Quantize an ONNX model and measure it.
@@ -75,6 +79,7 @@ def quantize(
     Exit codes: 0 ok; 2 usage; 3 model or data; 4 environment; 5 more than the margin is lost; 6 slower than float;
     7 inconclusive under --strict.
     """
+    from edgeft.cli.ci import tell
     from edgeft.cli.numbers import counts, numbers
     from edgeft.cli.progress import narrate
     from edgeft.cli.summary import quantize_object, quantize_text
@@ -104,5 +109,6 @@ def quantize(
     )
     with stdout_reserved(), narrate() as emit:
         record = run_quantize(request, emit=emit)
+    tell(record, junit=junit, summary=summary, github=github)
     conclude(quantize_text(record), quantize_object(record), record["model"], as_json=as_json)
     return int(record["exit_code"])

@@ -21,7 +21,7 @@ def build_text(record: Record) -> str:
     """Return the tables that end a build."""
     places = [f"{name:<7} {record[name]}" for name in ("bundle", "report") if record[name]]
     end = f"{record['status']} in {seconds(record['seconds'])}, exit code {record['exit_code']}, run {record['run']}"
-    parts = [_stages(record["stages"]), *_notes(record["stages"]), _gates(record["gates"])]
+    parts = [_stages(record["stages"]), *_notes(record["stages"]), gates_table(record["gates"])]
     return "\n\n".join(["", *parts, "\n".join([*places, f"{'status':<7} {end}"])])
 
 
@@ -46,7 +46,7 @@ def quantize_text(record: Record) -> str:
         f"{'report':<7} {record['report']}",
         f"{'verdict':<7} {record['verdict']}",
     ]
-    parts = [_candidates(record), *notes, *lint, _gates(record["gates"])]
+    parts = [_candidates(record), *notes, *lint, gates_table(record["gates"])]
     return "\n\n".join(["", *parts, "\n".join([*last, f"{'status':<7} {end}"])])
 
 
@@ -106,7 +106,8 @@ def _stages(stages: Sequence[Record]) -> str:
     return table(("stage", "method", "", "took", "why"), rows, right=("took",))
 
 
-def _gates(gates: Sequence[Record]) -> str:
+def gates_table(gates: Sequence[Record]) -> str:
+    """Return the table of gates: verdict, value, interval, limit, n, and a sentence on each."""
     if not gates:
         return "no gates"
     rows = [

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeft.core.errors import DataError
+from edgeft.runtime.preprocess import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 TABLE_SUFFIXES = frozenset({".csv", ".parquet", ".tsv", ".txt"})
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 OK_NAMES = ("functional", "good", "healthy", "no_defect", "non_defective", "normal", "ok", "pass")

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from edgeft.core.errors import DataError, UsageError
 from edgeft.core.events import EventSink, ignore
 from edgeft.data.decode import read_images
-from edgeft.data.sources.folder import IMAGE_SUFFIXES, read_folder
-from edgeft.runtime.preprocess import InputContract
+from edgeft.data.sources.folder import read_folder
+from edgeft.runtime.preprocess import IMAGE_SUFFIXES, InputContract
 
 Feeds: TypeAlias = dict[str, NDArray[Any]]
 """Arrays [n, ...] by input name."""

@@ -10,8 +10,9 @@ The chain of segments (graph/segments.py) is walked once, and nothing but one te
 on the depth.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -26,6 +27,8 @@ from edgeft.quantize.affine import AffineParams, Floats, dequantize, quantize
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.insert import insert_pairs_
 from edgeft.quantize.plan import constant
+
+Feeds: TypeAlias = Mapping[str, NDArray[np.generic]]
 
 _EDGE = 20
 """Multiplications that an integer kernel does while one element is quantized or dequantized, roughly, on x86."""
@@ -89,7 +92,7 @@ def rounding_noise(
     chain: tuple[Segment, ...],
     params: Mapping[str, AffineParams],
     output: str,
-    inputs: Mapping[str, NDArray[np.generic]],
+    inputs: Feeds,
     execution: Execution,
     emit: EventSink = ignore,
 ) -> Noise:
@@ -111,38 +114,45 @@ def rounding_noise(
     work = np.array([_multiplications(model, segment) for segment in chain])
     insert_pairs_(model, {tensor: found for tensor, found in params.items() if tensor not in ends})
     rounding = Extractor(ir.to_proto(model))
-    expected = _run(exact, inputs, output, execution).astype(np.float64)
+    expected = np.concatenate(
+        list(_run(exact, _batches(inputs, execution), output, execution.threads)), dtype=np.float64
+    )
 
-    def cost(tensor: str, values: Floats) -> float:
-        return float(np.square(_run(exact, {tensor: values}, output, execution) - expected).mean())
+    def cost(tensor: str, batches: Iterable[Floats]) -> float:
+        found = _run(exact, ({tensor: batch} for batch in batches), output, execution.threads)
+        return float(np.square(np.concatenate(list(found)) - expected).mean())
 
-    before: Mapping[str, NDArray[np.generic]] = inputs
+    before: Feeds = inputs
     behind, inside = np.zeros((2, len(chain)))
     for index, segment in enumerate(chain[:last]):
         tensor = segment.tensors[-1]
-        values = _run(exact, before, tensor, execution)
+        values = np.concatenate(list(_run(exact, _batches(before, execution), tensor, execution.threads)))
         if tensor in params:
-            behind[index] = cost(tensor, dequantize(quantize(values, params[tensor]), params[tensor]))
+            starts = range(0, len(values), execution.batch)
+            parts = (quantize(values[i : i + execution.batch], params[tensor]) for i in starts)
+            behind[index] = cost(tensor, (dequantize(q, params[tensor]) for q in parts))
         if not params.keys().isdisjoint(segment.tensors[:-1]):
-            inside[index] = cost(tensor, _run(rounding, before, tensor, execution, optimise=False))
+            rounded = _run(rounding, _batches(before, execution), tensor, execution.threads, optimise=False)
+            inside[index] = cost(tensor, rounded)
         before = {tensor: values}
         emit(Progress("find noisy tensors", index + 1, last))
     return Noise(chain, behind, inside, work)
 
 
+def _batches(feeds: Feeds, execution: Execution) -> Iterator[Feeds]:
+    for start in range(0, len(next(iter(feeds.values()))), execution.batch):
+        yield {name: values[start : start + execution.batch] for name, values in feeds.items()}
+
+
 def _run(
-    extractor: Extractor,
-    feeds: Mapping[str, NDArray[np.generic]],
-    output: str,
-    execution: Execution,
-    *,
-    optimise: bool = True,
-) -> Floats:
-    """Return `output` for `feeds`; without `optimise` no float weight between Q/DQ pairs is rounded by the runtime."""
-    session = open_session(extractor.extract_model(list(feeds), [output]), execution.threads, optimise=optimise)
-    count = len(next(iter(feeds.values())))
-    chunks = [slice(start, start + execution.batch) for start in range(0, count, execution.batch)]
-    return np.concatenate([session.run([output], {key: x[chunk] for key, x in feeds.items()})[0] for chunk in chunks])
+    extractor: Extractor, batches: Iterable[Feeds], output: str, threads: int, *, optimise: bool = True
+) -> Iterator[Floats]:
+    """Yield `output` of each batch; without `optimise` no float weight between Q/DQ pairs is rounded by the runtime."""
+    session = None
+    for feeds in batches:
+        if session is None:
+            session = open_session(extractor.extract_model(list(feeds), [output]), threads, optimise=optimise)
+        yield session.run([output], dict(feeds))[0]
 
 
 def _multiplications(model: ir.Model, segment: Segment) -> float:

@@ -1,11 +1,11 @@
 """A graph's prefix: everything before one operator, run once, in order.
 
-Only tensors that later operators still read are kept, so a sweep over all layers costs one forward pass and holds a few
-feature maps: integers as they are (at most about 1.6 MB an image for a 224 pixel mobile net), floats in half precision,
-whose rounding is far below that of 8 bits (at most about 3.2 MB an image).
+Only tensors that later operators still read are kept: integers as they are, floats in half precision, whose rounding
+is far below that of 8 bits. A tensor that is larger than what it is computed from is not kept but computed again on the
+way to the next: the widest tensors inside a mobile net's block are never held for all images at once.
 """
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -14,6 +14,8 @@ from edgeft.quantize.affine import Integers
 from edgeft.quantize.calibration import Execution, Pixels, make_session
 
 _LARGEST_HALF = float(np.finfo(np.float16).max)
+_MOST_STREAMED = 2
+"""Tensors in a row that are computed again rather than kept."""
 
 
 class Prefix:
@@ -31,38 +33,42 @@ class Prefix:
         self._remaining = list(targets)
         self._execution = execution
         self._live: dict[ir.Value, Integers] = {model.graph.inputs[0]: pixels}
+        self._streamed = 0
 
-    def advance(self, target: ir.Value) -> Integers:
-        """Return `target` [N, ...]; targets must be asked for in the order given."""
-        if target not in self._live:
-            self._live[target] = self._compute(target)
+    def advance(self, target: ir.Value) -> Iterator[Integers]:
+        """Yield `target` [n, ...] a batch at a time; targets must be asked for in the order given, each to its end."""
+        yield from self._chunks(self._live[target]) if target in self._live else self._compute(target)
         self._remaining.remove(target)
         needed = self._boundary(self._remaining)
-        result = self._live[target]
         self._live = {value: array for value, array in self._live.items() if value in needed}
-        return result
 
-    def chunks(self, array: Integers) -> Iterable[Integers]:
-        """Yield `array` a batch at a time."""
+    def _chunks(self, array: Integers) -> Iterable[Integers]:
         for start in range(0, len(array), self._execution.batch):
             yield array[start : start + self._execution.batch]
 
-    def _compute(self, target: ir.Value) -> Integers:
+    def _compute(self, target: ir.Value) -> Iterator[Integers]:
+        """Yield `target` a batch at a time, and keep it unless it is larger than what it is computed from."""
         sources = self._boundary([target])
         graph = ir.convenience.extract(self._model.graph, list(sources), [target])
         _keep_halves_(graph, {str(source.name) for source in sources if self._live[source].dtype == np.float16})
         model = ir.Model(graph, ir_version=self._model.ir_version)
         session = make_session(model, self._execution.threads)
-        result: Integers | None = None
+        arrays = [self._live[source] for source in sources]
+        kept: Integers | None = None
         done = 0
-        for chunk in zip(*(self.chunks(self._live[source]) for source in sources), strict=True):
+        for chunk in zip(*map(self._chunks, arrays), strict=True):
             feeds = {f.name: np.ascontiguousarray(part) for f, part in zip(session.get_inputs(), chunk, strict=True)}
             part = session.run(None, feeds)[0]
-            if result is None:
-                result = np.empty((len(self._live[sources[0]]), *part.shape[1:]), part.dtype)
-            result[done : done + len(part)] = part
+            if not done:
+                small = part[0].nbytes <= max(array[0].nbytes for array in arrays)
+                self._streamed = 0 if small or self._streamed == _MOST_STREAMED else self._streamed + 1
+                kept = None if self._streamed else np.empty((len(arrays[0]), *part.shape[1:]), part.dtype)
+            if kept is not None:
+                kept[done : done + len(part)] = part
             done += len(part)
-        return np.empty(0) if result is None else result
+            yield part
+        if kept is not None:
+            self._live[target] = kept
 
     def _boundary(self, targets: Sequence[ir.Value]) -> list[ir.Value]:
         """Return the live tensors from which all of `targets` can be computed."""

@@ -33,7 +33,7 @@ from edgeft.quantize.sweep import WeightMethod, quantize_weights_
 
 SPARE = 0.08
 """Of a network's multiplications: early layers with few channels gain next to nothing from integers."""
-_NOISE_IMAGES = 16
+_NOISE_IMAGES, _NOISE_BATCH = 16, 2
 FEWEST_MOMENT_IMAGES = 32
 """Inputs that tell what a weight's error costs, where no bias is corrected."""
 
@@ -167,7 +167,8 @@ def quantize_static(
     spared: Mapping[str, str] = {}
     if method.spare:
         few = {str(model.graph.inputs[0].name): prefix[:_NOISE_IMAGES]}
-        spared = _noise(ir.to_proto(untouched), placement, params, few, execution, emit).spare(method.spare)
+        gently = replace(execution, batch=_NOISE_BATCH)
+        spared = _noise(ir.to_proto(untouched), placement, params, few, gently, emit).spare(method.spare)
         give_back()
         method = replace(method, keep_float={**spared, **method.keep_float})
         plan = make_plan(model, placement, method.keep_float)

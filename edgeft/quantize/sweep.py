@@ -102,9 +102,9 @@ def quantize_weights_(  # noqa: PLR0913 - one sweep, every argument is a differe
         input_params = source_params(model, plan, tensor, params)
         related = method.follow_float or method.gptq
         moments = MomentAccumulator(layout, input_params, len(pixels), covariance=related)
-        chunks = prefix.chunks(prefix.advance(source))
+        chunks = prefix.advance(source)
         if method.follow_float:
-            for chunk, real in zip(chunks, float_prefix.chunks(float_prefix.advance(float_source)), strict=True):
+            for chunk, real in zip(chunks, float_prefix.advance(float_source), strict=True):
                 moments.add(chunk, real)
         else:
             for chunk in chunks:

@@ -12,6 +12,8 @@ from edgeft.core.stage import Json
 
 FP32 = "fp32"
 """Name of the float candidate in every record."""
+COMPARE = "compare"
+"""`kind` of the record that `edgeft compare` writes."""
 QUANTIZE = "quantize"
 """`kind` of the record that `edgeft quantize` writes; a build's record has none."""
 
@@ -97,6 +99,11 @@ def bundle_name(record: View) -> str:
 def is_quantize(record: View) -> bool:
     """Return whether `edgeft quantize` made the record, from a model that was there already."""
     return record.text("kind") == QUANTIZE
+
+
+def is_compare(record: View) -> bool:
+    """Return whether `edgeft compare` made the record: gates, and no artifact."""
+    return record.text("kind") == COMPARE
 
 
 def judged_on(record: View) -> str:

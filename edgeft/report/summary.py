@@ -6,7 +6,7 @@ from edgeft.core.stage import Json
 from edgeft.report import markdown
 from edgeft.report.markup import writable
 from edgeft.report.numbers import count, duration, quantity, quantity_span
-from edgeft.report.reading import View, bundle_name
+from edgeft.report.reading import View, bundle_name, is_compare
 from edgeft.report.sentences import (
     GATE_INTERVAL,
     accuracy_sentence,
@@ -22,7 +22,11 @@ _GATE_HEADER = ("gate", "verdict", "value", GATE_INTERVAL, "limit", "n")
 def markdown_summary(record: Mapping[str, Json]) -> str:
     """Return the run as Markdown: verdict, the three findings, gates, stages."""
     view = View(record)
-    findings = (accuracy_sentence(view), latency_sentence(view), size_sentence(view))
+    findings = (
+        view.names("notes")
+        if is_compare(view)
+        else [accuracy_sentence(view), latency_sentence(view), size_sentence(view)]
+    )
     stages = [
         (stage.text("name"), "reused" if stage.flag("reused") else "ran", duration(stage.number("seconds")))
         for stage in view.views("stages")

@@ -6,7 +6,7 @@ verdict is INCONCLUSIVE. The statistics are in `edgeft.verify.latency`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import cast
@@ -175,22 +175,50 @@ def compare(  # noqa: PLR0913 - one option per fact that a latency claim must st
     """
     if exporter is not None and images:
         raise UsageError("raw images are timed end to end in onnxruntime alone, not through an exporter")
+    fed = str(inputs) if inputs else None
+    one, other = (
+        Request(str(model), threads, spinning, samples_per_round, warmup, max_seconds_per_run, fed, exporter=exporter)
+        for model in (base, new)
+    )
+    ends = None
+    if images and contract is not None:
+        samples, raw = min(samples_per_round, _END_TO_END_SAMPLES), tuple(map(str, images))
+        of_one, of_other = (
+            replace(request, samples=samples, images=raw, contract=contract.to_json()) for request in (one, other)
+        )
+        ends = (of_one, of_other)
+    return compare_requests(one, other, end_to_end=ends, max_ratio=max_ratio, rounds=rounds, emit=emit, run=run)
+
+
+def compare_requests(
+    base: Request,
+    new: Request,
+    *,
+    end_to_end: tuple[Request, Request] | None = None,
+    max_ratio: float = 1.0,
+    rounds: Sequence[int] = LOOKS,
+    emit: EventSink = ignore,
+    run: Launch = launch,
+) -> LatencyComparison:
+    """Time two requests against each other; see `compare`.
+
+    Args:
+        base: the reference.
+        new: under test.
+        end_to_end: both from raw image files; None leaves it out.
+        max_ratio: the new one passes where all of the ratio's interval is below it.
+        rounds: numbers of rounds after which a verdict is sought, ascending.
+        emit: where progress goes.
+        run: how one process is run.
+
+    Raises:
+        UsageError: `rounds` is not ascending or too small.
+        DeviceError: a process failed.
+    """
     looks = tuple(rounds)
     if not looks or list(looks) != sorted(set(looks)) or looks[0] < MIN_ROUNDS:
         raise UsageError(f"latency rounds {list(looks)}: expected ascending numbers of at least {MIN_ROUNDS}")
-    requests = [
-        Request(
-            str(model),
-            threads,
-            spinning,
-            samples_per_round,
-            warmup,
-            max_seconds_per_run,
-            str(inputs) if inputs else None,
-            exporter=exporter,
-        )
-        for model in (base, new)
-    ]
+    requests = (base, new)
     arms, confirmed = _Arms([], []), None
     verdict = _seek(arms, looks, max_ratio, lambda total: _round(arms, requests, run, emit, total), 0)
     if verdict is Verdict.FAIL:
@@ -200,7 +228,7 @@ def compare(  # noqa: PLR0913 - one option per fact that a latency claim must st
         confirmed = again is Verdict.FAIL
         verdict = Verdict.FAIL if confirmed else Verdict.INCONCLUSIVE
     whole = ratio(*arms.medians())
-    ends = _end_to_end(requests, images, contract, run)
+    ends = _end_to_end(end_to_end, run)
     return LatencyComparison(
         base=_summary(arms.base, ends[0]),
         new=_summary(arms.new, ends[1]),
@@ -211,9 +239,9 @@ def compare(  # noqa: PLR0913 - one option per fact that a latency claim must st
         max_ratio=max_ratio,
         verdict=verdict,
         confirmed=confirmed,
-        threads=threads,
-        spinning=spinning,
-        inputs=str(inputs.name) if inputs else "seeded noise",
+        threads=new.threads,
+        spinning=new.spinning,
+        inputs=Path(new.inputs).name if new.inputs else "seeded noise",
     )
 
 
@@ -239,18 +267,11 @@ def _round(arms: _Arms, requests: Sequence[Request], run: Launch, emit: EventSin
     emit(Progress("latency", done, max(done, total), f"{there:.2f} ms against {here:.2f} ms"))
 
 
-def _end_to_end(
-    requests: Sequence[Request], images: Sequence[Path], contract: InputContract | None, run: Launch
-) -> tuple[list[Timing], list[Timing]]:
+def _end_to_end(requests: tuple[Request, Request] | None, run: Launch) -> tuple[list[Timing], list[Timing]]:
     ends: tuple[list[Timing], list[Timing]] = ([], [])
-    if not images or contract is None:
-        return ends
-    for _ in range(_END_TO_END_RUNS):
-        for end, request in zip(ends, requests, strict=True):
-            samples = min(request.samples, _END_TO_END_SAMPLES)
-            raw = {"samples": samples, "images": tuple(map(str, images)), "contract": contract.to_json()}
-            values = {**asdict(request), **raw}
-            end.append(run(Request(**values)))
+    for _ in range(_END_TO_END_RUNS if requests else 0):
+        for end, request in zip(ends, requests or (), strict=True):
+            end.append(run(request))
     return ends
 
 

@@ -1,8 +1,9 @@
 """Times one model in a process of its own: `python -m edgeft.runtime.worker REQUEST` prints one JSON line.
 
 A fresh process per run keeps one run's heap, caches and threads from another's. Batch 1, one image after the other, and
-every sample is returned: nothing is clipped. Memory is the peak of this program alone: on Linux VmHWM, because
-ru_maxrss survives exec and would report the parent's.
+every sample is returned: nothing is clipped. Paced, images come at fixed times whether the model is ready or not, and a
+sample counts from when its image came: a late start is part of the latency. Memory is the peak of this program alone:
+on Linux VmHWM, because ru_maxrss survives exec and would report the parent's.
 """
 
 import importlib
@@ -44,6 +45,7 @@ class Request:
         contract: the input contract's JSON, needed with `images`.
         exporter: "module:Class" of the exporter whose runtime runs the model, for arrays by name from `inputs`; None
             runs it in onnxruntime.
+        period_ms: above 0, an image comes every so many ms; 0 takes the next one when the last is done.
     """
 
     model: str
@@ -56,18 +58,34 @@ class Request:
     images: tuple[str, ...] = ()
     contract: dict[str, Any] | None = None
     exporter: str | None = None
+    period_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What one process measured; `samples_ms` in the order they ran."""
+    """What one process measured.
+
+    Args:
+        load_ms: opening the model.
+        first_ms: the first inference.
+        samples_ms: in the order they ran.
+        peak_rss_bytes: largest resident size.
+        base_rss_bytes: largest before the model was loaded: the interpreter, numpy and onnxruntime.
+        loop_s: wall time of all samples, and of the waits between them.
+        cpu_s: processor time of all threads in that time.
+        grown_bytes: what the resident size gained in that time.
+        energy_j: what the processor's package took in that time, other programs included; None where it cannot be read.
+    """
 
     load_ms: float
     first_ms: float
     samples_ms: list[float]
     peak_rss_bytes: int
     base_rss_bytes: int
-    """Peak before the model was loaded: the interpreter, numpy and onnxruntime."""
+    loop_s: float = 0.0
+    cpu_s: float = 0.0
+    grown_bytes: int = 0
+    energy_j: float | None = None
 
 
 def measure(request: Request) -> Timing:
@@ -94,22 +112,55 @@ def measure(request: Request) -> Timing:
     first_ms = _time(steps[0])
     for index in range(request.warmup):
         steps[index % len(steps)]()
+    return _loop(steps, request, load_ms, first_ms, base)
+
+
+def _loop(
+    steps: Sequence[Callable[[], object]], request: Request, load_ms: float, first_ms: float, base: int
+) -> Timing:
     deadline = time.monotonic() + request.max_seconds
     samples: list[float] = []
+    size, energy, cpu = _status_bytes("VmRSS:"), energy_uj(), time.process_time()
+    began = time.perf_counter_ns()
     while len(samples) < request.samples and (len(samples) < _MIN_SAMPLES or time.monotonic() < deadline):
-        samples.append(_time(steps[len(samples) % len(steps)]))
-    return Timing(load_ms, first_ms, samples, peak_rss_bytes(), base)
+        step = steps[len(samples) % len(steps)]
+        if request.period_ms > 0:
+            due = began + int(len(samples) * request.period_ms * 1e6)
+            time.sleep(max(0, due - time.perf_counter_ns()) / 1e9)
+            step()
+            samples.append(_since(due))
+        else:
+            samples.append(_time(step))
+    loop_s, cpu_s = (time.perf_counter_ns() - began) / 1e9, time.process_time() - cpu
+    after = energy_uj()
+    joules = (after - energy) / 1e6 if energy is not None and after is not None and after >= energy else None
+    grown = max(0, _status_bytes("VmRSS:") - size)
+    return Timing(load_ms, first_ms, samples, peak_rss_bytes(), base, loop_s, cpu_s, grown, joules)
+
+
+def energy_uj() -> int | None:
+    """Return the energy counters of all processor packages in microjoules (RAPL), or None where none can be read."""
+    counters = sorted(Path("/sys/class/powercap").glob("intel-rapl:[0-9]*"))
+    packages = [counter for counter in counters if counter.name.count(":") == 1]
+    try:
+        return sum(int((package / "energy_uj").read_text()) for package in packages) if packages else None
+    except (OSError, ValueError):
+        return None
 
 
 def peak_rss_bytes() -> int:
     """Return the largest resident size this program has had."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    if found := _status_bytes("VmHWM:"):
+        return found
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _status_bytes(field: str) -> int:
+    """Return a size from /proc/self/status, 0 where there is none."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field)), 0)
 
 
 def main(arguments: Sequence[str]) -> int:

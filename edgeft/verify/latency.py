@@ -8,6 +8,13 @@ and b the medians, round i gives
 and the ratio is exp(mean d) with a Student interval on d. Within a process samples are dependent, so rounds, not
 samples, are the unit. The two A runs of a round are the A/A control: they differ by noise alone.
 
+A baseline is from another day, so its rounds cannot take turns with new ones. Both days the model takes turns with one
+reference graph instead; with x and y the d_i of the model against the reference then and now,
+
+    log ratio = mean y - mean x        with Welch's interval: how fast the machine is on a day cancels
+
+What changes between days for the model and not for the reference does not cancel: `DAY_DRIFT` widens the interval.
+
 Looking several times (9 > 15 > 25 > 40 rounds) gives chance several tries, so each look uses a smaller tail:
 `LOOK_TAIL` keeps the chance of any wrong PASS (or FAIL) over all four looks at 5 % (Pocock's design, found by
 simulation of 200,000 runs with these looks; held by a test).
@@ -28,6 +35,8 @@ LOOKS = (9, 15, 25, 40)
 """Rounds after which a verdict is sought."""
 LOOK_TAIL = 0.0175
 """One-sided error of one look."""
+DAY_DRIFT = 0.02
+"""Of a ratio between days: half width for what a day does to one graph and not to another."""
 MIN_ROUNDS = 3
 """Fewer rounds give no usable spread."""
 
@@ -99,13 +108,44 @@ def ratio(base: PairedRuns, new: PairedRuns) -> Ratio:
     Raises:
         UsageError: there are fewer than `MIN_ROUNDS` rounds, or the arms do not pair up.
     """
+    logs = round_logs(base, new)
+    centre, half = float(logs.mean()), _half_width(logs)
+    return Ratio(math.exp(centre), math.exp(centre - half), math.exp(centre + half), len(logs))
+
+
+def round_logs(base: PairedRuns, new: PairedRuns) -> npt.NDArray[np.float64]:
+    """Return d_i, float64 [rounds]: the log ratio new / base of each ABBA round.
+
+    Raises:
+        UsageError: there are fewer than `MIN_ROUNDS` rounds, or the arms do not pair up.
+    """
     if base.shape != new.shape or base.shape[1:] != (2,) or len(base) < MIN_ROUNDS:
         raise UsageError(
             f"rounds of shape {base.shape} and {new.shape}: two runs per arm and {MIN_ROUNDS} rounds are needed"
         )
-    logs = (np.log(new) - np.log(base)).mean(axis=1)
-    centre, half = float(logs.mean()), _half_width(logs)
-    return Ratio(math.exp(centre), math.exp(centre - half), math.exp(centre + half), len(logs))
+    return np.asarray((np.log(new) - np.log(base)).mean(axis=1))
+
+
+def ratio_to_baseline(then: npt.NDArray[np.float64], now: npt.NDArray[np.float64]) -> Ratio:
+    """Return now / then of one model from its `round_logs` against the same reference on two days.
+
+    Args:
+        then: float64 [rounds], of the baseline.
+        now: float64 [rounds].
+
+    Raises:
+        UsageError: a side has fewer than `MIN_ROUNDS` rounds.
+    """
+    if min(len(then), len(now)) < MIN_ROUNDS:
+        raise UsageError(f"{len(then)} rounds then and {len(now)} now: {MIN_ROUNDS} are needed")
+    parts = [float(side.var(ddof=1)) / len(side) for side in (then, now)]
+    spread = math.sqrt(sum(parts))
+    half = DAY_DRIFT
+    if spread > 0:
+        freedom = spread**4 / sum(part**2 / (len(side) - 1) for part, side in zip(parts, (then, now), strict=True))
+        half += t_quantile(1 - LOOK_TAIL, freedom) * spread
+    centre = float(now.mean() - then.mean())
+    return Ratio(math.exp(centre), math.exp(centre - half), math.exp(centre + half), len(now))
 
 
 def noise_floor(base: PairedRuns) -> float:

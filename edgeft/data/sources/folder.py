@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgeft.core.errors import DataError
 from edgeft.data.sources.table import Table
+from edgeft.runtime.preprocess import IMAGE_SUFFIXES
 
 SPLIT_NAMES = {
     "train": "train",
@@ -20,8 +21,6 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 """How splits are called in folders and split columns."""
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Files with another suffix are not taken for images; they are listed in the audit."""
 
 
 def read_folder(root: Path) -> Table:

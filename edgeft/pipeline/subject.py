@@ -1,0 +1,234 @@
+"""What `bench` and `compare` look at: a bundle or an ONNX file, with inputs to time it on and data to judge it on."""
+
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeft.core.atomic import write_atomic
+from edgeft.core.digest import sha256_bytes
+from edgeft.core.errors import DataError, UsageError
+from edgeft.core.stage import Json
+from edgeft.runtime.predictor import Predictor
+from edgeft.runtime.preprocess import IMAGE_SUFFIXES, InputContract, Pixels, load_pixels
+from edgeft.runtime.session import AnyModel, Model, TensorSpec
+from edgeft.runtime.worker import Request
+
+GOLDEN_INPUT, NOISE_INPUT = "golden", "noise"
+_TIMED = 16
+"""Images that are timed, in turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model and where it is from.
+
+    Args:
+        path: the bundle folder or the .onnx file, as it was given.
+        model: the ONNX file.
+        sha256: of the ONNX file.
+        inputs: what the graph takes.
+        outputs: how many classes it tells apart; None where that is not fixed or not known.
+        name: of the bundle, or of the file.
+        classes: names in order; empty for a bare file.
+        contract: how an image becomes its input; None for a bare file.
+        golden: the bundle's own pixels [G, H, W, 3]; None for a bare file.
+        raw: the image files that the first of them were made from.
+    """
+
+    path: Path
+    model: Path
+    sha256: str
+    inputs: tuple[TensorSpec, ...]
+    name: str
+    classes: tuple[str, ...] = ()
+    contract: InputContract | None = None
+    golden: Pixels | None = None
+    raw: tuple[bytes, ...] = ()
+
+    def to_json(self) -> dict[str, Json]:
+        """Return what a reader must know to tell one subject from another."""
+        return {
+            "path": str(self.path),
+            "name": self.name,
+            "sha256": self.sha256,
+            "classes": list(self.classes),
+            "input": [str(item) for item in self.inputs],
+            "contract": None if self.contract is None else self.contract.to_json(),
+        }
+
+    def scores(self, pixels: Pixels, threads: int) -> npt.NDArray[np.float32]:
+        """Return float32 [N, K] for `pixels` uint8 [N, H, W, 3], one image at a time."""
+        model = AnyModel.open(self.model, threads=threads)
+        name = self.inputs[0].name
+        found = [model.run({name: np.ascontiguousarray(pixels[i : i + 1])})[0] for i in range(len(pixels))]
+        return np.concatenate(found).astype(np.float32)
+
+
+def open_subject(path: Path) -> Subject:
+    """Open a bundle folder, its digests proven, or an .onnx file.
+
+    Raises:
+        IntegrityError: the bundle is not what its manifest says, or the file is no model.
+        DeviceError: it cannot be read.
+    """
+    from edgeft.bundle.golden import from_bytes
+    from edgeft.runtime.manifest import GOLDEN, MODEL, read_files
+
+    if path.is_dir():
+        manifest, contents = read_files(path)
+        golden = from_bytes(contents[GOLDEN], str(path / GOLDEN))
+        model = Model(contents[MODEL], str(path / MODEL))
+        Predictor(manifest, model)  # refuses a graph that is not the manifest's
+        return Subject(
+            path,
+            path / MODEL,
+            sha256_bytes(contents[MODEL]),
+            model.inputs,
+            manifest.name,
+            manifest.classes,
+            manifest.input,
+            golden.pixels,
+            golden.raw,
+        )
+    opened = AnyModel.open(path)
+    return Subject(path, path, sha256_bytes(path.read_bytes()), opened.inputs, path.stem)
+
+
+def require_alike(base: Subject, new: Subject) -> None:
+    """Refuse two subjects that cannot be held against each other.
+
+    Raises:
+        DataError: they take other inputs, prepare images otherwise, or tell other classes apart.
+    """
+    pairs = {
+        "input": ([str(item) for item in base.inputs], [str(item) for item in new.inputs]),
+        "classes": (list(base.classes), list(new.classes)),
+        "preprocessing": tuple(None if side.contract is None else side.contract.to_json() for side in (base, new)),
+    }
+    for what, (one, other) in pairs.items():
+        both_known = what == "input" or (one and other)
+        if both_known and one != other:
+            raise DataError(
+                f"{base.path} and {new.path} cannot be compared: {what} {one} against {other}",
+                hint="compare two bundles of one task, e.g. the one of the main branch with the one of your change",
+            )
+
+
+def requests(
+    subject: Subject, data: str | None, folder: Path, *, threads: int, spinning: bool, samples: int, seconds: float
+) -> tuple[Request, Request | None]:
+    """Return what times the model alone, and what times it from raw files where there are any.
+
+    Args:
+        subject: what is timed.
+        data: "golden" (the bundle's own images), "noise", a folder of images, or an .npy or .npz of inputs; None takes
+            golden where there is a bundle, else noise.
+        folder: where the inputs are written for the timed processes.
+        threads: intra-op threads.
+        spinning: whether idle threads spin.
+        samples: a process.
+        seconds: a process at most.
+
+    Raises:
+        UsageError: a bare file has no golden images, or images need a bundle to say how they are prepared.
+        DataError: the folder holds no image, or one cannot be read.
+    """
+    plain = Request(str(subject.model), threads, spinning, samples, 3, seconds)
+    data = data or (NOISE_INPUT if subject.golden is None else GOLDEN_INPUT)
+    if data == NOISE_INPUT:
+        return plain, None
+    if data == GOLDEN_INPUT:
+        if subject.golden is None or subject.contract is None:
+            raise UsageError(
+                f"{subject.path}: a bare model has no golden images", hint="give --input DATA, or a bundle"
+            )
+        paths = [folder / f"raw_{index}" for index in range(len(subject.raw))]
+        for path, raw in zip(paths, subject.raw, strict=True):
+            write_atomic(path, raw)
+        pixels = subject.golden[:_TIMED]
+    elif Path(data).is_dir():
+        if subject.contract is None:
+            raise UsageError(
+                f"{data}: a bare model does not say how an image becomes its input",
+                hint="give a bundle, or an .npz of inputs",
+            )
+        paths = _spread(_images(Path(data)))
+        pixels = np.stack([load_pixels(path, subject.contract) for path in paths])
+    else:
+        return replace(plain, inputs=data), None
+    buffer = io.BytesIO()
+    np.save(buffer, pixels)
+    inputs = folder / f"{GOLDEN_INPUT if data == GOLDEN_INPUT else 'images'}.npy"
+    write_atomic(inputs, buffer.getvalue())
+    model_only = replace(plain, inputs=str(inputs))
+    if not paths or subject.contract is None:
+        return model_only, None
+    return model_only, replace(plain, images=tuple(map(str, paths)), contract=subject.contract.to_json())
+
+
+def read_labelled(data: Path, subject: Subject) -> tuple[Pixels, npt.NDArray[np.int64]]:
+    """Return pixels uint8 [N, H, W, 3] and labels int64 [N] to judge `subject` on.
+
+    Args:
+        data: a folder with one folder of images for each class, or an .npz with `pixels` and `labels`.
+        subject: says how images are prepared and which classes there are.
+
+    Raises:
+        DataError: there is no image, a folder is no class of the bundle, or arrays are missing or do not fit.
+        UsageError: images need a bundle.
+    """
+    if not data.is_dir():
+        return _read_arrays(data, subject)
+    if subject.contract is None:
+        raise UsageError(f"{data}: class folders need a bundle, which names the classes", hint="give an .npz instead")
+    folders = sorted(child for child in data.iterdir() if child.is_dir() and not child.name.startswith("."))
+    strange = [child.name for child in folders if child.name not in subject.classes]
+    if strange or not folders:
+        raise DataError(
+            f"{data}: {'the folder ' + repr(strange[0]) if strange else 'no folder'} is a class of {subject.path}: "
+            f"expected {', '.join(subject.classes)}",
+            hint="one folder of images for each class",
+        )
+    pixels, labels = [], []
+    for child in folders:
+        for path in _images(child):
+            pixels.append(load_pixels(path, subject.contract))
+            labels.append(subject.classes.index(child.name))
+    return np.stack(pixels), np.asarray(labels, np.int64)
+
+
+def _read_arrays(path: Path, subject: Subject) -> tuple[Pixels, npt.NDArray[np.int64]]:
+    hint = "a folder with one folder of images for each class, or np.savez(..., pixels=uint8 [N, H, W, 3], labels=[N])"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            pixels, labels = arrays["pixels"], arrays["labels"]
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise DataError(f"{path}: no pixels and labels to judge by ({error})", hint=hint) from error
+    spec = subject.inputs[0]
+    fits = pixels.ndim == len(spec.shape) and all(
+        wanted == size or not isinstance(wanted, int)
+        for wanted, size in zip(spec.shape[1:], pixels.shape[1:], strict=True)
+    )
+    if len(subject.inputs) != 1 or pixels.dtype != spec.dtype or not fits:
+        raise DataError(f"{path}: pixels {pixels.dtype} {list(pixels.shape)}, the model takes {spec}", hint=hint)
+    if not len(pixels) or labels.shape != (len(pixels),) or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{path}: labels {labels.dtype} {list(labels.shape)} for {len(pixels)} images, expected int64 [N], N > 0",
+            hint=hint,
+        )
+    return pixels, labels.astype(np.int64)
+
+
+def _images(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    if not found:
+        raise DataError(f"{folder}: holds no image", hint=f"edgeft reads {' '.join(IMAGE_SUFFIXES)}")
+    return found
+
+
+def _spread(paths: list[Path]) -> list[Path]:
+    step = max(1, len(paths) // _TIMED)
+    return paths[::step][:_TIMED]
