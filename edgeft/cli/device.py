@@ -1,7 +1,7 @@
 """`edgeft verify`, `edgeft predict` and `edgeft inspect`: the device's verbs, which need no training library."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -54,15 +54,83 @@ def predict(
 
 def inspect(
     thing: Annotated[Path, typer.Argument(metavar="MODEL.onnx|BUNDLE|DATA", help="What to look into.")],
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against", metavar="BASE.onnx", help="Where does MODEL part from BASE, layer by layer, and why?"
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--input", metavar="DATA", help="Of --against: an .npz or .npy as the model takes it, or images."),
+    ] = None,
+    most: Annotated[int, typer.Option("--images", metavar="N", min=1, help="Of --against: inputs at most.")] = 64,
+    mean: Annotated[
+        str | None, typer.Option("--mean", metavar="M[,M,M]", help="Mean of images for a float input, 0 to 255.")
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option("--std", metavar="S[,S,S]", help="Standard deviation of such images, 0 to 255.")
+    ] = None,
+    bisect: Annotated[
+        Path | None,
+        typer.Option("--bisect", metavar="DIR", help="Of --against: write the smallest graph that shows the fault."),
+    ] = None,
+    threads: Threads = 1,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what is inside a model, a bundle, or data."""
+    """Show what is inside a model, a bundle, or data; or where one model parts from another.
+
+    With --against every tensor is compared, and each layer alone, fed with the other graph's tensors: layers at fault
+    are named with the kind of fault, the command expected to mend it, and its predicted effect.
+    """
     from edgeft.cli.contents import contents, contents_text
     from edgeft.cli.terminal import print_json, stdout_reserved
+    from edgeft.core.errors import UsageError
 
+    if against is None and (data is not None or bisect is not None):
+        raise UsageError("--input and --bisect compare two models", hint="add --against BASE.onnx")
+    if against is not None:
+        found = _parted(thing, against, data, most, (mean, std), bisect, threads)
+        if as_json:
+            print_json({"status": "ok", "exit_code": 0, **found})
+        else:
+            from edgeft.cli.parted import parted_text
+
+            typer.echo(parted_text(found))
+        return
     with stdout_reserved():
         found = contents(thing)
     if as_json:
         print_json({"status": "ok", "exit_code": 0, **found})
     else:
         typer.echo(contents_text(found))
+
+
+def _parted(
+    new: Path,
+    base: Path,
+    data: Path | None,
+    most: int,
+    normalisation: tuple[str | None, str | None],
+    bisect: Path | None,
+    threads: int,
+) -> dict[str, Any]:
+    from tempfile import TemporaryDirectory
+
+    from edgeft import catalog
+    from edgeft.cli.numbers import numbers
+    from edgeft.cli.progress import narrate
+    from edgeft.cli.terminal import stdout_reserved
+    from edgeft.core.errors import UsageError
+
+    if data is None:
+        raise UsageError("--against compares two models on inputs, and none were given", hint="add --input DATA")
+    for path in (new, base):
+        if path.suffix != ".onnx":
+            raise UsageError(f"{path}: --against compares two .onnx files", hint="a bundle's is BUNDLE/model.onnx")
+    mean, std = (numbers(option, text) for option, text in zip(("--mean", "--std"), normalisation, strict=True))
+    with stdout_reserved(), narrate() as emit, TemporaryDirectory(prefix="edgeft-inspect-") as folder:
+        found: dict[str, Any] = catalog.resolve("edgeft.parity.inspect:inspect")(
+            base, new, data, Path(folder), most=most, mean=mean, std=std, threads=threads, bisect=bisect, emit=emit
+        )
+    return found

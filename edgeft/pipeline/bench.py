@@ -19,6 +19,7 @@ from edgeft.pipeline.subject import open_subject, read_labelled, requests
 from edgeft.runtime.bench import Mode
 from edgeft.runtime.bench import bench as run_bench
 from edgeft.runtime.launch import launch
+from edgeft.verify.accuracy import check_scores
 
 KIND = "bench"
 _NEEDS = ("numpy", "onnxruntime", "pillow")
@@ -74,6 +75,11 @@ def measure(path: Path, options: Options, *, emit: EventSink = ignore, run: Laun
     began = time.perf_counter()
     name, started = new_run()
     subject = open_subject(path)
+    scores, digest = None, None
+    if options.evaluation is not None:
+        pixels, labels = read_labelled(options.evaluation, subject)
+        scores, digest = subject.scores(pixels, options.threads).astype(float), evaluation_digest(pixels, labels)
+        check_scores("accuracy", labels, scores, scores.shape[1])
     with TemporaryDirectory(prefix="edgeft-bench-") as folder:
         request, raw = requests(
             subject,
@@ -113,10 +119,6 @@ def measure(path: Path, options: Options, *, emit: EventSink = ignore, run: Laun
         "seconds": time.perf_counter() - began,
     }
     if options.baseline is not None and kept is not None:
-        scores, digest = None, None
-        if options.evaluation is not None:
-            pixels, labels = read_labelled(options.evaluation, subject)
-            scores, digest = subject.scores(pixels, options.threads).astype(float), evaluation_digest(pixels, labels)
         stored.save(
             options.baseline,
             stored.Baseline(subject.to_json(), key, kept[0], kept[1], scores, digest, record["bench"]),

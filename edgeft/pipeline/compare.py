@@ -29,7 +29,7 @@ from edgeft.pipeline.subject import Subject, open_subject, read_labelled, reques
 from edgeft.runtime.abba import LatencyComparison, compare_requests
 from edgeft.runtime.launch import launch
 from edgeft.runtime.worker import Request, Timing
-from edgeft.verify.latency import LOOKS, PairedRuns, Ratio, ratio_to_baseline, round_logs
+from edgeft.verify.latency import LOOKS, MIN_ROUNDS, PairedRuns, Ratio, ratio_to_baseline, round_logs
 from edgeft.verify.verdicts import at_most, below
 
 KIND = "compare"
@@ -177,6 +177,10 @@ def _accuracy(
             )
         before = old.scores
     k = scores.shape[1]
+    absent = sorted(set(range(k)) - set(labels.tolist()))
+    if options.metric != "accuracy" and absent and len(new.classes) == k:
+        named = new.classes[absent[0]]
+        raise DataError(f"{evaluation}: no image of the class {named!r}: {options.metric} needs every one")
     drop = paired_difference(options.metric, labels, before, scores, k, _SEED)
     changed, n = int((decisions(before) != decisions(scores)).sum()), len(labels)
     verdict, method = at_most(drop.low_pp, drop.high_pp, options.max_drop_pp), METHOD
@@ -244,6 +248,11 @@ def _against_baseline(
     old: stored.Baseline, request: Request, limit: float, options: Options, emit: EventSink, run: Launch
 ) -> tuple[dict[str, Any], Gate]:
     """Add rounds against the reference until the ratio is clear of the limit; a FAIL is measured twice."""
+    steps = [after - before for before, after in zip((0, *options.rounds), options.rounds, strict=False)]
+    if min(steps, default=0) < MIN_ROUNDS:
+        raise UsageError(
+            f"latency rounds {list(options.rounds)}: against a baseline each look must add at least {MIN_ROUNDS}"
+        )
 
     def seek() -> tuple[Verdict, Ratio, float]:
         logs = np.empty(0)

@@ -1,6 +1,8 @@
 """What `bench` and `compare` look at: a bundle or an ONNX file, with inputs to time it on and data to judge it on."""
 
 import io
+import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,10 +62,16 @@ class Subject:
         }
 
     def scores(self, pixels: Pixels, threads: int) -> npt.NDArray[np.float32]:
-        """Return float32 [N, K] for `pixels` uint8 [N, H, W, 3], one image at a time."""
+        """Return float32 [N, K] for `pixels` uint8 [N, H, W, 3], one image at a time.
+
+        Raises:
+            DataError: its first output is no row of scores.
+        """
         model = AnyModel.open(self.model, threads=threads)
         name = self.inputs[0].name
         found = [model.run({name: np.ascontiguousarray(pixels[i : i + 1])})[0] for i in range(len(pixels))]
+        if any(scores.ndim != 2 or len(scores) != 1 for scores in found):  # noqa: PLR2004 - [1, K]
+            raise DataError(f"{self.path}: an output of shape {list(found[0].shape)} for one image, expected [1, K]")
         return np.concatenate(found).astype(np.float32)
 
 
@@ -203,9 +211,10 @@ def read_labelled(data: Path, subject: Subject) -> tuple[Pixels, npt.NDArray[np.
 def _read_arrays(path: Path, subject: Subject) -> tuple[Pixels, npt.NDArray[np.int64]]:
     hint = "a folder with one folder of images for each class, or np.savez(..., pixels=uint8 [N, H, W, 3], labels=[N])"
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file:  # np.load leaves a damaged file open that it opened itself
+            arrays = np.load(file, allow_pickle=False)
             pixels, labels = arrays["pixels"], arrays["labels"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: no pixels and labels to judge by ({error})", hint=hint) from error
     spec = subject.inputs[0]
     fits = pixels.ndim == len(spec.shape) and all(

@@ -6,18 +6,24 @@ Exact where act is nothing or Relu. Clip(0, u) allows s <= 1, as far as the chan
 the largest value of calibration by more than a tenth is clipped then. A depthwise convolution has a weight scale for
 each channel, so there every channel is stretched to the whole range; any other reader pays for it with coarser weights,
 and s is where both roundings together cost least (smooth.py). Source: Nagel et al. 2019, section 4.1.
+
+The factors travel in the quantized model's metadata, so that whoever compares it with the float graph, tensor by
+tensor, can scale that one alike.
 """
 
-from collections.abc import Iterator
+import base64
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeft.core.events import EventSink, ignore
-from edgeft.quantize.affine import Doubles, Floats
+from edgeft.quantize.affine import Doubles, Floats, QuantizationError
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.plan import clip_limits, constant
 from edgeft.quantize.rows import Rows, tensors_of
@@ -25,6 +31,7 @@ from edgeft.quantize.smooth import smoothing
 
 _HEADROOM = 1.1
 """Under a Clip, a channel's largest value on calibration data is taken to be this much larger."""
+_METADATA = "edgeft.equalised"
 _SMALLEST = 1 / 64
 """A channel that is next to dead is not stretched by more than this."""
 
@@ -55,8 +62,8 @@ class ChannelStatistics:
     squares: Doubles
 
 
-def equalise_(model: ir.Model, rows: Rows, execution: Execution, emit: EventSink = ignore) -> tuple[str, ...]:
-    """Equalise every junction of `model`, a float graph; return the tensors that changed.
+def equalise_(model: ir.Model, rows: Rows, execution: Execution, emit: EventSink = ignore) -> dict[str, Floats]:
+    """Equalise every junction of `model`, a float graph; return tensor -> s of those that changed.
 
     Args:
         model: changed in place: weights and biases only.
@@ -66,15 +73,53 @@ def equalise_(model: ir.Model, rows: Rows, execution: Execution, emit: EventSink
     """
     junctions = tuple(find_junctions(model))
     if not junctions:
-        return ()
+        return {}
     found = _statistics(model, [str(junction.tensor.name) for junction in junctions], rows, execution, emit)
-    changed = []
+    changed = {}
     for junction in junctions:
         s = _channel_factors(junction, found[str(junction.tensor.name)])
         if (s != 1).any():
             _apply_(junction, s)
-            changed.append(str(junction.tensor.name))
-    return tuple(changed)
+            changed[str(junction.tensor.name)] = s
+    return changed
+
+
+def scale_alike_(model: ir.Model, factors: Mapping[str, Floats]) -> None:
+    """Scale the junctions of `model`, a float graph, by `factors` of another one's `equalise_`.
+
+    Raises:
+        QuantizationError: it has no such junction, or one of other channels.
+    """
+    by_name = {str(junction.tensor.name): junction for junction in find_junctions(model)}
+    for tensor, s in factors.items():
+        junction = by_name.get(tensor)
+        made = None if junction is None else constant(junction.before.inputs[1])
+        if junction is None or made is None or len(made) != len(s):
+            raise QuantizationError(
+                f"{tensor} was equalised in the quantized model, and this float graph has no such tensor"
+            )
+        _apply_(junction, s)
+
+
+def keep_factors_(model: onnx.ModelProto, factors: Mapping[str, Floats]) -> None:
+    """Write `factors` into the metadata of `model`; none leave it as it is."""
+    if factors:
+        texts = {tensor: base64.b64encode(s.astype("<f4").tobytes()).decode() for tensor, s in factors.items()}
+        model.metadata_props.add(key=_METADATA, value=json.dumps(texts))
+
+
+def kept_factors(model: onnx.ModelProto) -> dict[str, Floats]:
+    """Return tensor -> s, float32 [C], from the metadata of `model`; empty where nothing was equalised.
+
+    Raises:
+        QuantizationError: the metadata is damaged.
+    """
+    found = [entry.value for entry in model.metadata_props if entry.key == _METADATA]
+    try:
+        texts = json.loads(found[0]) if found else {}
+        return {tensor: np.frombuffer(base64.b64decode(text), "<f4") for tensor, text in texts.items()}
+    except (ValueError, AttributeError) as error:
+        raise QuantizationError(f"the model's metadata {_METADATA} is damaged ({error})") from error
 
 
 def find_junctions(model: ir.Model) -> Iterator[Junction]:

@@ -15,10 +15,10 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 from edgeft.core.events import EventSink, ignore
 from edgeft.core.memory import give_back
 from edgeft.graph.passes.plain_pixels import plain_pixels_
-from edgeft.quantize.affine import AffineParams, QuantizationError, integer_range, params_for_range
+from edgeft.quantize.affine import AffineParams, Floats, QuantizationError, integer_range, params_for_range
 from edgeft.quantize.calibration import Execution, Pixels, observe
 from edgeft.quantize.collected import CalibrationRequest, CalibrationStatistics
-from edgeft.quantize.equalise import equalise_
+from edgeft.quantize.equalise import equalise_, keep_factors_
 from edgeft.quantize.hold_float import hold_floats_
 from edgeft.quantize.importance import channel_importance
 from edgeft.quantize.insert import insert_activations_
@@ -153,8 +153,9 @@ def quantize_static(
         plain_pixels_(model)
     plan = make_plan(model, placement, method.keep_float)
     prefix = pixels[: method.prefix_images]
+    factors: Mapping[str, Floats] = {}
     if method.equalise:
-        equalise_(model, ArrayRows(str(model.graph.inputs[0].name), prefix), execution, emit)
+        factors = equalise_(model, ArrayRows(str(model.graph.inputs[0].name), prefix), execution, emit)
         give_back()
     untouched = model.clone()
     means = {str(op.node.outputs[0].name): (1 if op.node.op_type == "Conv" else -1) for op in plan.weighted}
@@ -192,6 +193,7 @@ def quantize_static(
     hold_floats_(model, placement)
     RemoveUnusedNodesPass()(model)
     proto = ir.to_proto(model)
+    keep_factors_(proto, factors)
     onnx.checker.check_model(proto)
     unsafe = proven_pairs(proto, placement)
     reference = ir.to_proto(untouched)

@@ -6,6 +6,7 @@ soak     one process, back to back for a long time: does it slow down, does its 
 """
 
 import json
+import math
 import shutil
 import statistics
 import subprocess
@@ -136,7 +137,8 @@ def bench(  # noqa: PLR0913 - one option per fact that a latency claim must stat
         UsageError: `paced` has no period above 0, or another mode has one, or `processes` is below 1.
         DeviceError: a process failed.
     """
-    if (mode == "paced") is not (period_ms is not None and period_ms > 0):
+    paced_well = period_ms is not None and 0 < period_ms < math.inf
+    if not (paced_well if mode == "paced" else period_ms is None):
         raise UsageError(
             f"--mode {mode} with a period of {period_ms} ms: paced needs one above 0, other modes have none",
             hint="e.g. --mode paced --period-ms 33",

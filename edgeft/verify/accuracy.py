@@ -168,6 +168,8 @@ def check_scores(metric: str, labels: Ints, scores: Floats, n_classes: int) -> N
         raise DataError(f"scores of shape {scores.shape}, expected ({len(labels)}, {n_classes})")
     if not len(labels):
         raise DataError(f"{metric}: no images to measure on")
+    if labels.min() < 0 or labels.max() >= n_classes:
+        raise DataError(f"class indices {labels.min()}..{labels.max()}, expected 0..{n_classes - 1}")
     if not np.isfinite(scores).all():
         rows = np.flatnonzero(~np.isfinite(scores).all(axis=1))
         raise DataError(f"{metric}: {len(rows)} rows of scores are not finite, the first is row {rows[0]}")
