@@ -39,7 +39,7 @@ METHODS: tuple[Method, ...] = (
         "parity",
         "edgeft.pipeline.stage_configs:VerifyConfig",
         "edgeft.pipeline.verify:run",
-        2,
+        3,
         ("numpy", "onnxruntime", "pillow", "torch"),
     ),
 )

@@ -3,10 +3,10 @@
     python benchmarks/gate/false_alarms.py BUNDLE OUT [--count 200] [--slower 0] [--noisy] [--rounds 9]
     python benchmarks/gate/false_alarms.py BUNDLE OUT --slower 10 --count 10 --rounds 9 15 25 40
 
-Each comparison is `edgeft compare BUNDLE BUNDLE` with --max-slowdown 5%: ABBA rounds of fresh processes, a FAIL measured
-twice. --slower P makes the second model wait busily after each inference, until it took P percent longer: a calibrated
-slowdown inside of the timed process. --noisy keeps one core busy in bursts of 0.1 to 1 s beside it. Results are
-appended to OUT and counted there: stop and start it at will. Ends with a table of everything in OUT.
+Each comparison is `edgeft compare BUNDLE BUNDLE` with --max-slowdown 5%: ABBA rounds of fresh processes, a FAIL
+measured twice. --slower P makes the second model wait busily after each inference, until it took P percent longer: a
+calibrated slowdown inside of the timed process. --noisy keeps one core busy in bursts of 0.1 to 1 s beside it. Results
+are appended to OUT and counted there: stop and start it at will. Ends with a table of everything in OUT.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def launch(request: Request, share: float) -> Timing:
 
 
 def neighbour(stop: Any) -> None:  # noqa: ANN401 - a multiprocessing event
-    rng = random.Random(0)
+    rng = random.Random(0)  # noqa: S311 - a load, not a secret
     while not stop.is_set():
         until = time.monotonic() + rng.uniform(0.1, 1.0)
         while time.monotonic() < until:

@@ -49,5 +49,8 @@ def tell(record: Mapping[str, Any], *, junit: Path | None, summary: Path | None,
             note(lines.rstrip("\n"))
         job = os.environ.get(JOB_SUMMARY)
         if job:
-            with Path(job).open("a", encoding="utf-8") as file:
-                file.write(markdown_summary(record))
+            try:
+                with Path(job).open("a", encoding="utf-8") as file:
+                    file.write(markdown_summary(record))
+            except OSError as error:
+                raise DeviceError(f"{job}: cannot be written ({error.strerror})") from error

@@ -78,10 +78,11 @@ def inspect(
     threads: Threads = 1,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what is inside a model, a bundle, or data; or where one model parts from another.
+    """Show what is inside a model, a bundle or data.
 
-    With --against every tensor is compared, and each layer alone, fed with the other graph's tensors: layers at fault
-    are named with the kind of fault, the command expected to mend it, and its predicted effect.
+    With --against it tells where a model parts from another: every tensor is compared, and each layer alone, fed with
+    the other graph's tensors. Layers at fault are named with the kind of fault, the command expected to mend it, and
+    its predicted effect.
     """
     from edgeft.cli.contents import contents, contents_text
     from edgeft.cli.terminal import print_json, stdout_reserved

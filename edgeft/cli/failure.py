@@ -51,7 +51,8 @@ def describe(error: BaseException, command_line: str) -> Failure:
     if isinstance(error, KeyboardInterrupt):
         resumed = f"finished stages are kept; `edgeft {command_line}` resumes"
         anew = f"nothing half-done is left; `edgeft {command_line}` starts anew"
-        return Failure("interrupted", anew if command_line.startswith("quantize") else resumed, INTERRUPTED)
+        keeps_nothing = command_line.startswith(("quantize", "bench", "compare"))
+        return Failure("interrupted", anew if keeps_nothing else resumed, INTERRUPTED)
     if isinstance(error, typer.TyperException):
         path = getattr(getattr(error, "ctx", None), "command_path", "edgeft")
         return Failure(error.format_message(), f"`{path} --help` shows what it takes", 2)

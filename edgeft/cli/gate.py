@@ -107,10 +107,11 @@ def compare(
     github: Github = False,
     as_json: JsonFlag = False,
 ) -> int:
-    """Is NEW slower or worse than BASE? PASS, FAIL or INCONCLUSIVE, each from an interval.
+    """Judge whether NEW is slower or worse than BASE.
 
-    Latency: rounds of fresh processes in the order base, new, new, base, until the interval is clear of the limit; a
-    FAIL is measured a second time. Accuracy: a paired test on --eval data that the drop is within the margin.
+    PASS, FAIL or INCONCLUSIVE, each from an interval. Latency: rounds of fresh processes in the order base, new, new,
+    base, until the interval is clear of the limit; a FAIL is measured a second time. Accuracy: a paired test on --eval
+    data that the drop is within the margin.
 
     Exit codes: 0 ok; 2 usage; 3 data; 4 environment; 5 accuracy fails; 6 latency fails; 7 inconclusive under --strict;
     8 a bundle or a baseline was changed.

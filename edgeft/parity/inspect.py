@@ -4,8 +4,6 @@ On request it writes the smallest graph that still shows the worst fault, with i
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,9 @@ from edgeft.core.events import EventSink, ignore
 from edgeft.data.samples import InputSpec, Normalisation, Samples, read_samples
 from edgeft.graph.load import load
 from edgeft.parity.causes import Finding, diagnose
-from edgeft.parity.distance import Distance
 from edgeft.parity.forced import reproducer
 from edgeft.parity.layers import Comparison, alone_batches, compare, scaled_alike
+from edgeft.parity.told import told
 
 _INPUTS = "inputs.npz"
 _FACTS = "reproducer.json"
@@ -74,24 +72,7 @@ def inspect(  # noqa: PLR0913 - two graphs, their inputs, and where a reproducer
     written = None
     if bisect is not None:
         written = _write_reproducer(one, other, rows, found, findings, bisect)
-    return {
-        "base": str(base),
-        "new": str(new),
-        "n": found.n,
-        "layers": [
-            {
-                "layer": layer.pair.layer,
-                "op": layer.pair.op_type,
-                "tensor": layer.pair.name,
-                "drifted": _plain(layer.drifted),
-                "alone": _plain(layer.alone),
-            }
-            for layer in found.layers
-        ],
-        "runtime": _plain(found.runtime),
-        "findings": [{**asdict(finding), **_decibels(asdict(finding))} for finding in findings],
-        "reproducer": written,
-    }
+    return {"base": str(base), "new": str(new), **told(found, findings), "reproducer": written}
 
 
 def _specs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:
@@ -136,7 +117,7 @@ def _write_reproducer(
     onnx.save(model, folder / _MODEL)
     arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in fed.items()}
     np.savez(folder / _INPUTS, **arrays, expected=np.concatenate(expected), found=np.concatenate(got))
-    facts: Mapping[str, Any] = {
+    facts: dict[str, Any] = {
         "layer": worst.layer,
         "output": worst.seen,
         "inputs": wanted,
@@ -145,14 +126,3 @@ def _write_reproducer(
     }
     write_atomic(folder / _FACTS, json.dumps(facts, indent=1) + "\n")
     return str(folder / _MODEL)
-
-
-def _plain(distance: Distance) -> dict[str, Any]:
-    values = asdict(distance)
-    return {**values, **_decibels(values)}
-
-
-def _decibels(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the decibels of `values`; infinite ones, which JSON lacks, as null."""
-    found = {name: value for name, value in values.items() if name.endswith("_db")}
-    return {name: value if np.isfinite(value) else None for name, value in found.items()}

@@ -29,7 +29,7 @@ from edgeft.pipeline.subject import Subject, open_subject, read_labelled, reques
 from edgeft.runtime.abba import LatencyComparison, compare_requests
 from edgeft.runtime.launch import launch
 from edgeft.runtime.worker import Request, Timing
-from edgeft.verify.latency import LOOKS, MIN_ROUNDS, PairedRuns, Ratio, ratio_to_baseline, round_logs
+from edgeft.verify.latency import LOOKS, MIN_ROUNDS, PairedRuns, Ratio, look_tail, ratio_to_baseline, round_logs
 from edgeft.verify.verdicts import at_most, below
 
 KIND = "compare"
@@ -260,7 +260,7 @@ def _against_baseline(
         for look in options.rounds:
             more, median_ms = against_reference(request, look - len(logs), emit, run)
             logs = np.concatenate([logs, more])
-            found = ratio_to_baseline(old.round_logs, logs)
+            found = ratio_to_baseline(old.round_logs, logs, look_tail(look, options.rounds[-1]))
             verdict = below(found.low, found.high, limit)
             if verdict is not Verdict.INCONCLUSIVE:
                 break

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from edgeft.verify.accuracy import confusion, decisions, metric_interval, metric_value, per_class
 from edgeft.verify.curves import pr_curve, roc_curve, thin
+from edgeft.verify.inspection import inspection
 
 _MOST_POINTS = 400
 _BINARY = 2
@@ -20,6 +21,7 @@ def block(
     seed: int,
     resamples: int,
     positive: int | None,
+    ok: int | None = None,
 ) -> dict[str, Any]:
     """Return metrics with intervals, per-class numbers, the confusion matrix and curves.
 
@@ -30,6 +32,7 @@ def block(
         seed: of the bootstrap.
         resamples: of the bootstrap.
         positive: the class whose curves are drawn where there are two; None draws class 1.
+        ok: the class of good parts; None where the task has none.
     """
     k = len(classes)
 
@@ -47,8 +50,19 @@ def block(
         **{f"{name}_interval": interval(name) for name in ("accuracy", "balanced_accuracy", "macro_f1", "auroc")},
         "per_class": [{"name": name, **asdict(row)} for name, row in zip(classes, per_class(matrix), strict=True)],
         "confusion": matrix.tolist(),
+        "inspection": None if ok is None else _inspection(matrix.tolist(), classes, ok),
         "roc": [_roc(labels == one, scores[:, one], classes[one]) for one in drawn],
         "pr": [_pr(labels == one, scores[:, one], classes[one]) for one in drawn],
+    }
+
+
+def _inspection(matrix: list[list[int]], classes: tuple[str, ...], ok: int) -> dict[str, Any]:
+    found = inspection(matrix, ok)
+    return {
+        "ok": classes[ok],
+        "escape": asdict(found.escape),
+        "overkill": asdict(found.overkill),
+        "escape_by_class": {classes[index]: asdict(each) for index, each in found.by_class.items()},
     }
 
 

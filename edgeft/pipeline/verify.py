@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeft import catalog
 from edgeft.core.atomic import write_atomic
 from edgeft.core.record import Gate, Verdict
 from edgeft.core.stage import Context, Inputs, Json, StageResult
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["VerifyConfig", "run"]
 
 FP32 = "fp32"
+_ATTRIBUTED = 32
+"""Test images on which layers are compared."""
 _SAVED = (
     "torch_logits",
     "fp32_logits",
@@ -54,6 +57,7 @@ def run(ctx: Context, inputs: Inputs, config: VerifyConfig) -> StageResult:
             ctx.seed_for(f"bootstrap {name}"),
             config.resamples,
             outcomes.split.data.positive_index,
+            _index(outcomes.split.data.classes, outcomes.split.data.ok_class),
         )
         for name, scores in outcomes.decided_by().items()
     }
@@ -68,11 +72,29 @@ def run(ctx: Context, inputs: Inputs, config: VerifyConfig) -> StageResult:
         "metrics": blocks,
         "drop": drop,
         "flips": changed,
+        "attribution": _attribution(ctx, inputs, outcomes),
         "gates": [asdict(gate) for gate in gates],
     }
     write_atomic(ctx.folder / "verify.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
     _write_predictions(ctx.folder / "predictions.npz", outcomes)
     return StageResult(ctx.folder, _measurements(found), tuple(_notes(gates)))
+
+
+def _attribution(ctx: Context, inputs: Inputs, outcomes: "Outcomes") -> dict[str, Any] | None:
+    """Return what each layer adds to the error between the float graph and what ships; None where float ships."""
+    if outcomes.chosen == FP32:
+        return None
+    candidates = inputs["compress"] / "candidates"
+    base, new = (candidates / name / "model.onnx" for name in (FP32, outcomes.chosen))
+    pixels = next(outcomes.split.chunks(_ATTRIBUTED))
+    found: dict[str, Any] = catalog.resolve("edgeft.parity.told:attribute")(
+        base, new, pixels, ctx.threads, emit=ctx.emit
+    )
+    return found
+
+
+def _index(classes: tuple[str, ...], name: str | None) -> int | None:
+    return None if name is None else classes.index(name)
 
 
 def _drop(ctx: Context, outcomes: "Outcomes", config: VerifyConfig) -> tuple[dict[str, Any], Gate]:

@@ -168,7 +168,7 @@ def quantize_static(
     spared: Mapping[str, str] = {}
     if method.spare:
         few = {str(model.graph.inputs[0].name): prefix[:_NOISE_IMAGES]}
-        gently = replace(execution, batch=_NOISE_BATCH)
+        gently = replace(execution, batch=min(execution.batch, _NOISE_BATCH))
         spared = _noise(ir.to_proto(untouched), placement, params, few, gently, emit).spare(method.spare)
         give_back()
         method = replace(method, keep_float={**spared, **method.keep_float})

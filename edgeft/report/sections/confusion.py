@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from edgeft.report.blocks import absent, name, note, table
 from edgeft.report.markup import Markup, element, join
-from edgeft.report.numbers import count, percent
+from edgeft.report.numbers import count, percent, span
 from edgeft.report.reading import View
+from edgeft.report.sentences import GATE_INTERVAL
+from edgeft.verify.inspection import Rate, inspection
 
 _LARGEST_MATRIX = 12
 _TOP = 20
@@ -13,7 +15,7 @@ _SHADES = 9
 
 
 def confusion(blocks: Sequence[tuple[str, View]], classes: Sequence[str], ok_class: str) -> Markup:
-    """Return a matrix for each of `blocks`, and for two classes what they mean on the line: misses and false alarms."""
+    """Return a matrix for each of `blocks`, and what it means on the line where a class is that of good parts."""
     matrices = [(candidate, block.rows("confusion")) for candidate, block in blocks]
     square = [(candidate, matrix) for candidate, matrix in matrices if _is_square(matrix, len(classes))]
     if not square:
@@ -73,19 +75,20 @@ def _largest(candidate: str, matrix: list[list[float]], classes: Sequence[str]) 
 def _inspection(
     square: Sequence[tuple[str, list[list[float]]]], classes: Sequence[str], ok_class: str
 ) -> Markup | None:
-    """Say for a two-class inspection task how many bad parts pass and how many good ones are stopped."""
-    if len(classes) != 2 or ok_class not in classes:  # noqa: PLR2004 - two classes
+    """Say how many bad parts escape and how many good ones are stopped, by class where there are several."""
+    if len(classes) < 2 or ok_class not in classes:  # noqa: PLR2004 - one class decides nothing
         return None
-    ok = list(classes).index(ok_class)
-    bad = 1 - ok
-    sentences = [
-        f"{candidate} misses {_part(matrix[bad], ok)} {classes[bad]} and stops {_part(matrix[ok], bad)} {classes[ok]}."
-        for candidate, matrix in square
-        if sum(matrix[bad]) and sum(matrix[ok])
-    ]
-    return element("ul", *(element("li", sentence) for sentence in sentences), class_="notes")
+    rows = []
+    for candidate, matrix in square:
+        found = inspection(matrix, list(classes).index(ok_class))
+        parts = {"bad parts that escape": found.escape, "good parts that are stopped": found.overkill}
+        several = found.by_class if len(found.by_class) > 1 else {}
+        parts |= {f"escape of {classes[index]}": each for index, each in several.items()}
+        rows += [[name(what), candidate, *_rate(each)] for what, each in parts.items()]
+    header = ["on the line", "model", "share", GATE_INTERVAL, "of"]
+    return table("Escape and overkill, exact intervals (Clopper and Pearson)", header, rows, words=(1,))
 
 
-def _part(row: list[float], decided: int) -> str:
-    """Return "20 of 164 (12.2 %)": how many of a true class were decided as class `decided`."""
-    return f"{count(row[decided])} of {count(sum(row))} ({percent(row[decided] / sum(row))})"
+def _rate(found: Rate) -> tuple[str, str, str]:
+    interval = f"{span((found.low, found.high), 1, 100)} %"
+    return percent(found.share), interval, f"{count(found.count)} of {count(found.n)}"

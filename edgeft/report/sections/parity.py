@@ -1,5 +1,6 @@
 """Does the device compute what training computed: hop by hop, then every changed decision as a picture."""
 
+import math
 from collections.abc import Sequence
 
 from edgeft.report.blocks import absent, badge, name, note, section, table
@@ -10,6 +11,8 @@ from edgeft.report.reading import View, chosen
 from edgeft.report.sentences import metric_name
 
 _SHOWN = 24
+_LAYERS = 8
+"""Layers that are shown; report.json lists all."""
 
 
 def hops(record: View) -> Markup:
@@ -37,7 +40,67 @@ def hops(record: View) -> Markup:
     ]
     details = element("ul", *faults, class_="notes") if faults else None
     caption = "Hops on the test split; the hop that compresses has no tolerance, the accuracy gate judges it"
-    return section("parity", "Parity, hop by hop", table(caption, header, rows, words=(1,)), details, lead=lead)
+    return section(
+        "parity",
+        "Parity, hop by hop",
+        table(caption, header, rows, words=(1,)),
+        details,
+        _attribution(record.at("verify", "attribution"), chosen(record)),
+        lead=lead,
+    )
+
+
+def _attribution(found: View, ship: str) -> Markup | None:
+    """Return which layers add most to the error between fp32 and what ships, and the layers at fault."""
+    layers = found.views("layers")
+    if not layers:
+        return None
+    furthest = sorted(layers, key=lambda layer: _decibels_or(layer.at("alone"), math.inf))[:_LAYERS]
+    rows: list[list[Content]] = [
+        [
+            name(layer.text("layer")),
+            layer.text("op"),
+            _decibels(layer.at("alone")),
+            _decibels(layer.at("drifted")),
+            fixed(layer.at("drifted").number("cosine") or 0.0, 5),
+        ]
+        for layer in furthest
+    ]
+    faults = [
+        element(
+            "li",
+            element("b", f"{fault.text('layer')}, {fault.text('kind')}: "),
+            f"{fault.text('detail')}. {fault.text('advice')}",
+        )
+        for fault in found.views("findings")
+    ]
+    n = count(found.number("n"))
+    caption = f"fp32 > {ship}: the {len(rows)} of {len(layers)} layers that add most, on {n} test images"
+    words = (
+        "Alone: the layer fed with fp32's own tensors, so that no earlier error is in it. Drifted: with all errors "
+        "before it. Signal to noise in dB; rounding to 8 bits leaves 20 to 50."
+    )
+    sound = note(
+        "No layer is at fault: what differs is rounding as it should be."
+        if found.flag("judged")
+        else "No layer is judged: activations were swapped and healed by training, so layers hold other weights."
+    )
+    return join(
+        element("h3", "Layer by layer"),
+        table(caption, ["layer", "operator", "alone", "drifted", "cosine"], rows, words=(1,)),
+        element("ul", *faults, class_="notes") if faults else sound,
+        note(words),
+    )
+
+
+def _decibels(distance: View) -> str:
+    value = distance.number("sqnr_db")
+    return "equal" if value is None else fixed(value, 1)
+
+
+def _decibels_or(distance: View, equal: float) -> float:
+    value = distance.number("sqnr_db")
+    return equal if value is None else value
 
 
 def _hop(hop: View) -> list[Content]:

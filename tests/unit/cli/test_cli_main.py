@@ -9,7 +9,10 @@ from edgeft import __version__
 from edgeft.cli.main import app
 
 RUNNER = CliRunner()
-VERBS = ("build", "plan", "quantize", "verify", "predict", "inspect", "runs", "doctor", "schema", "init")
+VERBS = (
+    *("build", "plan", "quantize", "verify", "bench", "compare"),
+    *("predict", "inspect", "runs", "doctor", "schema", "init"),
+)
 
 
 def test_help_lists_every_verb() -> None:

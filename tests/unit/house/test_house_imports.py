@@ -17,7 +17,19 @@ HEAVY = frozenset(
 )
 MODULE_BUDGET = 250
 """`edgeft --help` loads about 160 modules; CPU time follows their number."""
-VERB_MODULES = ("main", "group", "failure", "options", "terminal", "build", "device", "project", "quantize")
+VERB_MODULES = (
+    "main",
+    "group",
+    "failure",
+    "options",
+    "terminal",
+    "build",
+    "ci",
+    "device",
+    "gate",
+    "project",
+    "quantize",
+)
 
 
 def _loaded_by(code: str) -> set[str]:

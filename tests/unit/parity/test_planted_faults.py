@@ -1,4 +1,4 @@
-"""Each fault that users plant by accident is found in its layer, called by its name, and the repair is predicted right."""
+"""Each fault that users plant by accident is found in its layer and named, and what mending it brings is predicted."""
 
 from collections.abc import Callable
 

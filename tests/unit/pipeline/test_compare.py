@@ -56,7 +56,7 @@ def test_equal_bundles_pass(pair: tuple[Path, Path], tiny_images: Path, make_mac
     accuracy = record["accuracy"]
     assert (accuracy["base"], accuracy["new"], accuracy["changed"], accuracy["n"]) == (1.0, 1.0, 0, 72)
     assert record["latency"]["rounds"] == 9
-    assert json.loads(json.dumps(record, allow_nan=False)) == json.loads(json.dumps(record))
+    assert json.loads(json.dumps(record, allow_nan=False))["gates"][0]["verdict"] == "PASS"
 
 
 def test_a_slower_bundle_fails_with_6(pair: tuple[Path, Path], make_machine: Callable[..., Any]) -> None:

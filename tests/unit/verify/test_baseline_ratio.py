@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from edgeft.core.errors import UsageError
-from edgeft.verify.latency import DAY_DRIFT, LOOK_TAIL, MIN_ROUNDS, ratio_to_baseline, round_logs
+from edgeft.verify.latency import DAY_DRIFT, MIN_ROUNDS, look_tail, ratio_to_baseline, round_logs
 
 WELCH_DIGITS = 1e-9
 """Quantiles are bisected to the last bit; what is left is rounding in sums of at most 40 logs."""
@@ -18,7 +18,7 @@ WELCH_DIGITS = 1e-9
 def test_the_interval_is_welchs_and_the_drift_of_a_day(rounds: tuple[int, int], spreads: tuple[float, float]) -> None:
     rng = np.random.default_rng(0)
     then, now = (rng.normal(0.3, spread, n) for n, spread in zip(rounds, spreads, strict=True))
-    welch = stats.ttest_ind(now, then, equal_var=False).confidence_interval(1 - 2 * LOOK_TAIL)
+    welch = stats.ttest_ind(now, then, equal_var=False).confidence_interval(1 - 2 * look_tail(1, 1))
     found = ratio_to_baseline(then, now)
     assert found.value == pytest.approx(np.exp(now.mean() - then.mean()), rel=WELCH_DIGITS)
     assert np.log(found.low) == pytest.approx(welch.low - DAY_DRIFT, abs=WELCH_DIGITS)
@@ -28,7 +28,7 @@ def test_the_interval_is_welchs_and_the_drift_of_a_day(rounds: tuple[int, int], 
 
 def test_one_day_without_noise_leaves_the_others_interval() -> None:
     now = np.random.default_rng(1).normal(0.1, 0.03, 9)
-    low, high = stats.t.interval(1 - 2 * LOOK_TAIL, 8, loc=now.mean(), scale=stats.sem(now))
+    low, high = stats.t.interval(1 - 2 * look_tail(1, 1), 8, loc=now.mean(), scale=stats.sem(now))
     found = ratio_to_baseline(np.zeros(15), now)
     assert np.log([found.low, found.high]) == pytest.approx([low - DAY_DRIFT, high + DAY_DRIFT], abs=WELCH_DIGITS)
 

@@ -7,7 +7,7 @@ from scipy import stats
 
 from edgeft.core.errors import UsageError
 from edgeft.core.record import Verdict
-from edgeft.verify.latency import LOOKS, min_samples, noise_floor, quantile, ratio
+from edgeft.verify.latency import LOOKS, look_tail, min_samples, noise_floor, quantile, ratio
 from edgeft.verify.verdicts import below
 
 Runs = npt.NDArray[np.float64]
@@ -22,7 +22,7 @@ def machine(rng: np.random.Generator, rounds: int, change: float, *, drift: floa
 
 def verdict(runs: Runs, limit: float, looks: tuple[int, ...] = LOOKS) -> Verdict:
     for look in looks:
-        found = ratio(runs[:look, [0, 3]], runs[:look, [1, 2]])
+        found = ratio(runs[:look, [0, 3]], runs[:look, [1, 2]], look_tail(look, looks[-1]))
         decided = below(found.low, found.high, limit)
         if decided is not Verdict.INCONCLUSIVE:
             return decided
@@ -67,7 +67,7 @@ def test_ratio_interval_is_students() -> None:
     rng = np.random.default_rng(3)
     base, new = np.exp(rng.normal(0, 0.05, (9, 2))), 0.7 * np.exp(rng.normal(0, 0.05, (9, 2)))
     d = np.log(new).mean(axis=1) - np.log(base).mean(axis=1)
-    low, high = stats.t.interval(1 - 2 * 0.0175, 8, loc=d.mean(), scale=stats.sem(d))
+    low, high = stats.t.interval(1 - 2 * look_tail(1, 1), 8, loc=d.mean(), scale=stats.sem(d))
     found = ratio(base, new)
     assert (found.low, found.high) == pytest.approx((np.exp(low), np.exp(high)))
     assert found.rounds == 9

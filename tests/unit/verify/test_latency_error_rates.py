@@ -19,7 +19,7 @@ from edgeft.pipeline import compare as pipeline
 from edgeft.pipeline.baseline import Baseline
 from edgeft.runtime.abba import compare_requests
 from edgeft.runtime.worker import Request, Timing
-from edgeft.verify.latency import DAY_DRIFT, LOOK_TAIL, LOOKS, ratio, round_logs
+from edgeft.verify.latency import CONFIRM_TAIL, DAY_DRIFT, LOOKS, look_tail, ratio, round_logs
 
 Floats = npt.NDArray[np.float64]
 Words = npt.NDArray[np.str_]
@@ -66,12 +66,16 @@ def rounds_of(log: Floats) -> Floats:
     return (log[:, :, 1] + log[:, :, 2] - log[:, :, 0] - log[:, :, 3]) / 2
 
 
-def one_set(limit: float, interval: Callable[[int], tuple[Floats, Floats]]) -> Words:
-    """The first clear answer over the looks, by comparison."""
-    found = np.full(interval(LOOKS[0])[0].shape, Verdict.INCONCLUSIVE.value)
+def one_set(
+    limit: float, interval: Callable[[int, float], tuple[Floats, Floats]], fails_at: float | None = None
+) -> Words:
+    """The first clear answer over the looks, by comparison; a FAIL at the look's own error, or at `fails_at`."""
+    found = np.full(interval(LOOKS[0], 0.05)[0].shape, Verdict.INCONCLUSIVE.value)
     for look in LOOKS:
-        centre, half = interval(look)
+        centre, half = interval(look, look_tail(look, LOOKS[-1]))
         answer = np.where(centre + half < math.log(limit), Verdict.PASS, Verdict.INCONCLUSIVE)
+        if fails_at is not None:
+            half = interval(look, fails_at)[1]
         answer = np.where(centre - half > math.log(limit), Verdict.FAIL, answer)
         found = np.where(found == Verdict.INCONCLUSIVE, answer, found)
     return found
@@ -82,26 +86,25 @@ def twice(first: Words, second: Words) -> Words:
     return np.where((first == Verdict.FAIL) & (second != Verdict.FAIL), Verdict.INCONCLUSIVE, first)
 
 
-def by_turns(limit: float, log: Floats) -> Words:
+def by_turns(limit: float, log: Floats, *, confirming: bool = False) -> Words:
     d = rounds_of(log)
 
-    def student(look: int) -> tuple[Floats, Floats]:
+    def student(look: int, tail: float) -> tuple[Floats, Floats]:
         seen = d[:, :look]
-        half = stats.t.ppf(1 - LOOK_TAIL, look - 1) * seen.std(axis=1, ddof=1) / math.sqrt(look)
-        return seen.mean(axis=1), half
+        return seen.mean(axis=1), stats.t.ppf(1 - tail, look - 1) * seen.std(axis=1, ddof=1) / math.sqrt(look)
 
-    return one_set(limit, student)
+    return one_set(limit, student, fails_at=CONFIRM_TAIL if confirming else None)
 
 
 def by_baseline(limit: float, then: Floats, log: Floats) -> Words:
     before, d = rounds_of(then), rounds_of(log)
     n = before.shape[1]
 
-    def welch(look: int) -> tuple[Floats, Floats]:
+    def welch(look: int, tail: float) -> tuple[Floats, Floats]:
         seen = d[:, :look]
         old, new = before.var(axis=1, ddof=1) / n, seen.var(axis=1, ddof=1) / look
         freedom = (old + new) ** 2 / (old**2 / (n - 1) + new**2 / (look - 1))
-        half = stats.t.ppf(1 - LOOK_TAIL, freedom) * np.sqrt(old + new) + DAY_DRIFT
+        half = stats.t.ppf(1 - tail, freedom) * np.sqrt(old + new) + DAY_DRIFT
         return seen.mean(axis=1) - before.mean(axis=1), half
 
     return one_set(limit, welch)
@@ -110,7 +113,10 @@ def by_baseline(limit: float, then: Floats, log: Floats) -> Words:
 def turns(noise: str, spread: float, change: float, limit: float) -> Words:
     """The verdicts of the whole rule for two bundles."""
     rng = np.random.default_rng(0)
-    return twice(*(by_turns(limit, session(rng, noise, spread, change)) for _ in range(2)))
+    first, second = (
+        by_turns(limit, session(rng, noise, spread, change), confirming=confirming) for confirming in (False, True)
+    )
+    return twice(first, second)
 
 
 def baseline(noise: str, spread: float, change: float, limit: float, own_drift: float = 0.0) -> Words:
@@ -152,10 +158,11 @@ def test_a_model_at_the_limit_passes_in_five_percent_at_most(noise: str, spread:
 
 
 @pytest.mark.parametrize("noise", NOISES)
-@pytest.mark.parametrize(("spread", "change"), [(QUIET, 1.10), (SHAKY, 1.10), (NOISY, 1.11)])
+@pytest.mark.parametrize(("spread", "change"), [(QUIET, 1.10), (SHAKY, 1.10), (NOISY, 1.10)])
 def test_taking_turns_finds_a_slower_model(noise: str, spread: float, change: float) -> None:
-    """Within 40 rounds, and 40 again, under a limit of 5 %; on a noisy machine +10 % is found in 88 to 90 % only."""
-    assert share(turns(noise, spread, change, 1.05), Verdict.FAIL) >= 0.95
+    """Within 40 rounds, and as many again to confirm, under a limit of 5 %; skewed noise of 8 % costs a little."""
+    wanted = 0.94 if (noise, spread) == ("one-sided tail", NOISY) else 0.95
+    assert share(turns(noise, spread, change, 1.05), Verdict.FAIL) >= wanted
 
 
 @pytest.mark.parametrize("noise", NOISES)
@@ -171,7 +178,7 @@ def test_the_ratios_interval_covers_as_often_as_it_says() -> None:
     log = session(np.random.default_rng(3), "normal", SHAKY, truth, rounds=rounds, comparisons=10_000)
     found = [ratio(runs[:, [0, 3]], runs[:, [1, 2]]) for runs in np.exp(log)]
     covered = np.mean([one.low <= truth <= one.high for one in found])
-    assert covered == pytest.approx(1 - 2 * LOOK_TAIL, abs=0.01)
+    assert covered == pytest.approx(1 - 2 * look_tail(1, 1), abs=0.01)
 
 
 class Replay:
@@ -198,7 +205,7 @@ def test_two_bundles_are_judged_by_this_rule() -> None:
     rng, seen = np.random.default_rng(4), set()
     for noise, spread, change in MIXED:
         first, second = (session(rng, noise, spread, change, comparisons=12) for _ in range(2))
-        expected = twice(by_turns(1.05, first), by_turns(1.05, second))
+        expected = twice(by_turns(1.05, first), by_turns(1.05, second, confirming=True))
         for index, verdict in enumerate(expected):
             replay = Replay(first[index], second[index])
             found = compare_requests(MODEL, OTHER, max_ratio=1.05, emit=replay.told, run=replay)
