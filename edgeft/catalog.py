@@ -40,7 +40,7 @@ METHODS: tuple[Method, ...] = (
         "edgeft.pipeline.stage_configs:VerifyConfig",
         "edgeft.pipeline.verify:run",
         3,
-        ("numpy", "onnxruntime", "pillow", "torch"),
+        (*_GRAPH, "pillow", "torch"),
     ),
 )
 """The built-in methods, in the order of the stages; `lower` has one per exporter."""

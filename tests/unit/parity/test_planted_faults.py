@@ -79,6 +79,8 @@ def scales_of(layer: str) -> Fault:
 
 FLOAT_FAULTS = {
     "colours in BGR": (changed("w0", lambda w: w[:, ::-1]), "stem", "channel order"),
+    "a mean that is off": (changed("zero", lambda z: z - 20), "normalise", "zero point"),
+    "a standard deviation that is off": (changed("scale", lambda s: 1.5 * s), "normalise", "scale"),
     "classes in another order": (
         both(changed("w3", lambda w: w[[1, 0, 3, 2]]), changed("b3", lambda b: b[[1, 0, 3, 2]])),
         "classifier",
