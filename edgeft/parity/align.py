@@ -50,7 +50,8 @@ def align(base: onnx.ModelProto, new: onnx.ModelProto) -> tuple[Pair, ...]:
     inputs = [[name for name in names if name not in own] for names, own in zip((before, after), weights, strict=True)]
     if inputs[0] != inputs[1]:
         raise DataError(f"the graphs take other inputs: {', '.join(inputs[0])} against {', '.join(inputs[1])}")
-    seen = {name: read for name, read in _seen(base, new).items() if name not in _uncompared(base)}
+    uncompared = _uncompared(base)
+    seen = {name: read for name, read in _seen(base, new).items() if name not in uncompared}
     if not seen:
         raise DataError(
             "the graphs share no tensor name, so no layer of one can be found in the other",

@@ -57,26 +57,32 @@ class Sums:
     errors: Histogram = field(default_factory=lambda: Histogram("error"))
 
     def add_(self, x: NDArray[Any], y: NDArray[Any]) -> None:
-        """Add one batch: `x` of the base graph, finite, and `y` of the new one.
+        """Add one batch: `x` of the base graph and `y` of the new one.
 
         Raises:
-            DataError: they differ in size.
+            DataError: they differ in size, or the base is not finite.
         """
         if x.size != y.size:
             raise DataError(f"a tensor has the shape {list(x.shape)} in one graph and {list(y.shape)} in the other")
         a, b = (np.ascontiguousarray(side, np.float32).reshape(-1) for side in (x, y))
-        e = b - a
-        ee = float(np.dot(e, e))
-        if not math.isfinite(ee) and not np.isfinite(b).all():
-            self.nonfinite += int(b.size - np.count_nonzero(np.isfinite(b)))
-            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            e = b - a
+            ee = float(np.dot(e, e))
+        if not math.isfinite(ee):
+            if not np.isfinite(a).all():
+                raise DataError("the base graph itself gives NaN or infinity here", hint="compare with a sound graph")
+            if not np.isfinite(b).all():
+                self.nonfinite += int(b.size - np.count_nonzero(np.isfinite(b)))
+                return
+            a, e = a.astype(np.float64), b.astype(np.float64) - a  # squares of finite values overflow in float32
+            ee = float(np.dot(e, e))
         self.count += a.size
         self.x += float(a.sum())
         self.e += float(e.sum())
         self.xx += float(np.dot(a, a))
         self.xe += float(np.dot(a, e))
         self.ee += ee
-        self.errors.update_(np.abs(e[:: max(1, a.size // _SAMPLE) | 1]))
+        self.errors.update_(np.abs(e[:: max(1, a.size // _SAMPLE) | 1]).astype(np.float32))
 
     def distance(self) -> Distance:
         """Return what the sums say."""

@@ -56,3 +56,15 @@ def test_values_that_are_not_finite_are_counted_and_left_out(bad: float) -> None
 def test_other_sizes_are_refused() -> None:
     with pytest.raises(DataError, match=r"\[3\].*\[4\]"):
         distance((np.ones(3, np.float32), np.ones(4, np.float32)))
+
+
+def test_a_base_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(DataError, match="the base graph itself gives NaN or infinity"):
+        distance((np.array([1, np.nan], np.float32), np.ones(2, np.float32)))
+
+
+def test_large_values_do_not_overflow() -> None:
+    x = np.array([1e25, -3e25], np.float32)
+    found = distance((x, np.float32(1.1) * x))
+    assert found.sqnr_db == pytest.approx(20, abs=0.01)
+    assert found.gain == pytest.approx(1.1, abs=1e-5)

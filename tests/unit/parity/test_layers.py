@@ -170,7 +170,8 @@ def test_inspect_names_the_layer_and_writes_the_smallest_graph_that_shows_it(fil
         ["Conv", "Relu"],
         ["Conv"],
     )
-    arrays = np.load(files / "small" / "inputs.npz")
+    with np.load(files / "small" / "inputs.npz") as stored:
+        arrays = dict(stored)
     names = [value.name for value in small.graph.input]
     (got,) = ort.InferenceSession(small.SerializeToString()).run(None, {name: arrays[name] for name in names})
     np.testing.assert_allclose(got, arrays["found"], rtol=1e-4, atol=1e-4)
