@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeft.cli.options import Bundle, JsonFlag, Threads
+from edgeft.cli.options import Bundle, JsonFlag, Mean, Std, Threads
 
 
 def verify(bundle: Bundle, threads: Threads = 1, as_json: JsonFlag = False) -> None:
@@ -65,12 +65,8 @@ def inspect(
         typer.Option("--input", metavar="DATA", help="Of --against: an .npz or .npy as the model takes it, or images."),
     ] = None,
     most: Annotated[int, typer.Option("--images", metavar="N", min=1, help="Of --against: inputs at most.")] = 64,
-    mean: Annotated[
-        str | None, typer.Option("--mean", metavar="M[,M,M]", help="Mean of images for a float input, 0 to 255.")
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option("--std", metavar="S[,S,S]", help="Standard deviation of such images, 0 to 255.")
-    ] = None,
+    mean: Mean = None,
+    std: Std = None,
     bisect: Annotated[
         Path | None,
         typer.Option("--bisect", metavar="DIR", help="Of --against: write the smallest graph that shows the fault."),

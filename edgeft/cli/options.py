@@ -28,3 +28,11 @@ Cache = Annotated[
 Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads for the model.")]
 
 Strict = Annotated[bool, typer.Option("--strict", help="Exit 7 where a gate is INCONCLUSIVE.")]
+
+Mean = Annotated[
+    str | None, typer.Option("--mean", metavar="M[,M,M]", help="Mean of images for a float input, 0 to 255.")
+]
+
+Std = Annotated[
+    str | None, typer.Option("--std", metavar="S[,S,S]", help="Standard deviation of such images, 0 to 255.")
+]

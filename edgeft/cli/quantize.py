@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from edgeft.cli.ci import Github, Junit, Summary
-from edgeft.cli.options import JsonFlag, Strict, Threads
+from edgeft.cli.options import JsonFlag, Mean, Std, Strict, Threads
 
 Method = Literal[
     "auto",
@@ -39,12 +39,8 @@ def quantize(
     ] = 1.0,
     method: Annotated[Method, typer.Option("--method", help="How int8 is made, or int4 or fp16.")] = "auto",
     images: Annotated[int, typer.Option("--images", metavar="N", min=1, help="Calibration inputs at most.")] = 256,
-    mean: Annotated[
-        str | None, typer.Option("--mean", metavar="M[,M,M]", help="Mean of images for a float input, 0 to 255.")
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option("--std", metavar="S[,S,S]", help="Standard deviation of such images, 0 to 255.")
-    ] = None,
+    mean: Mean = None,
+    std: Std = None,
     input_shape: Annotated[
         str | None,
         typer.Option("--input-shape", metavar="C,H,W", help="Sizes after the batch, where the model leaves them open."),
