@@ -137,10 +137,12 @@ def bench(  # noqa: PLR0913 - one option per fact that a latency claim must stat
         UsageError: `paced` has no period above 0, or another mode has one, or `processes` is below 1.
         DeviceError: a process failed.
     """
-    paced_well = period_ms is not None and 0 < period_ms < math.inf
-    if not (paced_well if mode == "paced" else period_ms is None):
+    if mode != "paced" and period_ms is not None:
+        raise UsageError(f"--period-ms {period_ms:g} is for --mode paced, not {mode}", hint="--mode paced")
+    if mode == "paced" and not (period_ms is not None and 0 < period_ms < math.inf):
+        given = "none was given" if period_ms is None else f"got {period_ms:g}"
         raise UsageError(
-            f"--mode {mode} with a period of {period_ms} ms: paced needs one above 0, other modes have none",
+            f"--mode paced needs the time between two images in ms, above 0: {given}",
             hint="e.g. --mode paced --period-ms 33",
         )
     if processes < 1:

@@ -222,7 +222,7 @@ def test_a_process_that_dies_leaves_no_file_and_tells_no_verdict(
     [
         (["bench", "OLD", "--device", "pi@board"], 2, "--device pi@board"),
         (["bench", "OLD", "--mode", "paced"], 2, "--period-ms 33"),
-        (["bench", "OLD", "--period-ms", "33"], 2, "--mode single with a period of 33.0 ms"),
+        (["bench", "OLD", "--period-ms", "33"], 2, "--period-ms 33 is for --mode paced, not single"),
         (["bench", "OLD", "--processes", "0"], 2, "--processes"),
         (["bench", "OLD", "--samples", "4"], 2, "--samples"),
         (["bench", "OLD", "--mode", "fast"], 2, "soak"),

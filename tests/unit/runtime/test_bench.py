@@ -146,9 +146,11 @@ def test_the_record_is_json_and_names_what_was_fed() -> None:
     ],
 )
 def test_a_period_belongs_to_paced_alone(mode: Any, period_ms: float | None) -> None:  # noqa: ANN401 - a Literal
-    with pytest.raises(UsageError, match=f"--mode {mode} with a period of") as caught:
+    words = "--mode paced needs the time" if mode == "paced" else f"is for --mode paced, not {mode}"
+    with pytest.raises(UsageError, match=words) as caught:
         run(timing([1.0]), mode=mode, period_ms=period_ms)
-    assert caught.value.hint == "e.g. --mode paced --period-ms 33"
+    assert caught.value.hint is not None
+    assert "--mode paced" in caught.value.hint
 
 
 def test_no_process_measures_nothing() -> None:
