@@ -126,7 +126,7 @@ def test_a_process_that_dies_leaves_the_old_baseline(
         ({"evaluation": Path("data")}, UsageError, "--eval is kept in a baseline"),
         ({"baseline": Path("main.txt")}, UsageError, r"ends with \.json"),
         ({"baseline": Path("file/main.json")}, DeviceError, "the baseline .* cannot be written"),
-        ({"mode": "paced"}, UsageError, "period"),
+        ({"mode": "paced"}, UsageError, "time between two images"),
         ({"inputs": "none"}, DataError, "none: holds no image"),
         ({"evaluation": Path("none"), "baseline": Path("a.json")}, DataError, "none: no folder is a class"),
     ],
