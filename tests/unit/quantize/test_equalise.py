@@ -55,7 +55,7 @@ def rows(count: int, seed: int = 0) -> ArrayRows:
 
 def equalised(model: onnx.ModelProto, data: ArrayRows) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     graph = ir.from_proto(model)
-    changed = equalise_(graph, data, EXECUTION)
+    changed = tuple(equalise_(graph, data, EXECUTION))
     return ir.to_proto(graph), changed
 
 
