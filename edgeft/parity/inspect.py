@@ -54,8 +54,12 @@ def inspect(  # noqa: PLR0913 - two graphs, their inputs, and where a reproducer
 
     Raises:
         DataError: a file or the data cannot be used, or the graphs do not align.
-        UsageError: images need a mean and a std.
+        UsageError: images need a mean and a std, one was given without the other, or `bisect` is not empty.
     """
+    if (mean is None) is not (std is None):
+        raise UsageError("--mean and --std go together: the model takes (pixel - mean) / std", hint="give both")
+    if bisect is not None and bisect.exists() and any(bisect.iterdir()):
+        raise UsageError(f"{bisect}: is not empty", hint="give a new folder to --bisect")
     one, other = load(base, external_data=True), load(new, external_data=True)
     normalisation = None if mean is None or std is None else Normalisation(mean, std)
     rows = read_samples(
@@ -97,8 +101,6 @@ def _write_reproducer(
     folder: Path,
 ) -> str:
     """Write the smallest graph that shows the worst finding, or else the layer furthest from the base."""
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder}: is not empty", hint="give a new folder to --bisect")
     pairs = [layer.pair for layer in found.layers]
     names = [finding.tensor for finding in findings]
     by_distance = min(found.layers, key=lambda layer: layer.alone.sqnr_db)

@@ -51,6 +51,11 @@ class Baseline:
     bench: dict[str, Any]
 
 
+def runtime_versions() -> dict[str, Json]:
+    """Return the versions that a timing, or an answer, on this device depends on."""
+    return {"edgeft": __version__, **versions(_NEEDS)}
+
+
 def key(threads: int, *, spinning: bool, inputs: str) -> dict[str, Json]:
     """Return what two timings must share to be compared.
 
@@ -61,7 +66,7 @@ def key(threads: int, *, spinning: bool, inputs: str) -> dict[str, Json]:
     """
     return {
         "device": machine.cpu(),
-        "versions": {"edgeft": __version__, **versions(_NEEDS)},
+        "versions": runtime_versions(),
         "threads": threads,
         "spinning": spinning,
         "inputs": inputs,

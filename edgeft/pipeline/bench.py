@@ -6,12 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from edgeft import __version__
 from edgeft.core import machine
 from edgeft.core.disk import require_writable
 from edgeft.core.errors import UsageError
 from edgeft.core.events import EventSink, ignore
-from edgeft.core.keys import versions
 from edgeft.pipeline import baseline as stored
 from edgeft.pipeline.compare import BASELINE_ROUNDS, Launch, against_reference, evaluation_digest
 from edgeft.pipeline.record import new_run
@@ -22,7 +20,6 @@ from edgeft.runtime.launch import launch
 from edgeft.verify.accuracy import check_scores
 
 KIND = "bench"
-_NEEDS = ("numpy", "onnxruntime", "pillow")
 _MAX_SECONDS = 60.0
 """Of one process: slow models give fewer samples, at least five."""
 
@@ -114,7 +111,7 @@ def measure(path: Path, options: Options, *, emit: EventSink = ignore, run: Laun
         "bench": found.to_json(),
         "baseline": None if options.baseline is None else str(options.baseline),
         "machine": machine.facts(),
-        "versions": {"edgeft": __version__, **versions(_NEEDS)},
+        "versions": stored.runtime_versions(),
         "started": started,
         "seconds": time.perf_counter() - began,
     }

@@ -15,12 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeft import __version__
 from edgeft.core import machine
 from edgeft.core.digest import sha256_bytes
 from edgeft.core.errors import DataError, UsageError
 from edgeft.core.events import EventSink, Message, ignore
-from edgeft.core.keys import versions
 from edgeft.core.record import Gate, Verdict
 from edgeft.pipeline import baseline as stored
 from edgeft.pipeline import gates as judged
@@ -33,11 +31,9 @@ from edgeft.verify.latency import LOOKS, MIN_ROUNDS, PairedRuns, Ratio, look_tai
 from edgeft.verify.verdicts import at_most, below
 
 KIND = "compare"
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
 BASELINE_ROUNDS = 15
 SAMPLES, SECONDS = 30, 3.0
 _SEED = 0
-_NEEDS = ("numpy", "onnxruntime", "pillow")
 
 Launch = Callable[[Request], Timing]
 
@@ -49,7 +45,7 @@ class Options:
     Args:
         max_slowdown: as a share: 0.05 lets the new model take 5 % longer.
         max_drop_pp: of `metric`, in percentage points.
-        metric: one of METRICS.
+        metric: one of `edgeft.verify.accuracy.METRICS`.
         evaluation: labelled data; None judges no accuracy.
         inputs: what is timed, see `subject.requests`.
         threads: intra-op threads.
@@ -119,7 +115,7 @@ def compare(
         "notes": unjudged,
         **found,
         "machine": machine.facts(),
-        "versions": {"edgeft": __version__, **versions(_NEEDS)},
+        "versions": stored.runtime_versions(),
         "started": started,
         "seconds": time.perf_counter() - began,
         "seed": _SEED,

@@ -32,7 +32,6 @@ class Subject:
         model: the ONNX file.
         sha256: of the ONNX file.
         inputs: what the graph takes.
-        outputs: how many classes it tells apart; None where that is not fixed or not known.
         name: of the bundle, or of the file.
         classes: names in order; empty for a bare file.
         contract: how an image becomes its input; None for a bare file.

@@ -199,10 +199,11 @@ def test_inspect_tells_it_in_words(files: Path) -> None:
         (("new.onnx", "--against", "base.onnx"), "add --input DATA"),
         (("inputs.npy", "--against", "base.onnx", "--input", "inputs.npy"), "compares two .onnx files"),
         (("new.onnx", "--against", "base.onnx", "--input", "inputs.npy", "--bisect", "."), "is not empty"),
+        (("new.onnx", "--against", "base.onnx", "--input", "inputs.npy", "--mean", "127"), "go together"),
     ],
 )
 def test_inspect_refuses_what_it_cannot_do(files: Path, arguments: tuple[str, ...], words: str) -> None:
-    paths = [item if item.startswith("--") else str(files / item) for item in arguments]
+    paths = [item if item.startswith("--") or item.isdigit() else str(files / item) for item in arguments]
     code, _, said = run("inspect", *paths)
     assert code == 2
     assert words in said
