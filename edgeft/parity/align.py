@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import onnx
 
 from edgeft.core.errors import DataError
+from edgeft.quantize.candidates import LOGITS
 
 _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE})
 _CONSTANT, _DEQUANTIZE = "Constant", "DequantizeLinear"
 _ACTIVATIONS = frozenset({"Relu", "Clip"})
-LOGITS = "logits"
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from edgeft.graph.taps import with_outputs
 from edgeft.parity.align import Pair
 from edgeft.parity.distance import Distance, Sums
 from edgeft.parity.forced import GIVEN, forced
-from edgeft.parity.layers import Comparison, Layer, alone_batches, scaled_alike
+from edgeft.parity.layers import ALONE_INPUTS, Comparison, Layer, alone_batches, one_input, scaled_alike
 from edgeft.quantize.layout import weight_layout
 from edgeft.quantize.pair_rule import unsafe_pairs
 from edgeft.quantize.plan import constant
@@ -44,8 +44,6 @@ _GAIN, _STEPS = 0.02, 0.4
 _MENDED_DB = 10.0
 _AT_EDGE = 0.5
 _CHANNELS = 3
-_FEW = 16
-"""Inputs that a repair is predicted on."""
 _MATRIX = 2
 _WITH_SCALE = 2
 """Inputs of a DequantizeLinear without a zero point."""
@@ -273,8 +271,8 @@ def _distance(
     one = open_session(with_outputs(base, [pair.name]), 1)
     other = open_session(with_outputs(new, [pair.seen]), 1)
     total = Sums()
-    for index in range(min(_FEW, len(rows))):
-        feeds = {name: np.ascontiguousarray(values) for name, values in rows[index : index + 1].items()}
+    for index in range(min(ALONE_INPUTS, len(rows))):
+        feeds = one_input(rows, index)
         total.add_(one.run([pair.name], feeds)[0], other.run([pair.seen], dict(change(feeds)))[0])
     return total.distance()
 
@@ -289,8 +287,8 @@ def _mended(base: onnx.ModelProto, new: onnx.ModelProto, rows: Rows, pair: Pair,
     other = open_session(model, 1)
     given = {value.name for value in model.graph.input}
     total = Sums()
-    for index in range(min(_FEW, len(rows))):
-        feeds = {name: np.ascontiguousarray(values) for name, values in rows[index : index + 1].items()}
+    for index in range(min(ALONE_INPUTS, len(rows))):
+        feeds = one_input(rows, index)
         exact, expected = one.run([pair.name, last.name], feeds)
         fed = {name: x for name, x in feeds.items() if name in given} | {f"{pair.name}{GIVEN}": exact}
         total.add_(expected, other.run([last.seen], fed)[0])

@@ -38,18 +38,7 @@ def forced(new: onnx.ModelProto, pairs: Iterable[Pair]) -> onnx.ModelProto:
 def reproducer(new: onnx.ModelProto, pairs: Iterable[Pair], worst: Pair) -> onnx.ModelProto:
     """Return the part of `new` that computes `worst` from the aligned tensors before it: the smallest such graph."""
     whole = forced(new, pairs)
-    makers = {name: node for node in whole.graph.node for name in node.output}
     inputs = {value.name for value in whole.graph.input}
-    needed: dict[str, None] = {}
-    stack, visited = [worst.seen], set()
-    while stack:
-        name = stack.pop()
-        if name in visited:
-            continue
-        visited.add(name)
-        if name in inputs:
-            needed.setdefault(name)
-        elif name in makers:
-            stack.extend(makers[name].input)
+    needed = {source if source in inputs else f"{source}{GIVEN}" for source in worst.sources}
     part: onnx.ModelProto = Extractor(whole).extract_model(sorted(needed), [worst.seen])
     return part

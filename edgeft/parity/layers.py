@@ -92,7 +92,7 @@ def drift(
     one, other = (open_session(with_outputs(m, t), 1) for m, t in ((base, names), (new, seen)))
 
     def run(index: int) -> tuple[list[Any], list[Any]]:
-        feeds = _feeds(rows, index)
+        feeds = one_input(rows, index)
         return one.run(names, feeds), other.run(seen, feeds)
 
     sums = {pair.name: Sums() for pair in listed}
@@ -137,7 +137,7 @@ def alone_batches(
     given = {value.name for value in model.graph.input}
     one, other = open_session(with_outputs(base, names), 1), open_session(model, 1, optimise=False)
     for index in range(min(ALONE_INPUTS, len(rows))):
-        feeds = _feeds(rows, index)
+        feeds = one_input(rows, index)
         before = one.run(names, feeds)
         fed = {name: x for name, x in feeds.items() if name in given}
         fed |= {f"{name}{GIVEN}": x for name, x in zip(names, before, strict=True) if f"{name}{GIVEN}" in given}
@@ -159,7 +159,7 @@ def _runtime(new: onnx.ModelProto, rows: Rows) -> Distance:
     fused, plain = open_session(new, 1), open_session(new, 1, optimise=False)
     total = Sums()
     for index in range(min(ALONE_INPUTS, len(rows))):
-        feeds = _feeds(rows, index)
+        feeds = one_input(rows, index)
         expected = plain.run([name], feeds)[0]
         if np.isfinite(expected).all():  # of a graph that gives NaN the layer alone tells
             total.add_(expected, fused.run([name], feeds)[0])
@@ -176,5 +176,6 @@ def _add(
             raise DataError(f"{pair.name}: {error.message}", hint=error.hint) from error
 
 
-def _feeds(rows: Rows, index: int) -> dict[str, NDArray[Any]]:
+def one_input(rows: Rows, index: int) -> dict[str, NDArray[Any]]:
+    """Return row `index` as the graphs take it, arrays [1, ...] by input name."""
     return {name: np.ascontiguousarray(values) for name, values in rows[index : index + 1].items()}

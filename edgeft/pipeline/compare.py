@@ -28,7 +28,7 @@ from edgeft.runtime.abba import LatencyComparison, compare_requests
 from edgeft.runtime.launch import launch
 from edgeft.runtime.worker import Request, Timing
 from edgeft.verify.latency import LOOKS, MIN_ROUNDS, PairedRuns, Ratio, look_tail, ratio_to_baseline, round_logs
-from edgeft.verify.verdicts import at_most, below
+from edgeft.verify.verdicts import below
 
 KIND = "compare"
 BASELINE_ROUNDS = 15
@@ -153,8 +153,8 @@ def _require_same_task(path: Path, old: stored.Baseline, new: Subject) -> None:
 def _accuracy(
     path: Path, old: Subject | stored.Baseline, new: Subject, options: Options
 ) -> tuple[dict[str, Any], Gate]:
-    from edgeft.verify.accuracy import decisions, metric_value
-    from edgeft.verify.paired import METHOD, discordance_bound_pp, paired_difference
+    from edgeft.verify.accuracy import metric_value
+    from edgeft.verify.paired import judge_drop
     from edgeft.verify.power import images_needed
 
     evaluation = options.evaluation
@@ -177,12 +177,8 @@ def _accuracy(
     if options.metric != "accuracy" and absent and len(new.classes) == k:
         named = new.classes[absent[0]]
         raise DataError(f"{evaluation}: no image of the class {named!r}: {options.metric} needs every one")
-    drop = paired_difference(options.metric, labels, before, scores, k, _SEED)
-    changed, n = int((decisions(before) != decisions(scores)).sum()), len(labels)
-    verdict, method = at_most(drop.low_pp, drop.high_pp, options.max_drop_pp), METHOD
-    bound = discordance_bound_pp(changed, n)
-    if verdict is Verdict.INCONCLUSIVE and options.metric == "accuracy" and bound <= options.max_drop_pp:
-        verdict, method = Verdict.PASS, f"share of changed decisions, at most {bound:.2f} % (Clopper-Pearson)"
+    found = judge_drop(options.metric, labels, before, scores, k, _SEED, options.max_drop_pp)
+    drop, changed, verdict, n = found.found, found.changed, found.verdict, len(labels)
     detail = f"drop of {options.metric} on {evaluation}; {changed} of {n} decisions changed"
     if verdict is Verdict.INCONCLUSIVE:
         needed = images_needed(options.max_drop_pp, max(changed, 1) / n)
@@ -199,7 +195,7 @@ def _accuracy(
         "interval_pp": list(interval),
         "changed": changed,
         "n": n,
-        "method": method,
+        "method": found.method,
     }
     return values, gate
 

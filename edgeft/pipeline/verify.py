@@ -100,18 +100,13 @@ def _index(classes: tuple[str, ...], name: str | None) -> int | None:
 def _drop(ctx: Context, outcomes: "Outcomes", config: VerifyConfig) -> tuple[dict[str, Any], Gate]:
     """Return the drop from fp32 to what ships, and the accuracy gate."""
     from edgeft.pipeline.hops import ACCURACY_EXIT
-    from edgeft.verify.accuracy import decisions
-    from edgeft.verify.paired import METHOD, discordance_bound_pp, paired_difference
-    from edgeft.verify.verdicts import at_most
+    from edgeft.verify.paired import judge_drop
 
     labels, k = outcomes.split.labels, len(outcomes.split.data.classes)
     base, new, limit = outcomes.fp32_scores, outcomes.raw_scores, config.max_drop_pp
-    found = paired_difference(config.metric, labels, base, new, k, ctx.seed_for("paired bootstrap"), config.resamples)
-    changed, n = int((decisions(base) != decisions(new)).sum()), len(labels)
-    bound = discordance_bound_pp(changed, n)
-    verdict, method = at_most(found.low_pp, found.high_pp, limit), METHOD
-    if verdict is not Verdict.PASS and config.metric == "accuracy" and bound <= limit:
-        verdict, method = Verdict.PASS, f"share of changed decisions, at most {bound:.2f} % (Clopper-Pearson, 95 %)"
+    seed, n = ctx.seed_for("paired bootstrap"), len(labels)
+    judged = judge_drop(config.metric, labels, base, new, k, seed, limit, n_resamples=config.resamples)
+    found, changed, verdict, method = judged.found, judged.changed, judged.verdict, judged.method
     if outcomes.chosen == FP32 and changed == 0:
         verdict, method = Verdict.PASS, "the float graph itself ships: nothing was compressed"
     interval = (found.low_pp, found.high_pp)
@@ -125,7 +120,7 @@ def _drop(ctx: Context, outcomes: "Outcomes", config: VerifyConfig) -> tuple[dic
         "verdict": verdict,
         "n": n,
         "changed": changed,
-        "changed_bound_pp": bound,
+        "changed_bound_pp": judged.bound_pp,
         "method": method,
     }
     return drop, gate

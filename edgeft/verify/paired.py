@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeft.core.record import Verdict
 from edgeft.verify.accuracy import (
     RESAMPLES,
     Floats,
@@ -28,6 +29,7 @@ from edgeft.verify.accuracy import (
 )
 from edgeft.verify.distributions import CONFIDENCE, clopper_pearson, normal_quantile
 from edgeft.verify.resampling import resampled_metric
+from edgeft.verify.verdicts import at_most
 
 METHOD = (
     f"paired bootstrap, {RESAMPLES} resamples, never narrower than Tango's score interval; "
@@ -97,6 +99,49 @@ def paired_difference(  # noqa: PLR0913 - two models, one truth, one seed
         high_pp=100 * min(1.0, max(high, value)),
         n=len(labels),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedDrop:
+    """A drop held against a margin.
+
+    Args:
+        found: the paired difference.
+        changed: how many decisions differ.
+        bound_pp: the most that any accuracy drop can be, by the share of changed decisions.
+        verdict: of the drop against the margin.
+        method: what the verdict rests on, in words.
+    """
+
+    found: PairedDifference
+    changed: int
+    bound_pp: float
+    verdict: Verdict
+    method: str
+
+
+def judge_drop(  # noqa: PLR0913 - two models, one truth, one margin
+    metric: str,
+    labels: Ints,
+    base: Floats,
+    new: Floats,
+    n_classes: int,
+    seed: int,
+    limit_pp: float,
+    *,
+    n_resamples: int = RESAMPLES,
+) -> JudgedDrop:
+    """Hold the drop of `metric` from `base` to `new` against `limit_pp`; for the rest see `paired_difference`.
+
+    Where the interval cannot tell, an accuracy drop passes by the share of changed decisions, which it cannot exceed.
+    """
+    found = paired_difference(metric, labels, base, new, n_classes, seed, n_resamples)
+    changed = int((decisions(base) != decisions(new)).sum())
+    bound = discordance_bound_pp(changed, len(labels))
+    verdict, method = at_most(found.low_pp, found.high_pp, limit_pp), METHOD
+    if verdict is not Verdict.PASS and metric == "accuracy" and bound <= limit_pp:
+        verdict, method = Verdict.PASS, f"share of changed decisions, at most {bound:.2f} % (Clopper-Pearson, 95 %)"
+    return JudgedDrop(found, changed, bound, verdict, method)
 
 
 def discordance_bound_pp(changed: int, n: int, *, confidence: float = CONFIDENCE) -> float:
