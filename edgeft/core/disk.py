@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from edgeft.core.errors import DeviceError, EdgeftError
 
@@ -62,13 +63,12 @@ def require_writable(folder: Path, *, purpose: str, option: str) -> None:
     Raises:
         DeviceError: it cannot be made or written.
     """
-    probe = folder / ".edgeft-probe"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"edgeft")
-        probe.unlink()
+        # a name of its own: another run may prove the same folder at the same time
+        with NamedTemporaryFile(dir=folder, prefix=".edgeft-probe-", buffering=0) as probe:
+            probe.write(b"edgeft")
     except OSError as error:
-        probe.unlink(missing_ok=True) if folder.is_dir() else None
         if error.errno in _FULL:
             raise full(folder, purpose=purpose, option=option) from error
         raise refused(folder, error, purpose=purpose, option=option) from error

@@ -73,3 +73,11 @@ def fill(folder: Path) -> None:
 def test_a_library_error_on_a_really_full_disk_is_a_full_disk(small_disk: Path) -> None:
     with pytest.raises(DeviceError, match="is full"), disk_errors(small_disk, purpose="the cache", option="--cache"):
         fill(small_disk)
+
+
+def test_the_probe_of_another_run_is_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / ".edgeft-probe"
+    other.write_bytes(b"of another run")
+    require_writable(tmp_path, purpose="the cache", option="--cache")
+    assert [path.name for path in tmp_path.iterdir()] == [other.name]
+    assert other.read_bytes() == b"of another run"
