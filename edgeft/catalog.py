@@ -18,9 +18,10 @@ from edgeft.core.stage import Method
 
 _TRAINING = ("accelerate", "numpy", "onnxruntime", "pillow", "safetensors", "timm", "torch", "torchvision")
 _GRAPH = ("numpy", "onnx", "onnx-ir", "onnxruntime")
+_RUNTIME = ("numpy", "onnxruntime")
 
 METHODS: tuple[Method, ...] = (
-    Method("data", "images", "edgeft.data.config:DataConfig", "edgeft.data.stage:run", 1, ("numpy", "pillow", "scipy")),
+    Method("data", "images", "edgeft.data.config:DataConfig", "edgeft.data.stage:run", 2, ("numpy", "pillow", "scipy")),
     Method("finetune", "full", "edgeft.finetune.config:FullConfig", "edgeft.finetune.full:run", 1, _TRAINING),
     Method("finetune", "frozen", "edgeft.finetune.config:FrozenConfig", "edgeft.finetune.frozen:run", 1, _TRAINING),
     Method("finetune", "gradual", "edgeft.finetune.config:GradualConfig", "edgeft.finetune.gradual:run", 2, _TRAINING),
@@ -35,11 +36,22 @@ METHODS: tuple[Method, ...] = (
     Method("compress", "auto", "edgeft.quantize.config:CompressConfig", "edgeft.quantize.stage:run", 8, _GRAPH),
     Method("choose", "fastest", "edgeft.pipeline.stage_configs:ChooseConfig", "edgeft.pipeline.choose:run", 1, _GRAPH),
     Method(
+        "decide", "argmax", "edgeft.pipeline.stage_configs:ArgmaxConfig", "edgeft.pipeline.decide:argmax", 1, _RUNTIME
+    ),
+    Method(
+        "decide",
+        "threshold",
+        "edgeft.pipeline.stage_configs:ThresholdConfig",
+        "edgeft.pipeline.decide:threshold",
+        1,
+        _RUNTIME,
+    ),
+    Method(
         "verify",
         "parity",
         "edgeft.pipeline.stage_configs:VerifyConfig",
         "edgeft.pipeline.verify:run",
-        3,
+        4,
         (*_GRAPH, "pillow", "torch"),
     ),
 )

@@ -86,12 +86,12 @@ def write_dataset(folder: Path, images: Path, listed: Sequence[tuple[str, int]])
         data = (images / path).read_bytes()
         split = ("train", "val", "test", "test")[index % 4]
         row = {"index": index, "path": path, "class": CLASSES[label], "label": label, "group": str(index)}
-        rows.append({**row, "split": split, "sha256": sha256(data).hexdigest()})
+        rows.append({**row, "split": split, "sha256": sha256(data).hexdigest(), "slices": {}})
         image = Image.open(io.BytesIO(data)).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
         pixels.append(np.asarray(image))
     np.save(folder / "pixels.npy", np.stack(pixels))
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    head = {"schema": 1, "task": "image_classification", "classes": list(CLASSES), "ok_class": "green"}
+    head = {"schema": 2, "task": "image_classification", "classes": list(CLASSES), "ok_class": "green"}
     head |= {"input": CONTRACT, "counts": {}, "n": len(rows), "audit": [], "quarantined": []}
     (folder / "dataset.json").write_text(json.dumps(head))
 
@@ -135,6 +135,7 @@ def tiny_bundle(tmp_path: Path, tiny_data: Path, tiny_images: Path, tiny_graph: 
         model=tiny_graph,
         data=tiny_data,
         images=tiny_images,
+        decision={"method": "argmax"},
         gates=(gate,),
         measurements={"fp32_accuracy": 1.0},
         licenses=(license_of("data", "./images"),),

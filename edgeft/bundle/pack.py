@@ -40,6 +40,7 @@ class Parts:
         model: the lowered model.onnx.
         data: the data stage's folder: classes, input contract, and the pixels that golden vectors are made of.
         images: root of the raw images.
+        decision: how scores become a decision, as `Decision.to_json` gives it.
         gates: accuracy and parity gates; latency gates belong in `run`.
         measurements: deterministic numbers about the artifact.
         licenses: of weights and data.
@@ -55,6 +56,7 @@ class Parts:
     model: Path
     data: Path
     images: Path
+    decision: Mapping[str, Json]
     gates: Sequence[Gate]
     measurements: Mapping[str, Json]
     licenses: Sequence[License]
@@ -137,7 +139,7 @@ def _manifest(parts: Parts, contents: Mapping[str, bytes], evidence: Mapping[str
                 "classes": dataset["classes"],
                 "ok_class": dataset["ok_class"],
                 "input": InputContract.from_json(dataset["input"]).to_json(),
-                "decision": {"method": "argmax"},
+                "decision": {**parts.decision, "model": sha256_bytes(contents[names.MODEL])},
                 "target": parts.target,
                 "model": names.MODEL,
                 "precision": parts.precision,

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
 
 
 def decision_line(found: "Prediction") -> str:
-    """Return path, label and score of the decided class, separated by tabs."""
-    return f"{found.path}\t{found.label}\t{found.scores[found.index]:.4f}"
+    """Return path, label and score of the decided class, separated by tabs, and REVIEW where a person should look."""
+    return f"{found.path}\t{found.label}\t{found.scores[found.index]:.4f}" + ("\tREVIEW" if found.review else "")
 
 
 def decision_object(found: "Prediction", classes: Sequence[str]) -> dict[str, object]:
@@ -19,6 +19,7 @@ def decision_object(found: "Prediction", classes: Sequence[str]) -> dict[str, ob
         "label": found.label,
         "index": found.index,
         "score": found.scores[found.index],
+        "review": found.review,
         "scores": dict(zip(classes, found.scores, strict=True)),
     }
 

@@ -35,8 +35,8 @@ def predict(
 ) -> None:
     """Classify image files with a bundle.
 
-    Prints path, label and score, one line for each image, separated by tabs. An image that cannot be read ends the
-    command with exit code 3: none is skipped.
+    Prints path, label and score, one line for each image, separated by tabs, and REVIEW where a person should look (see
+    `decide` in the recipe). An image that cannot be read ends the command with exit code 3: none is skipped.
     """
     from edgeft.cli.decisions import decision_line, decision_object
     from edgeft.cli.terminal import print_json, stdout_reserved

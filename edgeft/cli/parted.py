@@ -18,6 +18,11 @@ def parted_text(found: Mapping[str, Any]) -> str:
         f"output    {_decibels(last['sqnr_db'])}, cosine {last['cosine']:.6f}",
         f"runtime   {_decibels(found['runtime']['sqnr_db'])} between its fused kernels and operator by operator",
     ]
+    if parts := found["split"]:
+        causes = ", ".join(
+            f"{number(parts[cause])} {cause}" for cause in ("weights", "clipping", "rounding", "runtime")
+        )
+        lines.append(f"error     {number(parts['total'])} mean absolute, of it: {causes}")
     rows = [
         (
             layer["layer"],

@@ -2,7 +2,11 @@
 
     data:
       source: labels.csv                    # a table, or a folder of class folders
-      columns: {input: file, label: "probability >= 0.5 -> defective else functional", group: "block(index, 32)"}
+      columns:
+        input: file
+        label: "probability >= 0.5 -> defective else functional"
+        group: "block(index, 32)"
+        slices: {cell: type}
       ok_class: functional
       split: {train: 0.6, val: 0.2, test: 0.2, by: group, seed: 0}
 
@@ -51,6 +55,8 @@ class ColumnsConfig(Config):
     """Column or expression; images of one group never stand in two splits."""
     split: str | None = None
     """Column or expression that gives train, val or test; then the shares in `split` are not used to divide."""
+    slices: dict[str, str] = Field(default_factory=dict)
+    """Name -> column or expression, e.g. {camera: camera_id}: accuracy is told for each of its values, too."""
 
 
 class SplitConfig(Config):

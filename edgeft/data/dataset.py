@@ -1,12 +1,13 @@
 """Reading the data stage's folder: what every later stage sees of the images.
 
 dataset.json   classes in their frozen order, the input contract, counts, audit, quarantine
-rows.jsonl     one image a line: index, path, class, label, group, split, sha256
+rows.jsonl     one image a line: index, path, class, label, group, split, sha256, slices
 pixels.npy     uint8 [N, H, W, 3], row i belongs to line i
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -16,14 +17,14 @@ import numpy.typing as npt
 from edgeft.core.errors import DataError, IntegrityError
 from edgeft.runtime.preprocess import InputContract
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the folder's layout."""
 Split: TypeAlias = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image: its place, its path below the images' root, its class and number, its group, split and digest."""
+    """One image: its place, path below the images' root, class and number, group, split, digest, and slices by name."""
 
     index: int
     path: str
@@ -32,6 +33,7 @@ class Row:
     group: str
     split: Split
     sha256: str
+    slices: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,8 @@ def _row(values: dict[str, object]) -> Row:
             "group": str(group),
             "split": ("train" | "val" | "test") as split,
             "sha256": str(sha256),
+            "slices": dict(slices),
         }:
-            return Row(index, path, class_name, label, group, split, sha256)
+            return Row(index, path, class_name, label, group, split, sha256, slices)
         case _:
             raise IntegrityError(f"rows.jsonl: cannot read the row {values}")

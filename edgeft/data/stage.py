@@ -171,6 +171,7 @@ def _numbered(selected: Selection, facts: ImageFacts, classes: Sequence[str]) ->
             group=row.group,
             split=cast("Split", split),
             sha256=facts.sha256[index],
+            slices=row.slices,
         )
         for index, (row, split) in enumerate(zip(selected.rows, selected.splits, strict=True))
     ]

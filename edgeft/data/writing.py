@@ -47,6 +47,7 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
                 "group": row.group,
                 "split": row.split,
                 "sha256": row.sha256,
+                "slices": dict(row.slices),
             },
             ensure_ascii=False,
         )

@@ -29,6 +29,7 @@ from edgeft.graph.taps import with_outputs
 from edgeft.parity.align import Pair
 from edgeft.parity.distance import Distance, Sums
 from edgeft.parity.forced import GIVEN, forced
+from edgeft.parity.grids import Grid, grids
 from edgeft.parity.layers import ALONE_INPUTS, Comparison, Layer, alone_batches, one_input, scaled_alike
 from edgeft.quantize.layout import weight_layout
 from edgeft.quantize.pair_rule import unsafe_pairs
@@ -45,17 +46,6 @@ _MENDED_DB = 10.0
 _AT_EDGE = 0.5
 _CHANNELS = 3
 _MATRIX = 2
-_WITH_SCALE = 2
-"""Inputs of a DequantizeLinear without a zero point."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """The integers of a quantized tensor: its scale, and the real values at which it ends."""
-
-    scale: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +86,8 @@ def diagnose(
         most: findings.
     """
     base = scaled_alike(base, new)
-    grids, nodes = _grids(new), {node.name: node for node in ir.from_proto(new).graph}
-    suspects = [layer for layer in found.layers if _suspect(layer, grids.get(layer.pair.seen))]
+    of, nodes = grids(new), {node.name: node for node in ir.from_proto(new).graph}
+    suspects = [layer for layer in found.layers if _suspect(layer, of.get(layer.pair.seen))]
     suspects.sort(key=lambda layer: (layer.alone.nonfinite == 0, layer.alone.sqnr_db))
     if not suspects:
         return ()
@@ -110,7 +100,7 @@ def diagnose(
         x, y = samples[layer.pair.name]
         reversed_db = _reversed_colours(base, new, rows, layer.pair)
         unsafe = _unsafe(nodes.get(layer.pair.layer))
-        kind, detail = next(_kinds(layer, x, y, grids.get(layer.pair.seen), unsafe, reversed_db))
+        kind, detail = next(_kinds(layer, x, y, of.get(layer.pair.seen), unsafe, reversed_db))
         findings.append(
             Finding(
                 layer.pair.layer,
@@ -293,20 +283,6 @@ def _mended(base: onnx.ModelProto, new: onnx.ModelProto, rows: Rows, pair: Pair,
         fed = {name: x for name, x in feeds.items() if name in given} | {f"{pair.name}{GIVEN}": exact}
         total.add_(expected, other.run([last.seen], fed)[0])
     return total.distance()
-
-
-def _grids(model: onnx.ModelProto) -> dict[str, Grid]:
-    """Return dequantized tensor -> its grid, for activations with one scale."""
-    arrays = {tensor.name: tensor for tensor in model.graph.initializer}
-    found = {}
-    for node in model.graph.node:
-        if node.op_type != "DequantizeLinear" or node.input[0] in arrays or len(node.input) <= _WITH_SCALE:
-            continue
-        scale, zero = (onnx.numpy_helper.to_array(arrays[name]) for name in node.input[1:3])
-        if scale.size == 1:
-            limits, step, origin = np.iinfo(zero.dtype), float(scale.reshape(-1)[0]), int(zero.reshape(-1)[0])
-            found[node.output[0]] = Grid(step, (limits.min - origin) * step, (limits.max - origin) * step)
-    return found
 
 
 def _unsafe(node: ir.Node | None) -> int:

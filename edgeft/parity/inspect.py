@@ -18,6 +18,7 @@ from edgeft.graph.load import load
 from edgeft.parity.causes import Finding, diagnose
 from edgeft.parity.forced import reproducer
 from edgeft.parity.layers import Comparison, alone_batches, compare, scaled_alike
+from edgeft.parity.split import split
 from edgeft.parity.told import told
 
 _INPUTS = "inputs.npz"
@@ -73,10 +74,11 @@ def inspect(  # noqa: PLR0913 - two graphs, their inputs, and where a reproducer
     )
     found = compare(one, other, rows, threads, emit=emit)
     findings = diagnose(one, other, rows, found)
+    parts = split(one, other, rows, found.layers[-1].pair, threads)
     written = None
     if bisect is not None:
         written = _write_reproducer(one, other, rows, found, findings, bisect)
-    return {"base": str(base), "new": str(new), **told(found, findings), "reproducer": written}
+    return {"base": str(base), "new": str(new), **told(found, findings, parts), "reproducer": written}
 
 
 def _specs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:

@@ -16,11 +16,12 @@ from edgeft.graph.load import load
 from edgeft.parity.causes import Finding, diagnose
 from edgeft.parity.distance import Distance
 from edgeft.parity.layers import Comparison, compare
+from edgeft.parity.split import Split, split
 from edgeft.quantize.rows import ArrayRows
 
 
-def told(found: Comparison, findings: Sequence[Finding]) -> dict[str, Any]:
-    """Return the layers, what the runtime adds, and the findings; infinite decibels, which JSON lacks, are null."""
+def told(found: Comparison, findings: Sequence[Finding], parts: Split | None) -> dict[str, Any]:
+    """Return the layers, the causes of the error, and the findings; infinite decibels, which JSON lacks, are null."""
     return {
         "n": found.n,
         "layers": [
@@ -34,6 +35,7 @@ def told(found: Comparison, findings: Sequence[Finding]) -> dict[str, Any]:
             for layer in found.layers
         ],
         "runtime": _distance(found.runtime),
+        "split": None if parts is None else asdict(parts),
         "findings": [_finite(asdict(finding)) for finding in findings],
     }
 
@@ -52,7 +54,8 @@ def attribute(
     rows = ArrayRows(one.graph.input[0].name, pixels)
     found = compare(one, other, rows, threads, emit=emit)
     judged = not _swapped(one, other)
-    return {**told(found, diagnose(one, other, rows, found) if judged else ()), "judged": judged}
+    parts = split(one, other, rows, found.layers[-1].pair, threads)
+    return {**told(found, diagnose(one, other, rows, found) if judged else (), parts), "judged": judged}
 
 
 def _swapped(base: onnx.ModelProto, new: onnx.ModelProto) -> bool:

@@ -1,5 +1,6 @@
 """From a finished walk to the bundle folder: which stage output becomes which part."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from edgeft.core.record import Gate
 from edgeft.core.stage import Json
 from edgeft.core.store import Entry
+from edgeft.pipeline.decide import DECISION, SHIPPED
 from edgeft.pipeline.gates import LATENCY_EXIT
 from edgeft.pipeline.record import RunRecord
 from edgeft.recipe.model import Recipe
@@ -43,6 +45,7 @@ def assemble(record: RunRecord, entries: Mapping[str, Entry], recipe: Recipe, im
         model=lowered_model(entries, target),
         data=entries["data"].folder,
         images=images,
+        decision=json.loads((entries["decide"].folder / DECISION).read_bytes())[SHIPPED],
         gates=[gate for gate in record.gates if not _is_timing(gate)],
         measurements=_measurements(record),
         licenses=[license_of(what, source) for what, source in origins],
@@ -72,7 +75,15 @@ def _measurements(record: RunRecord) -> dict[str, Json]:
     """Return the numbers that an equal build repeats bit for bit."""
     chosen = _chosen(record)
     block = record.verify.get("metrics", {}).get(chosen["name"], {})
-    kept = ("n", "accuracy", "accuracy_interval", "balanced_accuracy", "balanced_accuracy_interval", "auroc")
+    kept = (
+        "n",
+        "accuracy",
+        "accuracy_interval",
+        "balanced_accuracy",
+        "balanced_accuracy_interval",
+        "auroc",
+        "inspection",
+    )
     return {
         "size_bytes": chosen.get("size_bytes"),
         "unsafe_pairs": chosen.get("unsafe_pairs"),

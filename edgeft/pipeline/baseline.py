@@ -21,7 +21,7 @@ from edgeft.core.errors import DeviceError, IntegrityError, UsageError
 from edgeft.core.keys import changes, versions
 from edgeft.core.stage import Json
 
-SCHEMA = 1
+SCHEMA = 2
 KIND = "baseline"
 REFERENCE = Path(__file__).parents[1] / "runtime" / "reference.onnx"
 """Three 3x3 convolutions over [1, 32, 56, 56] float32; its weights are all 0.01, which no kernel is faster for."""

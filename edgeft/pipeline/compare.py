@@ -27,6 +27,7 @@ from edgeft.pipeline.subject import Subject, open_subject, read_labelled, reques
 from edgeft.runtime.abba import LatencyComparison, compare_requests
 from edgeft.runtime.launch import launch
 from edgeft.runtime.worker import Request, Timing
+from edgeft.verify.decision import Decision
 from edgeft.verify.latency import LOOKS, MIN_ROUNDS, PairedRuns, Ratio, look_tail, ratio_to_baseline, round_logs
 from edgeft.verify.verdicts import below
 
@@ -163,7 +164,7 @@ def _accuracy(
     pixels, labels = read_labelled(evaluation, new)
     scores = new.scores(pixels, options.threads)
     if isinstance(old, Subject):
-        before = old.scores(pixels, options.threads).astype(np.float64)
+        before, rule = old.scores(pixels, options.threads).astype(np.float64), old.decision
     else:
         if old.scores is None or old.evaluation != evaluation_digest(pixels, labels):
             other = "holds no scores" if old.scores is None else "holds scores of other data"
@@ -171,13 +172,14 @@ def _accuracy(
                 f"{path}: the baseline {other} than {evaluation}" if old.scores is not None else f"{path}: {other}",
                 hint=f"edgeft bench BASE --eval {evaluation} --save-baseline {path}",
             )
-        before = old.scores
+        before, rule = old.scores, Decision.from_json(old.subject["decision"], tuple(old.subject["classes"]))
     k = scores.shape[1]
     absent = sorted(set(range(k)) - set(labels.tolist()))
     if options.metric != "accuracy" and absent and len(new.classes) == k:
         named = new.classes[absent[0]]
         raise DataError(f"{evaluation}: no image of the class {named!r}: {options.metric} needs every one")
-    found = judge_drop(options.metric, labels, before, scores, k, _SEED, options.max_drop_pp)
+    rules = (rule, new.decision)
+    found = judge_drop(options.metric, labels, before, scores, k, _SEED, options.max_drop_pp, rules=rules)
     drop, changed, verdict, n = found.found, found.changed, found.verdict, len(labels)
     detail = f"drop of {options.metric} on {evaluation}; {changed} of {n} decisions changed"
     if verdict is Verdict.INCONCLUSIVE:
@@ -189,8 +191,8 @@ def _accuracy(
     )
     values = {
         "metric": options.metric,
-        "base": metric_value(options.metric, labels, before, k),
-        "new": metric_value(options.metric, labels, scores, k),
+        "base": metric_value(options.metric, labels, rule.scores_for(options.metric, before), k),
+        "new": metric_value(options.metric, labels, new.decision.scores_for(options.metric, scores), k),
         "drop_pp": drop.value_pp,
         "interval_pp": list(interval),
         "changed": changed,

@@ -10,7 +10,6 @@ from PIL import Image
 
 from edgeft.core.atomic import write_atomic
 from edgeft.pipeline.outcomes import Outcomes
-from edgeft.verify.accuracy import decisions
 
 FOLDER = "flips"
 
@@ -23,7 +22,8 @@ def flips(outcomes: Outcomes, pictures: int) -> list[dict[str, Any]]:
         pictures: how many get a `thumbnail`; the others have null.
     """
     classes, labels = outcomes.split.data.classes, outcomes.split.labels
-    before, after = decisions(outcomes.fp32_scores), decisions(outcomes.raw_scores)
+    before = outcomes.fp32_rule.decided(outcomes.fp32_scores)
+    after = outcomes.rule.decided(outcomes.raw_scores)
     found = []
     for place in np.flatnonzero(before != after):
         row = outcomes.split.data.rows[outcomes.split.rows[place]]

@@ -59,6 +59,11 @@ class HeldOut:
                 raise DataError(f"{folder}: the test split has no image of class {name!r}", hint="change data.split")
         return cls(data, rows, labels)
 
+    def slices(self) -> dict[str, list[str]]:
+        """Return by name what each image belongs to, length n."""
+        rows = [self.data.rows[row] for row in self.rows]
+        return {name: [row.slices[name] for row in rows] for name in rows[0].slices}
+
     def chunks(self, size: int) -> Iterator[Pixels]:
         """Yield pixels uint8 [<= size, H, W, 3] in order; the rest stays on disk."""
         for start in range(0, len(self.rows), size):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from edgeft import catalog
 from edgeft.core.stage import Context, Inputs
+from edgeft.pipeline.decide import read_decisions
 from edgeft.pipeline.held_out import (
     Floats,
     HeldOut,
@@ -16,6 +17,7 @@ from edgeft.pipeline.held_out import (
 )
 from edgeft.pipeline.hops import FLOAT_TOLERANCE, Hop, from_scores, hop, relative_tolerance
 from edgeft.pipeline.stage_configs import VerifyConfig
+from edgeft.verify.decision import Decision
 
 FP32 = "fp32"
 
@@ -37,6 +39,8 @@ class Outcomes:
         runtime_scores: of the lowered file in the target's own session.
         raw_scores: of the lowered file in the device's code, from raw image files.
         different_pixels: raw files that decode to other pixels than the data stage's.
+        rule: how what ships decides.
+        fp32_rule: how the float graph would: the same method, with thresholds of its own.
     """
 
     split: HeldOut
@@ -51,10 +55,12 @@ class Outcomes:
     runtime_scores: Floats
     raw_scores: Floats
     different_pixels: int
+    rule: Decision
+    fp32_rule: Decision
 
-    def decided_by(self) -> dict[str, Floats]:
-        """Return the scores that metrics are of: the float graph's, and what the device decides from raw files."""
-        return {FP32: self.fp32_scores, self.chosen: self.raw_scores}
+    def decided_by(self) -> dict[str, tuple[Floats, Decision]]:
+        """Return what metrics are of: the float graph, and what the device decides from raw files."""
+        return {FP32: (self.fp32_scores, self.fp32_rule), self.chosen: (self.raw_scores, self.rule)}
 
 
 def collect(ctx: Context, inputs: Inputs, config: VerifyConfig) -> Outcomes:
@@ -64,6 +70,7 @@ def collect(ctx: Context, inputs: Inputs, config: VerifyConfig) -> Outcomes:
     require_classes(split, inputs["graph"] / "graph.json")
     lowered = json.loads((inputs["lower"] / "lowered.json").read_bytes())
     model = inputs["lower"] / lowered["model"]
+    rule, fp32_rule = read_decisions(inputs["decide"], model, tuple(split.data.classes))
     candidates = inputs["compress"] / "candidates"
     fp32 = graph_outputs(split, candidates / FP32 / "model.onnx", ctx.threads, ctx.emit, "verify fp32")
     same = lowered["chosen"] == FP32
@@ -86,6 +93,8 @@ def collect(ctx: Context, inputs: Inputs, config: VerifyConfig) -> Outcomes:
         runtime_scores=runtime_scores(split, session, ctx.emit),
         raw_scores=raw,
         different_pixels=different,
+        rule=rule,
+        fp32_rule=fp32_rule,
     )
 
 

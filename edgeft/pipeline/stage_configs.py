@@ -1,8 +1,8 @@
-"""Configs of the stages that the engine itself runs: choose, lower, verify. Imports pydantic and stdlib only."""
+"""Configs of the stages that the engine itself runs: choose, lower, decide, verify. Pydantic and stdlib only."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from edgeft.config import Config
 
@@ -33,6 +33,32 @@ class LowerConfig(Config):
     """Name of the exporter."""
 
 
+Rate = Annotated[float, Field(gt=0, lt=1)]
+
+
+class ArgmaxConfig(Config):
+    """The class with the highest score is decided."""
+
+
+class ThresholdConfig(Config):
+    """A part is good where its score says so surely enough; needs `data.ok_class`.
+
+    With one limit there is one threshold. With both, what cannot be decided within both is for REVIEW by a person.
+    """
+
+    max_escape: Rate | None = None
+    """Largest share of bad parts that may pass as good, on average over parts like those of validation."""
+    max_overkill: Rate | None = None
+    """Largest share of good parts that may be stopped without a review, on average likewise."""
+
+    @model_validator(mode="after")
+    def _limited(self) -> Self:
+        if self.max_escape is None and self.max_overkill is None:
+            msg = "needs max_escape or max_overkill, e.g. {method: threshold, max_escape: 0.02}"
+            raise ValueError(msg)
+        return self
+
+
 class VerifyConfig(Config):
     """What the shipped model is held against on the test split."""
 
@@ -42,6 +68,10 @@ class VerifyConfig(Config):
     """Margin in percentage points: the drop's interval must stay within it."""
     target: str = "onnx"
     """Name of the exporter whose runtime is checked."""
+    max_escape: Rate | None = None
+    """Limit of the escape rate, where the decisions were to hold one."""
+    max_overkill: Rate | None = None
+    """Limit of the overkill rate, likewise."""
     resamples: Annotated[int, Field(ge=100)] = 2000
     """Bootstrap resamples of every interval."""
     thumbnails: Annotated[int, Field(ge=0)] = 64

@@ -17,6 +17,7 @@ from edgeft.runtime.predictor import Predictor
 from edgeft.runtime.preprocess import IMAGE_SUFFIXES, InputContract, Pixels, load_pixels
 from edgeft.runtime.session import AnyModel, Model, TensorSpec
 from edgeft.runtime.worker import Request
+from edgeft.verify.decision import HIGHEST, Decision
 
 GOLDEN_INPUT, NOISE_INPUT = "golden", "noise"
 _TIMED = 16
@@ -37,6 +38,7 @@ class Subject:
         contract: how an image becomes its input; None for a bare file.
         golden: the bundle's own pixels [G, H, W, 3]; None for a bare file.
         raw: the image files that the first of them were made from.
+        decision: how its scores become decisions; the highest score for a bare file.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class Subject:
     contract: InputContract | None = None
     golden: Pixels | None = None
     raw: tuple[bytes, ...] = ()
+    decision: Decision = HIGHEST
 
     def to_json(self) -> dict[str, Json]:
         """Return what a reader must know to tell one subject from another."""
@@ -58,6 +61,7 @@ class Subject:
             "classes": list(self.classes),
             "input": [str(item) for item in self.inputs],
             "contract": None if self.contract is None else self.contract.to_json(),
+            "decision": self.decision.to_json(self.classes),
         }
 
     def scores(self, pixels: Pixels, threads: int) -> npt.NDArray[np.float32]:
@@ -99,6 +103,7 @@ def open_subject(path: Path) -> Subject:
             manifest.input,
             golden.pixels,
             golden.raw,
+            manifest.decision,
         )
     opened = AnyModel.open(path)
     return Subject(path, path, sha256_bytes(path.read_bytes()), opened.inputs, path.stem)

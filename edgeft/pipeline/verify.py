@@ -45,6 +45,7 @@ def run(ctx: Context, inputs: Inputs, config: VerifyConfig) -> StageResult:
     from edgeft.pipeline import metrics
     from edgeft.pipeline.flips import flips, write_thumbnails
     from edgeft.pipeline.outcomes import collect, hops_of
+    from edgeft.pipeline.rates import inspection_gates
 
     outcomes = collect(ctx, inputs, config)
     hops = hops_of(outcomes)
@@ -56,20 +57,24 @@ def run(ctx: Context, inputs: Inputs, config: VerifyConfig) -> StageResult:
             outcomes.split.data.classes,
             ctx.seed_for(f"bootstrap {name}"),
             config.resamples,
-            outcomes.split.data.positive_index,
-            _index(outcomes.split.data.classes, outcomes.split.data.ok_class),
+            positive=outcomes.split.data.positive_index,
+            ok=_index(outcomes.split.data.classes, outcomes.split.data.ok_class),
+            rule=rule,
+            slices=outcomes.split.slices(),
         )
-        for name, scores in outcomes.decided_by().items()
+        for name, (scores, rule) in outcomes.decided_by().items()
     }
     changed = flips(outcomes, config.thumbnails)
     write_thumbnails(ctx.folder, outcomes, changed)
     gates = [*(gate for hop in hops if (gate := hop.gate()) is not None), accuracy]
+    gates += inspection_gates(blocks[outcomes.chosen], config)
     found: dict[str, Any] = {
         "schema": 1,
         "n": len(outcomes.split.rows),
         "chosen": outcomes.chosen,
         "hops": [hop.to_json() for hop in hops],
         "metrics": blocks,
+        "decision": _decision(inputs["decide"], outcomes),
         "drop": drop,
         "flips": changed,
         "attribution": _attribution(ctx, inputs, outcomes),
@@ -93,6 +98,17 @@ def _attribution(ctx: Context, inputs: Inputs, outcomes: "Outcomes") -> dict[str
     return found
 
 
+def _decision(folder: Path, outcomes: "Outcomes") -> dict[str, Any]:
+    """Return how what ships decides, and what other thresholds would give where a class is that of good parts."""
+    from edgeft.pipeline.rates import operating_points
+
+    classes, ok = tuple(outcomes.split.data.classes), outcomes.split.data.ok_class
+    points = None
+    if ok is not None:
+        points = operating_points(folder, outcomes.split.labels, outcomes.raw_scores, classes.index(ok))
+    return {**outcomes.rule.to_json(classes), "operating_points": points}
+
+
 def _index(classes: tuple[str, ...], name: str | None) -> int | None:
     return None if name is None else classes.index(name)
 
@@ -105,7 +121,8 @@ def _drop(ctx: Context, outcomes: "Outcomes", config: VerifyConfig) -> tuple[dic
     labels, k = outcomes.split.labels, len(outcomes.split.data.classes)
     base, new, limit = outcomes.fp32_scores, outcomes.raw_scores, config.max_drop_pp
     seed, n = ctx.seed_for("paired bootstrap"), len(labels)
-    judged = judge_drop(config.metric, labels, base, new, k, seed, limit, n_resamples=config.resamples)
+    rules = (outcomes.fp32_rule, outcomes.rule)
+    judged = judge_drop(config.metric, labels, base, new, k, seed, limit, n_resamples=config.resamples, rules=rules)
     found, changed, verdict, method = judged.found, judged.changed, judged.verdict, judged.method
     if outcomes.chosen == FP32 and changed == 0:
         verdict, method = Verdict.PASS, "the float graph itself ships: nothing was compressed"

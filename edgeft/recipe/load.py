@@ -18,14 +18,20 @@ from edgeft.recipe.smoke import shrink, shrink_latency
 
 RECIPE_NAME = "recipe.yaml"
 MODEL_CONFIG = "edgeft.models.config:ModelConfig"
-DEFAULT_METHODS: Mapping[str, str] = {"data": "images", "finetune": "gradual", "export": "onnx", "compress": "auto"}
+DEFAULT_METHODS: Mapping[str, str] = {
+    "data": "images",
+    "finetune": "gradual",
+    "export": "onnx",
+    "compress": "auto",
+    "decide": "argmax",
+}
 """The method of each block that does not name one; `compress` has one only, its own `method` is the rounding."""
 FIXED_METHODS = frozenset({"compress"})
 """Blocks whose `method` key belongs to the config."""
 FILLED: Mapping[str, frozenset[str]] = {"data": frozenset({"input"}), "finetune": frozenset({"model"})}
 """Config fields that the engine fills in from other blocks."""
 ENGINE_BLOCKS: Mapping[str, type[BaseModel]] = {"lower": LowerBlock, "verify": VerifyBlock, "bundle": BundleBlock}
-KEYS = ("version", "seed", "data", "model", "finetune", "export", "compress", "lower", "verify", "bundle")
+KEYS = ("version", "seed", "data", "model", "finetune", "export", "compress", "lower", "decide", "verify", "bundle")
 """The recipe's top level, in reading order."""
 _BARE = """\
 version: 1

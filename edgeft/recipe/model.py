@@ -1,7 +1,8 @@
 """The recipe as frozen objects: what `recipe.yaml` says, checked, with defaults.
 
-Blocks that belong to a method (`data`, `finetune`, `export`, `compress`) hold the method and the values written for it;
-the method's own config class checks them. The engine's blocks (`lower`, `verify`, `bundle`) are the classes below.
+Blocks that belong to a method (`data`, `finetune`, `export`, `compress`, `decide`) hold the method and the values
+written for it; the method's own config class checks them. The engine's blocks (`lower`, `verify`, `bundle`) are the
+classes below.
 """
 
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ class Recipe:
         export: how it becomes a graph.
         compress: how the graph is made small.
         lower: for which runtime.
+        decide: how scores become decisions.
         verify: the gates.
         bundle: the artifact.
         path: the recipe file, or the folder of bare data.
@@ -101,6 +103,7 @@ class Recipe:
     export: Block
     compress: Block
     lower: LowerBlock
+    decide: Block
     verify: VerifyBlock
     bundle: BundleBlock
     path: Path

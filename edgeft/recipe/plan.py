@@ -133,6 +133,7 @@ def resolved_recipe(recipe: Recipe, listed: tuple[Stage, ...]) -> dict[str, Json
         "compress": configs["compress"].config_json(),
         "choose": configs["choose"].config_json(),
         "lower": recipe.lower.model_dump(mode="json"),
+        "decide": {"method": configs["decide"].method.name, **configs["decide"].config_json()},
         "verify": recipe.verify.model_dump(mode="json"),
         "bundle": {**recipe.bundle.model_dump(mode="json"), "name": recipe.name},
     }

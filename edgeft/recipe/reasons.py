@@ -9,6 +9,8 @@ from edgeft.recipe.stages import Stage
 _SHOWN = 3
 _FILLED_FROM = {
     "input": "model.input",
+    "max_escape": "decide.max_escape",
+    "max_overkill": "decide.max_overkill",
     "max_drop_pp": "verify.accuracy.max_drop_pp",
     "metric": "verify.accuracy.metric",
     "model": "model",

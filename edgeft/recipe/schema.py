@@ -7,7 +7,7 @@ from pydantic.json_schema import DEFAULT_REF_TEMPLATE
 
 from edgeft import catalog
 from edgeft.core.stage import Method
-from edgeft.recipe.load import DEFAULT_METHODS, ENGINE_BLOCKS, FILLED, FIXED_METHODS, MODEL_CONFIG, Head
+from edgeft.recipe.load import DEFAULT_METHODS, ENGINE_BLOCKS, FILLED, FIXED_METHODS, KEYS, MODEL_CONFIG, Head
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -16,9 +16,8 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of recipe.yaml."""
     definitions: dict[str, Any] = {}
     properties = dict(_of(Head, "head", definitions)["properties"])
-    properties["data"] = _methods("data", definitions)
     properties["model"] = _of(catalog.resolve(MODEL_CONFIG), "model", definitions)
-    for kind in ("finetune", "export", "compress"):
+    for kind in DEFAULT_METHODS:
         properties[kind] = _methods(kind, definitions)
     for name, config in ENGINE_BLOCKS.items():
         properties[name] = _of(config, name, definitions)
@@ -26,7 +25,7 @@ def json_schema() -> dict[str, Any]:
         "$schema": _DIALECT,
         "title": "edgeft recipe",
         "type": "object",
-        "properties": properties,
+        "properties": {name: properties[name] for name in KEYS},
         "required": ["data", "model"],
         "additionalProperties": False,
         "$defs": definitions,

@@ -16,6 +16,8 @@ _SMALL: Mapping[str, Mapping[str, Json]] = {
     "finetune": {"epochs": 1, "views": 1},
     "compress": {"calib_images": 32, "bias_images": 16, "search": False},
 }
+_LOOSE: Mapping[str, float] = {"max_escape": 0.1, "max_overkill": 0.1}
+"""Smallest limits of decisions that a few validation images can hold."""
 
 
 def shrink(block: str, values: Mapping[str, Json], config: type[BaseModel]) -> dict[str, Json]:
@@ -31,7 +33,10 @@ def shrink(block: str, values: Mapping[str, Json], config: type[BaseModel]) -> d
         written = values.get(name)
         if isinstance(written, int) and isinstance(value, int):
             small[name] = min(written, value)
-    return {**values, **small}
+    loose = {
+        name: max(limit, written) for name, limit in _LOOSE.items() if isinstance(written := values.get(name), float)
+    }
+    return {**values, **small, **loose}
 
 
 def shrink_latency(bar: LatencyBar) -> LatencyBar:

@@ -98,11 +98,19 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
             per_device=True,
         ),
         _stage("lower", _bare(lower), bars, {"choose": "choose", "compress": "compress"}),
+        _stage("decide", recipe.decide, {}, {"data": "data", "compress": "compress", "lower": "lower"}),
         _stage(
             "verify",
             _bare(verify),
-            bars,
-            {"data": "data", "checkpoint": "finetune", "graph": "export", "compress": "compress", "lower": "lower"},
+            {**bars, **{name: recipe.decide.values.get(name) for name in ("max_escape", "max_overkill")}},
+            {
+                "data": "data",
+                "checkpoint": "finetune",
+                "graph": "export",
+                "compress": "compress",
+                "lower": "lower",
+                "decide": "decide",
+            },
             sources={"images": images},
         ),
     )

@@ -15,6 +15,7 @@ from typing import Any, Final
 from edgeft.core.digest import sha256_bytes, sha256_json
 from edgeft.core.errors import DataError, DeviceError, IntegrityError
 from edgeft.runtime.preprocess import InputContract
+from edgeft.verify.decision import Decision
 
 SCHEMA = 1
 NAME = "manifest.json"
@@ -51,6 +52,7 @@ class Manifest:
         classes: in the order of the scores.
         ok_class: the class of good parts; None where the task has none.
         input: how an image becomes the model's input.
+        decision: how scores become a decision.
         target: the runtime it was lowered for.
         precision: "int8" or "fp32".
         files: name -> sha256 of every file the device relies on.
@@ -63,6 +65,7 @@ class Manifest:
     classes: tuple[str, ...]
     ok_class: str | None
     input: InputContract
+    decision: Decision
     target: str
     precision: str
     files: Mapping[str, str]
@@ -159,11 +162,13 @@ def _parse(data: bytes, path: Path) -> Manifest:
 
 def _manifest(values: Mapping[str, Any], path: Path) -> Manifest:
     try:
+        classes = tuple(str(item) for item in values["classes"])
         manifest = Manifest(
             name=str(values["name"]),
-            classes=tuple(str(item) for item in values["classes"]),
+            classes=classes,
             ok_class=None if values["ok_class"] is None else str(values["ok_class"]),
             input=InputContract.from_json(values["input"]),
+            decision=Decision.from_json(values["decision"], classes),
             target=str(values["target"]),
             precision=str(values["precision"]),
             files={str(name): str(digest) for name, digest in values["files"].items()},
@@ -176,6 +181,8 @@ def _manifest(values: Mapping[str, Any], path: Path) -> Manifest:
     for name in (MODEL, GOLDEN):
         if name not in manifest.files:
             raise IntegrityError(f"{path}: {name} is not listed", hint=_DAMAGED)
-    if values["decision"] != {"method": "argmax"}:
-        raise IntegrityError(f"{path}: decision {values['decision']} is not known", hint="install a matching edgeft")
+    if manifest.decision.ok is not None and values["decision"].get("model") != manifest.files[MODEL]:
+        raise IntegrityError(
+            f"{path}: its thresholds were fitted through another model than {MODEL}", hint="build the bundle again"
+        )
     return manifest

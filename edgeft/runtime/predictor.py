@@ -24,16 +24,18 @@ class Prediction:
     """One decision.
 
     Args:
-        label: name of the decided class.
+        label: name of the decided class; a part for review is not decided to be good.
         index: its place in the class order.
         scores: calibrated score by class, in class order; they sum to 1.
         path: the image's path; None where it came as bytes or pixels.
+        review: whether a person should look at it; never where the highest score decides.
     """
 
     label: str
     index: int
     scores: tuple[float, ...]
     path: Path | None
+    review: bool = False
 
 
 class Predictor:
@@ -101,9 +103,10 @@ class Predictor:
 
     def _one(self, image: Source, index: int) -> Prediction:
         path = Path(image) if isinstance(image, str | Path) else None
-        scores = self.scores(self.pixels(image, str(path or f"image {index}"))[None])[0]
-        decided = int(scores.argmax())
-        return Prediction(self.classes[decided], decided, tuple(float(score) for score in scores), path)
+        scores, rule = self.scores(self.pixels(image, str(path or f"image {index}"))[None]), self.manifest.decision
+        decided = int(rule.decided(scores)[0])
+        listed = tuple(float(score) for score in scores[0])
+        return Prediction(self.classes[decided], decided, listed, path, bool(rule.review(scores)[0]))
 
 
 def load(bundle: Path, threads: int = 1) -> Predictor:

@@ -75,11 +75,12 @@ def write_data(folder: Path, *, other_test_split: bool = False) -> Path:
                     "group": str(index),
                     "split": split,
                     "sha256": f"{index:064x}",
+                    "slices": {},
                 }
             )
     contract: dict[str, Json] = {"height": _SIDE, "width": _SIDE, "resize": "squash", "resize_to": None}
     contract |= {"filter": "bilinear", "mean": [127.5] * 3, "std": [127.5] * 3}
-    head = {"schema": 1, "task": "image_classification", "classes": list(_CLASSES), "ok_class": None}
+    head = {"schema": 2, "task": "image_classification", "classes": list(_CLASSES), "ok_class": None}
     head |= {"input": contract, "counts": {}, "n": len(rows), "audit": [], "quarantined": []}
     (folder / "dataset.json").write_text(json.dumps(head))
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

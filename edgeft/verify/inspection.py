@@ -1,6 +1,8 @@
 """What decisions mean on the line: bad parts that escape, good parts that are stopped, each with an exact interval.
 
-    escape     share of bad parts that are decided to be good        overkill   share of good parts that are not
+    escape     share of bad parts that are decided to be good
+    overkill   share of good parts that are decided to be bad, without a review
+    review     share of parts that a person should look at; they do not escape, and are no overkill
 
 Intervals are Clopper and Pearson's, two-sided: each end is a one-sided 95 % bound. 0 escapes of n bad parts prove only
 that the escape rate is below the upper end: 9.5 % for 30 parts, 1 % for 299.
@@ -43,11 +45,15 @@ class Inspection:
         escape: over all bad classes.
         overkill: of the good class.
         by_class: class index -> escape rate, of each bad class.
+        review: over all parts.
+        review_good: of the good class.
     """
 
     escape: Rate
     overkill: Rate
     by_class: dict[int, Rate]
+    review: Rate
+    review_good: Rate
 
 
 def rate(count: int, n: int) -> Rate:
@@ -56,12 +62,13 @@ def rate(count: int, n: int) -> Rate:
     return Rate(count, n, low, high)
 
 
-def inspection(matrix: Sequence[Sequence[float]], ok: int) -> Inspection:
+def inspection(matrix: Sequence[Sequence[float]], ok: int, reviewed: Sequence[float] | None = None) -> Inspection:
     """Return the rates of a confusion matrix [K, K], rows truth and columns decisions.
 
     Args:
         matrix: counts.
         ok: index of the class of good parts.
+        reviewed: by true class, how many are for review, all of them decided to be bad; None: none are.
 
     Raises:
         DataError: there is no such class.
@@ -71,5 +78,11 @@ def inspection(matrix: Sequence[Sequence[float]], ok: int) -> Inspection:
     rows = [[int(cell) for cell in row] for row in matrix]
     by_class = {index: rate(row[ok], sum(row)) for index, row in enumerate(rows) if index != ok}
     escaped, bad = (sum(part) for part in zip(*((each.count, each.n) for each in by_class.values()), strict=True))
-    good = sum(rows[ok])
-    return Inspection(rate(escaped, bad), rate(good - rows[ok][ok], good), by_class)
+    good, held = sum(rows[ok]), [0] * len(rows) if reviewed is None else [int(cell) for cell in reviewed]
+    return Inspection(
+        escape=rate(escaped, bad),
+        overkill=rate(good - rows[ok][ok] - held[ok], good),
+        by_class=by_class,
+        review=rate(sum(held), good + bad),
+        review_good=rate(held[ok], good),
+    )

@@ -27,6 +27,7 @@ from edgeft.verify.accuracy import (
     decisions,
     metric_value,
 )
+from edgeft.verify.decision import HIGHEST, Decision
 from edgeft.verify.distributions import CONFIDENCE, clopper_pearson, normal_quantile
 from edgeft.verify.resampling import resampled_metric
 from edgeft.verify.verdicts import at_most
@@ -130,13 +131,16 @@ def judge_drop(  # noqa: PLR0913 - two models, one truth, one margin
     limit_pp: float,
     *,
     n_resamples: int = RESAMPLES,
+    rules: tuple[Decision, Decision] = (HIGHEST, HIGHEST),
 ) -> JudgedDrop:
     """Hold the drop of `metric` from `base` to `new` against `limit_pp`; for the rest see `paired_difference`.
 
-    Where the interval cannot tell, an accuracy drop passes by the share of changed decisions, which it cannot exceed.
+    `rules` are how each of the two decides. Where the interval cannot tell, an accuracy drop passes by the share of
+    changed decisions, which it cannot exceed.
     """
+    changed = int((rules[0].decided(base) != rules[1].decided(new)).sum())
+    base, new = rules[0].scores_for(metric, base), rules[1].scores_for(metric, new)
     found = paired_difference(metric, labels, base, new, n_classes, seed, n_resamples)
-    changed = int((decisions(base) != decisions(new)).sum())
     bound = discordance_bound_pp(changed, len(labels))
     verdict, method = at_most(found.low_pp, found.high_pp, limit_pp), METHOD
     if verdict is not Verdict.PASS and metric == "accuracy" and bound <= limit_pp:

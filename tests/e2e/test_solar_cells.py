@@ -34,10 +34,21 @@ def test_the_first_build_runs_every_stage_and_says_what_it_made(first: SimpleNam
     names = [stage["name"] for stage in first.json["stages"]]
     assert names == [
         name
-        for name in ("data", "finetune", "export", "compress", "choose", "lower", "verify", "latency", "bundle")
+        for name in (
+            "data",
+            "finetune",
+            "export",
+            "compress",
+            "choose",
+            "lower",
+            "decide",
+            "verify",
+            "latency",
+            "bundle",
+        )
         if name in names
     ]
-    assert {"data", "finetune", "export", "compress", "choose", "lower", "verify"} <= set(names)
+    assert {"data", "finetune", "export", "compress", "choose", "lower", "decide", "verify"} <= set(names)
     assert Path(first.json["bundle"]).is_dir()
     assert Path(first.json["report"]).is_file()
     assert {gate["verdict"] for gate in first.json["gates"]} <= {"PASS", "FAIL", "INCONCLUSIVE"}

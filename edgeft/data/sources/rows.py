@@ -2,7 +2,8 @@
 
 import difflib
 import posixpath
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeft.core.errors import DataError
@@ -19,6 +20,7 @@ INPUT_COLUMNS = ("path", "file", "filename", "image", "image_path")
 LABEL_COLUMNS = ("label", "class", "category", "target")
 """Columns taken for the label where `columns.label` is not given."""
 _NAMED = 5
+_MOST_SLICES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class SourceRow:
         group: images of one group stay together; the path where there are no groups.
         split: train, val or test where the source says so.
         where: how the row is called in messages.
+        slices: what it belongs to, by the name of the slice.
     """
 
     path: str
@@ -38,6 +41,7 @@ class SourceRow:
     group: str
     split: str | None
     where: str
+    slices: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_table(source: Path, *, delimiter: str | None, names: tuple[str, ...] | None) -> Table:
@@ -74,6 +78,9 @@ def read_rows(table: Table, root: Path, columns: ColumnsConfig) -> tuple[SourceR
     label = parse(columns.label or _first_of(LABEL_COLUMNS, table, "label"), table.names, "data.columns.label")
     group = parse(columns.group, table.names, "data.columns.group") if columns.group else None
     split = _split_expression(columns.split, table)
+    slices = {
+        name: parse(source, table.names, f"data.columns.slices.{name}") for name, source in columns.slices.items()
+    }
     rows = []
     for index, row in enumerate(table.rows()):
         where = table.where(index)
@@ -86,9 +93,11 @@ def read_rows(table: Table, root: Path, columns: ColumnsConfig) -> tuple[SourceR
                 group=path if group is None else _text(group, row, where),
                 split=None if split is None else _split_name(split, row, where),
                 where=where,
+                slices={name: _text(expression, row, where) for name, expression in slices.items()},
             )
         )
     _refuse_missing(rows, root)
+    _refuse_fine_slices(rows)
     return tuple(rows)
 
 
@@ -152,6 +161,16 @@ def _split_name(expression: Expression, row: Row, where: str) -> str:
     if name.lower() not in SPLIT_NAMES:
         raise DataError(f"{where}: split {name!r}, expected train, val or test", hint="map it with an expression")
     return SPLIT_NAMES[name.lower()]
+
+
+def _refuse_fine_slices(rows: list[SourceRow]) -> None:
+    for name in rows[0].slices if rows else ():
+        values = {row.slices[name] for row in rows}
+        if len(values) > _MOST_SLICES:
+            raise DataError(
+                f"data.columns.slices.{name}: {len(values)} different values, at most {_MOST_SLICES} are told apart",
+                hint="a rate needs many images of each: give a coarser column or an expression",
+            )
 
 
 def _refuse_missing(rows: list[SourceRow], root: Path) -> None:

@@ -6,6 +6,8 @@ from edgeft.report.markup import Content, Markup, element, join
 from edgeft.report.numbers import count, percent, points, span
 from edgeft.report.reading import FP32, View, chosen
 from edgeft.report.sections.confusion import confusion
+from edgeft.report.sections.decision import decision
+from edgeft.report.sections.slices import slices
 from edgeft.report.sentences import GATE_INTERVAL, METRIC_INTERVAL, NO_ACCURACY, accuracy_sentence, metric_name
 
 _PANELS = 6
@@ -28,7 +30,9 @@ def accuracy(record: View) -> Markup:
         "Accuracy",
         _headline(blocks, record),
         _drop(record),
-        confusion(blocks, data.names("classes"), data.text("ok_class")),
+        confusion(blocks, data.names("classes")),
+        decision(record),
+        slices(blocks),
         _per_class(blocks),
         _curves(blocks, record),
         lead=f"{accuracy_sentence(record)}. Measured on the test split, which nothing before verify has read.",

@@ -3,18 +3,17 @@
 from collections.abc import Sequence
 
 from edgeft.report.blocks import absent, name, note, table
-from edgeft.report.markup import Markup, element, join
+from edgeft.report.markup import Content, Markup, element, join
 from edgeft.report.numbers import count, percent, span
 from edgeft.report.reading import View
 from edgeft.report.sentences import GATE_INTERVAL
-from edgeft.verify.inspection import Rate, inspection
 
 _LARGEST_MATRIX = 12
 _TOP = 20
 _SHADES = 9
 
 
-def confusion(blocks: Sequence[tuple[str, View]], classes: Sequence[str], ok_class: str) -> Markup:
+def confusion(blocks: Sequence[tuple[str, View]], classes: Sequence[str]) -> Markup:
     """Return a matrix for each of `blocks`, and what it means on the line where a class is that of good parts."""
     matrices = [(candidate, block.rows("confusion")) for candidate, block in blocks]
     square = [(candidate, matrix) for candidate, matrix in matrices if _is_square(matrix, len(classes))]
@@ -24,7 +23,7 @@ def confusion(blocks: Sequence[tuple[str, View]], classes: Sequence[str], ok_cla
     return join(
         element("h3", "Confusion"),
         element("div", *(draw(candidate, matrix, classes) for candidate, matrix in square), class_="panels"),
-        _inspection(square, classes, ok_class),
+        _inspection(blocks),
         note("Test split. Below each count: its share of the true class."),
     )
 
@@ -72,23 +71,28 @@ def _largest(candidate: str, matrix: list[list[float]], classes: Sequence[str]) 
     return table(caption, ["true class", "decided", "images", "of the class"], rows, words=(1,))
 
 
-def _inspection(
-    square: Sequence[tuple[str, list[list[float]]]], classes: Sequence[str], ok_class: str
-) -> Markup | None:
+def _inspection(blocks: Sequence[tuple[str, View]]) -> Markup | None:
     """Say how many bad parts escape and how many good ones are stopped, by class where there are several."""
-    if len(classes) < 2 or ok_class not in classes:  # noqa: PLR2004 - one class decides nothing
+    rows: list[list[Content]] = []
+    for candidate, block in blocks:
+        found = block.at("inspection")
+        if not found:
+            continue
+        parts = {"bad parts that escape": found.at("escape"), "good parts that are stopped": found.at("overkill")}
+        several = found.at("escape_by_class")
+        if len(several.data) > 1:
+            parts |= {f"escape of {each}": several.at(each) for each in several.data}
+        if found.at("review").number("count"):
+            parts |= {"parts for review": found.at("review"), "good parts for review": found.at("review_good")}
+        rows += [[name(what), candidate, *rate_cells(each)] for what, each in parts.items()]
+    if not rows:
         return None
-    rows = []
-    for candidate, matrix in square:
-        found = inspection(matrix, list(classes).index(ok_class))
-        parts = {"bad parts that escape": found.escape, "good parts that are stopped": found.overkill}
-        several = found.by_class if len(found.by_class) > 1 else {}
-        parts |= {f"escape of {classes[index]}": each for index, each in several.items()}
-        rows += [[name(what), candidate, *_rate(each)] for what, each in parts.items()]
     header = ["on the line", "model", "share", GATE_INTERVAL, "of"]
     return table("Escape and overkill, exact intervals (Clopper and Pearson)", header, rows, words=(1,))
 
 
-def _rate(found: Rate) -> tuple[str, str, str]:
-    interval = f"{span((found.low, found.high), 1, 100)} %"
-    return percent(found.share), interval, f"{count(found.count)} of {count(found.n)}"
+def rate_cells(found: View) -> tuple[str, str, str]:
+    """Return share, interval and counts of a rate."""
+    hits, n = found.number("count") or 0, found.number("n") or 0
+    interval = f"{span((found.number('low') or 0.0, found.number('high') or 0.0), 1, 100)} %"
+    return percent(hits / n if n else None), interval, f"{count(hits)} of {count(n)}"

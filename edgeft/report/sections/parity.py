@@ -87,10 +87,29 @@ def _attribution(found: View, ship: str) -> Markup | None:
     )
     return join(
         element("h3", "Layer by layer"),
+        _split(found.at("split"), ship),
         table(caption, ["layer", "operator", "alone", "drifted", "cosine"], rows, words=(1,)),
         element("ul", *faults, class_="notes") if faults else sound,
         note(words),
     )
+
+
+def _split(found: View, ship: str) -> Markup | None:
+    if not found:
+        return None
+    causes = {
+        "weights": "weights and biases in 8 bits, activations in float",
+        "clipping": "activations clipped to their ranges",
+        "rounding": "activations rounded to 8 bits",
+        "runtime": "the runtime's integer kernels instead of operator by operator",
+        "total": f"fp32 to {ship}",
+    }
+    rows: list[list[Content]] = [
+        [name(key), what, significant(found.number(key) or 0.0)] for key, what in causes.items()
+    ]
+    caption = f"What the error of {found.text('tensor')} is made of, on {count(found.number('n'))} test images"
+    words = "Each cause is added to those before it; as vectors they sum to the total, their sizes need not."
+    return join(table(caption, ["cause", "what", "mean absolute error"], rows, words=(1,)), note(words))
 
 
 def _decibels(distance: View) -> str:

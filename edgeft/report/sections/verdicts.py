@@ -19,7 +19,7 @@ from edgeft.report.sentences import (
 )
 
 _SIGNS = {"PASS": "\u2713", "FAIL": "\u2715", "INCONCLUSIVE": "?"}
-_AT_MOST = {"pp", "ratio", "ms", "logit", "flips", "bytes"}
+_AT_MOST = {"pp", "ratio", "ms", "logit", "flips", "bytes", "share"}
 _AT_LEAST = {"agreement"}
 _REFERENCES = {"pp": (0.0, "no change"), "ratio": (1.0, "same speed")}
 

@@ -34,6 +34,7 @@ def parts(tiny_data: Path, tiny_images: Path, tiny_graph: Path) -> Parts:
         model=tiny_graph,
         data=tiny_data,
         images=tiny_images,
+        decision={"method": "argmax"},
         gates=(),
         measurements={"n": 36},
         licenses=(license_of("data", "./images"),),

@@ -27,7 +27,7 @@ class _Predictor:
         if image.name == "bad.png":
             raise DataError(f"{image}: the image cannot be decoded")
         scores = (0.75, 0.25) if image.stem.startswith("d") else (0.0625, 0.9375)
-        return Prediction(self.classes[scores[0] < 0.5], int(scores[0] < 0.5), scores, image)
+        return Prediction(self.classes[scores[0] < 0.5], int(scores[0] < 0.5), scores, image, "review" in image.stem)
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +50,11 @@ def test_one_line_per_image(threads: list[int]) -> None:
     assert threads == [2]
 
 
+def test_a_part_for_review_says_so() -> None:
+    result = RUNNER.invoke(app, ["predict", "bundle", "d1.png", "d-review.png"])
+    assert result.stdout.splitlines() == ["d1.png\tdefective\t0.7500", "d-review.png\tdefective\t0.7500\tREVIEW"]
+
+
 def test_one_object() -> None:
     result = RUNNER.invoke(app, ["predict", "bundle", "d1.png", "--json"])
     assert json.loads(result.stdout) == {
@@ -62,6 +67,7 @@ def test_one_object() -> None:
                 "label": "defective",
                 "index": 0,
                 "score": 0.75,
+                "review": False,
                 "scores": {"defective": 0.75, "functional": 0.25},
             }
         ],

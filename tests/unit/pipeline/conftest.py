@@ -51,6 +51,7 @@ def make_bundle(tmp_path: Path, tiny_data: Path, tiny_images: Path, tiny_graph: 
             model=model,
             data=data,
             images=tiny_images,
+            decision={"method": "argmax"},
             gates=(),
             measurements={},
             licenses=(license_of("data", "./images"),),

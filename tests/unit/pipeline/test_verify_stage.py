@@ -14,10 +14,10 @@ from onnx import numpy_helper
 from PIL import Image
 
 from edgeft import catalog
-from edgeft.core.errors import DataError, IntegrityError
+from edgeft.core.errors import DataError, IntegrityError, UsageError
 from edgeft.core.stage import Context, StageResult
-from edgeft.pipeline import lower, verify
-from edgeft.pipeline.stage_configs import LowerConfig, VerifyConfig
+from edgeft.pipeline import decide, lower, verify
+from edgeft.pipeline.stage_configs import ArgmaxConfig, LowerConfig, ThresholdConfig, VerifyConfig
 from edgeft_exporters.onnx import OnnxExporter
 
 CLASSES = ["red", "green", "blue"]
@@ -71,10 +71,18 @@ class Way:
         inputs = {"choose": self.root / "choose", "compress": self.root / "compress"}
         return lower.run(self.context("lower"), inputs, LowerConfig())
 
+    def decide(self, **limits: float) -> StageResult:
+        inputs = {"data": self.data, "lower": self.root / "lower", "compress": self.root / "compress"}
+        if limits:
+            return decide.threshold(self.context("decide"), inputs, ThresholdConfig(**limits))
+        return decide.argmax(self.context("decide"), inputs, ArgmaxConfig())
+
     def verify(self, folder: str = "verify", **config: Any) -> dict[str, Any]:  # noqa: ANN401 - config values
         if not (self.root / "lower").exists():
             self.lower()
-        inputs = {name: self.root / name for name in ("checkpoint", "graph", "compress", "lower")}
+        if not (self.root / "decide").exists():
+            self.decide()
+        inputs = {name: self.root / name for name in ("checkpoint", "graph", "compress", "lower", "decide")}
         self.result = verify.run(
             self.context(folder), {**inputs, "data": self.data, "images": self.images}, VerifyConfig(**config)
         )
@@ -240,3 +248,86 @@ def test_lowering_says_what_it_made(way: Way) -> None:
     findings = json.loads((way.root / "lower" / "onnx" / "lint.json").read_text())
     assert result.measurements["float_ops"] == len(findings)
     assert result.measurements["size_bytes"] == (way.root / "lower" / "onnx" / "model.onnx").stat().st_size
+
+
+def test_decisions_of_another_file_are_stale(way: Way) -> None:
+    way.lower()
+    way.decide()
+    model = way.root / "lower" / "onnx" / "model.onnx"
+    model.write_bytes(changed(model.read_bytes(), weight=np.eye(3) * 4.02))
+    with pytest.raises(IntegrityError, match=r"decision\.json: fitted through another file than .*: it is stale"):
+        way.verify()
+
+
+def test_thresholds_are_of_what_ships_and_the_float_graph_has_its_own(way: Way) -> None:
+    way.candidate("int8", changed(way.graph, weight=np.eye(3) * 2.0, temperature=np.float32(1.5)))
+    way.choose("int8")
+    way.lower()
+    result = way.decide(max_escape=0.2)
+    found = json.loads((way.root / "decide" / "decision.json").read_text())
+    assert result.measurements["stop_at"] == found["shipped"]["stop_at"] != found["fp32"]["stop_at"]
+    kept = np.load(way.root / "decide" / "validation.npz")
+    bad = kept["labels"] != CLASSES.index("green")
+    for name in ("shipped", "fp32"):
+        escaped = 1 - kept[name][bad][:, 1].astype(float) < found[name]["stop_at"]
+        assert escaped.sum() == int(0.2 * (bad.sum() + 1)) - 1
+
+
+def test_held_limits_are_gates_and_metrics_are_of_the_decisions(way: Way) -> None:
+    way.lower()
+    way.decide(max_escape=0.2, max_overkill=0.3)
+    found = way.verify(max_drop_pp=15.0, max_escape=0.2, max_overkill=0.3)
+    gates = {gate["name"]: gate for gate in found["gates"] if gate["unit"] == "share"}
+    assert set(gates) == {"escape", "overkill"}
+    scores = np.load(way.root / "verify" / "predictions.npz")
+    rule = found["decision"]
+    bad, badness = scores["label"] != 1, 1 - scores["raw_scores"][:, 1].astype(float)
+    escaped = int((badness[bad] < rule["stop_at"]).sum())
+    assert gates["escape"]["value"] == escaped / bad.sum()
+    assert gates["escape"]["n"] == 24
+    good = int((badness[~bad] < rule["stop_at"]).sum())
+    assert np.array(found["metrics"]["int8"]["confusion"])[1, 1] == good
+    assert gates["overkill"]["value"] == int((badness[~bad] >= rule["sure_at"]).sum()) / 12
+
+
+def test_operating_points_are_fitted_on_validation_and_measured_on_test(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeft.pipeline.rates.OVERKILL_LIMITS", (0.01, 0.3))
+    found = way.verify()
+    points = {point["max_overkill"]: point for point in found["decision"]["operating_points"]}
+    assert "too few" in points[0.01]["reason"]
+    kept, tested = np.load(way.root / "decide" / "validation.npz"), np.load(way.root / "verify" / "predictions.npz")
+    point = points[0.3]
+    good = 1 - kept["shipped"][kept["labels"] == 1][:, 1].astype(float)
+    assert (good >= point["stop_at"]).sum() == int(0.3 * (len(good) + 1)) - 1
+    bad = tested["label"] != 1
+    stopped = 1 - tested["raw_scores"][:, 1].astype(float) >= point["stop_at"]
+    assert (point["recall"]["count"], point["recall"]["n"]) == (stopped[bad].sum(), bad.sum())
+    assert (point["overkill"]["count"], point["overkill"]["n"]) == (stopped[~bad].sum(), (~bad).sum())
+
+
+def test_thresholds_need_a_class_of_good_parts(way: Way) -> None:
+    head = json.loads((way.data / "dataset.json").read_text())
+    (way.data / "dataset.json").write_text(json.dumps({**head, "ok_class": None}))
+    way.lower()
+    with pytest.raises(UsageError, match=r"needs the class of good parts") as caught:
+        way.decide(max_escape=0.1)
+    assert caught.value.hint == "name it: data.ok_class"
+
+
+def test_accuracy_is_told_by_slice(way: Way) -> None:
+    rows = [json.loads(line) for line in (way.data / "rows.jsonl").read_text().splitlines()]
+    sliced = [{**row, "slices": {"camera": "ab"[row["index"] % 2]}} for row in rows]
+    (way.data / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sliced))
+    way.candidate("int8", changed(way.graph, weight=np.eye(3)[:, [0, 2, 1]] * 4, temperature=np.float32(1.5)))
+    way.choose("int8")
+    found = way.verify()["metrics"]["int8"]["slices"]["camera"]
+    kept = np.load(way.root / "verify" / "predictions.npz")
+    right = kept["raw_scores"].argmax(axis=1) == kept["label"]
+    for row in found["values"]:
+        inside = np.array(["ab"[index % 2] == row["value"] for index in kept["index"]])
+        assert (row["n"], row["accuracy"]) == (inside.sum(), right[inside].mean())
+        bad = inside & (kept["label"] != 1)
+        assert (row["escape"]["n"], row["overkill"]["n"]) == (bad.sum(), inside.sum() - bad.sum())
+    assert found["gap"]["value"] == pytest.approx(abs(np.subtract(*[row["accuracy"] for row in found["values"]])))

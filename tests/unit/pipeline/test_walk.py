@@ -21,7 +21,7 @@ from edgeft.recipe.load import load_recipe
 from edgeft.recipe.resolve import Resolver, source_digests
 from edgeft.recipe.stages import stages
 
-NAMES = ["data", "finetune", "export", "compress", "choose", "lower", "verify"]
+NAMES = ["data", "finetune", "export", "compress", "choose", "lower", "decide", "verify"]
 
 
 def go(
@@ -51,7 +51,7 @@ def test_stages_run_in_order_then_are_reused(project: Path) -> None:
     again, reused = go(project, heard=second)
     assert ran(second) == []
     assert all(record.reused and record.reason == "reused" for record in reused)
-    assert [event.reused for event in second if isinstance(event, StageFinished)] == [True] * 7
+    assert [event.reused for event in second if isinstance(event, StageFinished)] == [True] * len(NAMES)
     assert again == entries
 
 

@@ -108,6 +108,7 @@ def data_folder(tmp_path: Path) -> Path:
             "group": str(i),
             "split": split,
             "sha256": f"{i:064x}",
+            "slices": {},
         }
         for i, (split, label) in enumerate(zip(splits, labels, strict=True))
     ]
@@ -122,7 +123,7 @@ def data_folder(tmp_path: Path) -> Path:
         "std": [64.0] * 3,
     }
     head = {
-        "schema": 1,
+        "schema": 2,
         "task": "image_classification",
         "classes": names,
         "ok_class": None,

@@ -33,9 +33,9 @@ def reasons(project: Path, *overrides: str) -> dict[str, str]:
 def test_the_first_plan_knows_that_everything_runs_and_writes_nothing(project: Path) -> None:
     plan = make_plan(load_recipe(project), Store(project / ".edgeft"))
     assert [row.stage for row in plan.rows] == [
-        "data", "finetune", "export", "compress", "choose", "lower", "verify", "latency", "bundle",
+        "data", "finetune", "export", "compress", "choose", "lower", "decide", "verify", "latency", "bundle",
     ]  # fmt: skip
-    assert {row.reason for row in plan.rows[:7]} == {"first run"}
+    assert {row.reason for row in plan.rows[:8]} == {"first run"}
     assert [row.key is None for row in plan.rows[:2]] == [False, True]
     assert plan.seconds is None
     assert plan.certifiable is None
@@ -45,8 +45,8 @@ def test_the_first_plan_knows_that_everything_runs_and_writes_nothing(project: P
 def test_after_a_run_everything_is_reused(project: Path) -> None:
     run(project)
     plan = make_plan(load_recipe(project), Store(project / ".edgeft"))
-    assert {row.reason for row in plan.rows[:7]} == {"reused"}
-    assert not any(row.runs for row in plan.rows[:7])
+    assert {row.reason for row in plan.rows[:8]} == {"reused"}
+    assert not any(row.runs for row in plan.rows[:8])
     assert plan.seconds == 0
 
 
@@ -68,6 +68,7 @@ def test_a_changed_setting_is_named_with_both_values(project: Path) -> None:
         ("model.input={resize: squash}", "data", "runs because model.input.resize changed shorter_side -> squash"),
         ("compress.precision=fp32", "compress", "runs because compress.precision changed int8 -> fp32"),
         ("verify.accuracy.max_drop_pp=1", "compress", "runs because verify.accuracy.max_drop_pp changed 2.0 -> 1.0"),
+        ("decide={method: threshold, max_escape: 0.1}", "decide", "decide.method changed argmax -> threshold"),
         ("data.split.train=0.5", "data", "runs because data.split.train changed 0.6 -> 0.5"),
     ],
 )
@@ -94,7 +95,7 @@ def test_an_upstream_rerun_with_equal_bytes_stops_there(project: Path) -> None:
     # The toy export keeps the epochs only, so its new entry has the old bytes and everything after it is reused.
     assert {record.name: record.reused for record in records} == {
         "data": True, "finetune": False, "export": False, "compress": True, "choose": True, "lower": True,
-        "verify": False,
+        "decide": True, "verify": False,
     }  # fmt: skip
     assert records[-1].reason == "runs because upstream finetune changed"
 
@@ -138,7 +139,7 @@ def test_the_estimate_is_that_of_the_nearest_earlier_run(project: Path) -> None:
         path.write_text(json.dumps(meta))
     plan = make_plan(load_recipe(project, ["finetune.lr=1"]), store)
     assert plan.rows[1].seconds == 10.0
-    assert plan.seconds == 15.0
+    assert plan.seconds == 16.0
 
 
 def test_the_plan_prints_the_recipe_with_every_default(project: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ from PIL import Image
 
 from edgeft.core.errors import DataError, DeviceError, IntegrityError
 from edgeft.runtime import load
+from edgeft.runtime.manifest import manifest_bytes, seal
 from edgeft.runtime.session import Model
 
 CLASSES = ("red", "green", "blue")
@@ -29,8 +31,6 @@ def test_predictions_are_those_worked_out_by_hand(tiny_bundle: Path, tiny_images
 
 
 def test_raw_files_and_stored_pixels_agree_bit_for_bit(tiny_bundle: Path, tiny_images: Path, tiny_data: Path) -> None:
-    import json
-
     predictor = load(tiny_bundle)
     stored = np.load(tiny_data / "pixels.npy")
     rows = [json.loads(line) for line in (tiny_data / "rows.jsonl").read_text().splitlines()]
@@ -88,3 +88,33 @@ def test_what_is_no_deployment_graph_is_refused(tmp_path: Path) -> None:
             Model(data, "m.onnx")
     with pytest.raises(DeviceError, match=r"gone\.onnx"):
         Model.open(tmp_path / "gone.onnx")
+
+
+def with_decision(bundle: Path, **changes: object) -> None:
+    values = json.loads((bundle / "manifest.json").read_text())
+    rule = {
+        "method": "threshold",
+        "ok": "green",
+        "stop_at": 0.23,
+        "sure_at": 0.885,
+        "model": values["files"]["model.onnx"],
+    }
+    (bundle / "manifest.json").write_bytes(manifest_bytes(seal({**values, "decision": {**rule, **changes}})))
+
+
+def test_a_threshold_decides_and_asks_for_a_review(tiny_bundle: Path, tiny_images: Path) -> None:
+    with_decision(tiny_bundle)
+    paths = sorted(tiny_images.glob("*/*.png"))
+    found = load(tiny_bundle).predict(paths)
+    for one in found:
+        bad = 1 - np.float64(np.float32(one.scores[1]))
+        likeliest = "red" if one.scores[0] > one.scores[2] else "blue"
+        assert one.label == ("green" if bad < 0.23 else likeliest)
+        assert one.review == (0.23 <= bad < 0.885)
+    assert {(one.label == "green", one.review) for one in found} >= {(True, False), (False, True), (False, False)}
+
+
+def test_a_stale_threshold_is_refused(tiny_bundle: Path) -> None:
+    with_decision(tiny_bundle, model="0" * 64)
+    with pytest.raises(IntegrityError, match=r"thresholds were fitted through another model than model\.onnx"):
+        load(tiny_bundle)

@@ -38,6 +38,10 @@ class EmptyConfig(Config):
     pass
 
 
+class LimitConfig(Config):
+    max_escape: float
+
+
 class CompressConfig(Config):
     precision: str = "int8"
     method: str = "auto"
@@ -58,6 +62,8 @@ METHODS = (
     Method("compress", "auto", "toy_room:CompressConfig", "toy_room:compress", 1),
     Method("choose", "fastest", "toy_room:TargetConfig", "toy_room:choose", 1),
     Method("lower", "onnx", "toy_room:TargetConfig", "toy_room:lower", 1),
+    Method("decide", "argmax", "toy_room:EmptyConfig", "toy_room:decide", 1),
+    Method("decide", "threshold", "toy_room:LimitConfig", "toy_room:decide", 1),
     Method("verify", "parity", "toy_room:TargetConfig", "toy_room:verify", 1),
 )
 
@@ -129,6 +135,11 @@ def lower(ctx: Context, _inputs: Inputs, config: TargetConfig) -> StageResult:
     _dump(ctx.folder / config.target / "lint.json", [])
     _dump(ctx.folder / config.target / "model.onnx", "lowered")
     return _done(ctx, "lower")
+
+
+def decide(ctx: Context, _inputs: Inputs, _config: EmptyConfig) -> StageResult:
+    _dump(ctx.folder / "decision.json", {"shipped": {"method": "argmax"}})
+    return _done(ctx, "decide")
 
 
 def verify(ctx: Context, _inputs: Inputs, config: TargetConfig) -> StageResult:
