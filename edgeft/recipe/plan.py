@@ -1,7 +1,7 @@
 """What a build would do and why, without doing it; how long it would take and what its test split can certify."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from edgeft.recipe.stages import Stage, stages
 
 _CERTIFIABLE = "edgeft.verify.power:certifiable_margin_pp"
 _DATA_CONFIG = "edgeft.data.config:DataConfig"
+_PARTS_NEEDED = "edgeft.verify.decision:parts_needed"
 _TEST_IMAGES = "edgeft.data.divide:count_test_images"
 DISCORDANCES = (0.01, 0.02)
 """Shares of changed decisions that a good and an ordinary int8 model show."""
@@ -168,9 +169,11 @@ def _distance(parts: Components, config: Mapping[str, Json]) -> int:
 
 
 def _certifiable(recipe: Recipe, data: Resolved) -> Certifiable | None:
+    limits = ""
     if data.entry is not None:
-        counts = json.loads((data.entry.folder / "dataset.json").read_bytes())["counts"]
-        n = sum(counts.get("test", {}).values())
+        head = json.loads((data.entry.folder / "dataset.json").read_bytes())
+        n = sum(head["counts"].get("test", {}).values())
+        limits = "".join(f"; {text}" for text in _limits(recipe, head))
     elif data.stage.method.config == _DATA_CONFIG:
         n = catalog.resolve(_TEST_IMAGES)(data.stage.sources, data.stage.config)
     else:
@@ -186,4 +189,16 @@ def _certifiable(recipe: Recipe, data: Resolved) -> Certifiable | None:
         f"the test split has {n} images: {can} the {asked:g} pp margin "
         f"({low:.2f} pp if 1 % of decisions change, {high:.2f} pp if 2 % do)"
     )
-    return Certifiable(n, margins, asked, detail)
+    return Certifiable(n, margins, asked, detail + limits)
+
+
+def _limits(recipe: Recipe, head: Mapping[str, Any]) -> Iterator[str]:
+    """Yield for each limit of `decide` whether validation has the parts that it needs."""
+    counts, ok = head["counts"].get("val", {}), head.get("ok_class")
+    good = counts.get(ok, 0)
+    for name, n, what in (("max_escape", sum(counts.values()) - good, "bad"), ("max_overkill", good, "good")):
+        limit = recipe.decide.values.get(name)
+        if isinstance(limit, int | float):
+            needed = catalog.resolve(_PARTS_NEEDED)(limit)
+            can = "as it must for" if n >= needed else "too few for"
+            yield f"validation has {n} {what} parts, {can} decide.{name} {limit:g} ({needed})"

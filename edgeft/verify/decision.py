@@ -157,11 +157,16 @@ def _lowest_stop(b: Doubles, good: npt.NDArray[np.bool_], limit: float) -> float
     return found
 
 
+def parts_needed(limit: float) -> int:
+    """Return how many validation parts a limit needs at least: 1 / limit - 1."""
+    return math.ceil(1 / limit - 1e-9) - 1
+
+
 def _allowed(n: int, limit: float, what: str, key: str) -> int:
     allowed = math.floor(limit * (n + 1) + 1e-9) - 1
     if allowed < 0:
         raise DataError(
             f"{key} {limit:g}: {n} {what} validation parts are too few to hold it",
-            hint=f"it needs {math.ceil(1 / limit - 1e-9) - 1}; raise the limit or data.split.val",
+            hint=f"it needs {parts_needed(limit)}; raise the limit or data.split.val",
         )
     return min(allowed, n - 1)

@@ -17,6 +17,7 @@ from edgeft.pipeline import baseline as stored
 from edgeft.pipeline.bench import Options as BenchOptions
 from edgeft.pipeline.bench import measure
 from edgeft.pipeline.compare import Options, compare
+from edgeft.runtime.manifest import manifest_bytes, seal
 
 SWAPPED = (1, 0, 2)
 """Outputs of a model that takes red for green and green for red: 48 of 72 images wrong."""
@@ -337,3 +338,37 @@ def test_a_ratio_is_held_against_the_limit_not_against_one(
     (gate,) = record["gates"]
     assert (gate["verdict"], gate["limit"], gate["unit"]) == (Verdict.PASS, 1.3, "ratio")
     assert math.log(gate["value"]) == pytest.approx(math.log(1.2), abs=0.01)
+
+
+def with_threshold(bundle: Path, stop_at: float) -> Path:
+    """Let `bundle` decide by a threshold, as a build with `decide.method: threshold` would."""
+    values = json.loads((bundle / "manifest.json").read_text())
+    rule = {"method": "threshold", "ok": "green", "stop_at": stop_at, "sure_at": stop_at}
+    rule["model"] = values["files"]["model.onnx"]
+    (bundle / "manifest.json").write_bytes(manifest_bytes(seal({**values, "decision": rule})))
+    return bundle
+
+
+def test_a_shifted_threshold_is_a_drop_though_the_scores_are_the_same(
+    pair: tuple[Path, Path], tiny_images: Path, make_machine: Callable[..., Any]
+) -> None:
+    options = Options(evaluation=tiny_images, latency=False)
+    with_threshold(pair[0], 0.5)
+    with_threshold(pair[1], 0.97)  # hardly any part is bad enough
+    record = compare(*pair, options, run=make_machine())
+    assert (record["status"], record["accuracy"]["base"]) == ("failed", 1.0)
+    assert record["accuracy"]["new"] == pytest.approx(24 / 72)
+    assert [record[side]["decision"]["stop_at"] for side in ("base", "new")] == [0.5, 0.97]
+    unmoved = compare(*pair, replace(options, metric="auroc", max_drop_pp=25.0), run=make_machine())
+    assert (unmoved["status"], unmoved["accuracy"]["drop_pp"]) == ("passed", 0.0)
+
+
+def test_a_baseline_keeps_how_its_model_decided(
+    pair: tuple[Path, Path], tiny_images: Path, tmp_path: Path, make_machine: Callable[..., Any]
+) -> None:
+    with_threshold(pair[0], 0.97)
+    kept = tmp_path / "kept.json"
+    measure(pair[0], BenchOptions(evaluation=tiny_images, baseline=kept), run=make_machine())
+    record = compare(kept, pair[1], Options(evaluation=tiny_images, latency=False), run=make_machine())
+    assert record["accuracy"]["base"] == pytest.approx(24 / 72)
+    assert record["accuracy"]["new"] == 1.0

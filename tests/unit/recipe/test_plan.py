@@ -11,7 +11,7 @@ from edgeft.core.sources import SourceDigests
 from edgeft.core.store import Store
 from edgeft.pipeline.walk import walk
 from edgeft.recipe.load import load_recipe
-from edgeft.recipe.plan import make_plan
+from edgeft.recipe.plan import _limits, make_plan
 from edgeft.recipe.resolve import Resolver
 from edgeft.recipe.stages import stages
 
@@ -193,3 +193,10 @@ def test_a_build_is_for_what_runs_its_bundle(
     monkeypatch.setattr(toy_exporter, "fingerprint", lambda _: {"runtime": runtime})
     with pytest.raises(UsageError, match=r"lower\.targets: onnx: a bundle runs in onnxruntime, so far in nothing else"):
         make_plan(load_recipe(project), Store(project / ".edgeft"))
+
+
+@pytest.mark.parametrize(("limit", "said"), [(0.5, "as it must for"), (0.05, "too few for")])
+def test_a_limit_of_decisions_is_held_against_validation(project: Path, limit: float, said: str) -> None:
+    recipe = load_recipe(project, [f"decide={{method: threshold, max_escape: {limit}}}"])
+    found = list(_limits(recipe, {"counts": {"val": {"ok": 30, "bad": 3, "worse": 4}}, "ok_class": "ok"}))
+    assert found == [f"validation has 7 bad parts, {said} decide.max_escape {limit:g} ({round(1 / limit) - 1})"]
