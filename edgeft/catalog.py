@@ -16,21 +16,32 @@ from edgeft.core.errors import DeviceError, UsageError
 from edgeft.core.exporter import Exporter
 from edgeft.core.stage import Method
 
-_TRAINING = ("accelerate", "numpy", "onnxruntime", "pillow", "safetensors", "timm", "torch", "torchvision")
+_TRAINING = (
+    *("accelerate", "numpy", "onnxruntime", "pillow", "safetensors"),
+    *("timm", "torch", "torchvision", "transformers"),
+)
 _GRAPH = ("numpy", "onnx", "onnx-ir", "onnxruntime")
 _RUNTIME = ("numpy", "onnxruntime")
 
 METHODS: tuple[Method, ...] = (
     Method("data", "images", "edgeft.data.config:DataConfig", "edgeft.data.stage:run", 2, ("numpy", "pillow", "scipy")),
-    Method("finetune", "full", "edgeft.finetune.config:FullConfig", "edgeft.finetune.full:run", 1, _TRAINING),
-    Method("finetune", "frozen", "edgeft.finetune.config:FrozenConfig", "edgeft.finetune.frozen:run", 1, _TRAINING),
-    Method("finetune", "gradual", "edgeft.finetune.config:GradualConfig", "edgeft.finetune.gradual:run", 2, _TRAINING),
+    Method(
+        "data",
+        "text",
+        "edgeft.data.text.config:TextDataConfig",
+        "edgeft.data.text.stage:run",
+        1,
+        ("numpy", "scipy", "tokenizers"),
+    ),
+    Method("finetune", "full", "edgeft.finetune.config:FullConfig", "edgeft.finetune.full:run", 2, _TRAINING),
+    Method("finetune", "frozen", "edgeft.finetune.config:FrozenConfig", "edgeft.finetune.frozen:run", 2, _TRAINING),
+    Method("finetune", "gradual", "edgeft.finetune.config:GradualConfig", "edgeft.finetune.gradual:run", 3, _TRAINING),
     Method(
         "export",
         "onnx",
         "edgeft.graph.config:ExportConfig",
         "edgeft.graph.export:run",
-        1,
+        2,
         (*_GRAPH, "onnxscript", "timm", "torch"),
     ),
     Method("compress", "auto", "edgeft.quantize.config:CompressConfig", "edgeft.quantize.stage:run", 8, _GRAPH),

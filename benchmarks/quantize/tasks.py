@@ -29,7 +29,7 @@ from edgeft.data.dataset import Dataset
 from edgeft.finetune.environment import training_process
 from edgeft.finetune.kernels import FastKernels
 from edgeft.graph.export import build
-from edgeft.quantize.stage import calibration_pixels
+from edgeft.quantize.stage import calibration_rows
 from edgeft.runtime.preprocess import InputContract
 
 CALIBRATION, VALIDATION, SEED, CLASSES = 256, 5000, 0, 10
@@ -68,7 +68,7 @@ def solar(split: Path, out: Path) -> None:
     data = Dataset.open(folders["data"])
     graph = onnx.load(folders["export"] / "model.onnx")
     val, test = ((data.pixels[rows], data.labels[rows]) for rows in (data.indices("val"), data.indices("test")))
-    write(out, graph, calibration_pixels(data, CALIBRATION, SEED), val, test)
+    write(out, graph, calibration_rows(data, CALIBRATION, SEED)[:]["pixels"], val, test)
 
 
 def read(name: str, folder: Path, side: int) -> tuple[torch.Tensor, torch.Tensor]:

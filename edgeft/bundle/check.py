@@ -1,7 +1,7 @@
 """`edgeft verify BUNDLE`: is this the bundle that was built, and does it decide here as it did there?
 
 Digests of every file come before any of them is parsed. Then the golden vectors are replayed through this device's
-runtime, and its decoder on the raw files.
+runtime, and its decoder or tokenizer on the raw files or texts.
 """
 
 from dataclasses import asdict, dataclass
@@ -13,10 +13,11 @@ import numpy as np
 from edgeft.bundle.golden import Golden, from_bytes
 from edgeft.core.errors import IntegrityError
 from edgeft.core.stage import Json
-from edgeft.runtime.manifest import GOLDEN, MODEL, read_files
-from edgeft.runtime.predictor import Predictor
-from edgeft.runtime.preprocess import Pixels, decode, preprocess
-from edgeft.runtime.session import Model, Scores
+from edgeft.runtime.encode import Feeds, one_row
+from edgeft.runtime.manifest import GOLDEN, read_files
+from edgeft.runtime.predictor import open_predictor
+from edgeft.runtime.preprocess import INPUT
+from edgeft.runtime.session import Scores
 
 _MAX_PIXEL_ERROR = 3
 """Decoders of different libjpeg versions differ by a level or two; more is another image or another resize."""
@@ -33,11 +34,11 @@ class CheckResult:
         precision: "int8" or "fp32".
         content_digest: of the deterministic part.
         files: how many files had their digest proven, the manifest included.
-        golden_images: replayed from pixels.
-        raw_images: replayed from raw files.
+        golden_rows: replayed from pixels or tokens.
+        raw_rows: replayed from raw files or texts.
         max_abs_score_error: largest difference of a score from the build's.
         atol: what was allowed.
-        raw_pixels_equal: whether this device decodes and resizes to the very same bytes.
+        raw_inputs_equal: whether this device makes the very same pixels or tokens of them.
         notes: what a reader should know.
     """
 
@@ -47,11 +48,11 @@ class CheckResult:
     precision: str
     content_digest: str
     files: int
-    golden_images: int
-    raw_images: int
+    golden_rows: int
+    raw_rows: int
     max_abs_score_error: float
     atol: float
-    raw_pixels_equal: bool
+    raw_inputs_equal: bool
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Json]:
@@ -72,20 +73,22 @@ def check(bundle: Path, threads: int = 1) -> CheckResult:
     """
     manifest, contents = read_files(bundle)
     golden = from_bytes(contents[GOLDEN], str(bundle / GOLDEN))
-    predictor = Predictor(manifest, Model(contents[MODEL], str(bundle / MODEL), threads=threads))
-    error = _compare(golden, golden.pixels, golden.scores, predictor, f"{bundle}: golden vectors")
-    decoded = [preprocess(decode(data, f"raw_{i}"), manifest.input) for i, data in enumerate(golden.raw)]
-    notes = []
-    if decoded:
-        pixels = np.stack(decoded)
-        equal, note = _same_pixels(golden, pixels, bundle)
-        notes += [note] if note else []
-        count = len(decoded)
-        raw_error = _compare(golden, pixels, golden.scores[:count], predictor, f"{bundle}: raw golden files")
+    predictor = open_predictor(manifest, contents, bundle, threads)
+    if set(golden.inputs) != set(predictor.inputs):
+        raise IntegrityError(f"{bundle}: golden vectors of {sorted(golden.inputs)}, the model takes other inputs")
+    error = _compare(golden, golden.scores, predictor.scores(golden.inputs), f"{bundle}: golden vectors")
+    notes, equal = [], True
+    if golden.raw:
+        encoded = [predictor.encode(source, f"raw_{i}") for i, source in enumerate(golden.sources())]
+        for index, feeds in enumerate(encoded):
+            same, note = _same_inputs(one_row(golden.inputs, index), feeds, f"{bundle}: raw_{index}")
+            equal = equal and same
+            notes += [note] if note and note not in notes else []
+        found = np.concatenate([predictor.scores(feeds) for feeds in encoded])
+        raw_error = _compare(golden, golden.scores[: len(encoded)], found, f"{bundle}: raw golden inputs")
         error = max(error, raw_error)
     else:
-        equal = True
-        notes.append("the bundle holds no raw files, so decoding was not replayed")
+        notes.append("the bundle holds nothing raw, so decoding was not replayed")
     return CheckResult(
         bundle=str(bundle),
         name=manifest.name,
@@ -93,49 +96,54 @@ def check(bundle: Path, threads: int = 1) -> CheckResult:
         precision=manifest.precision,
         content_digest=manifest.content_digest,
         files=len(contents) + 1,
-        golden_images=len(golden.pixels),
-        raw_images=len(golden.raw),
+        golden_rows=len(golden.scores),
+        raw_rows=len(golden.raw),
         max_abs_score_error=error,
         atol=golden.atol,
-        raw_pixels_equal=equal,
+        raw_inputs_equal=equal,
         notes=tuple(notes),
     )
 
 
-def _compare(
-    golden: Golden,
-    pixels: Pixels,
-    expected: Scores,
-    predictor: Predictor,
-    what: str,
-) -> float:
+def _compare(golden: Golden, expected: Scores, found: Scores, what: str) -> float:
     """Return the largest score difference.
 
     Raises:
-        IntegrityError: it exceeds the tolerance, or a clear decision changed.
+        IntegrityError: it exceeds the tolerance.
     """
-    found = predictor.scores(pixels)
     if found.shape != expected.shape:
         raise IntegrityError(f"{what}: scores of shape {found.shape}, expected {expected.shape}")
     error = np.abs(found.astype(np.float64) - expected).max(axis=1)
     worst = int(np.argmax(error))
     if not np.isfinite(found).all() or error[worst] > golden.atol:
         raise IntegrityError(
-            f"{what}: image {worst} scores {np.round(found[worst], 4).tolist()}, the build saw "
+            f"{what}: row {worst} scores {np.round(found[worst], 4).tolist()}, the build saw "
             f"{np.round(expected[worst], 4).tolist()}: off by {error[worst]:.2g}, allowed {golden.atol:.2g}",
             hint="this device's runtime computes something else: compare its onnxruntime version with report.json's",
         )
     return float(error[worst])
 
 
-def _same_pixels(golden: Golden, pixels: Pixels, bundle: Path) -> tuple[bool, str]:
-    expected = golden.pixels[: len(pixels)]
-    if pixels.shape != expected.shape:
-        raise IntegrityError(f"{bundle}: raw golden files become {pixels.shape}, the build saw {expected.shape}")
-    worst = int(np.abs(pixels.astype(np.int16) - expected).max())
+def _same_inputs(expected: Feeds, found: Feeds, what: str) -> tuple[bool, str]:
+    """Return whether a raw file or text gave the build's input, and a note where it nearly did.
+
+    Raises:
+        IntegrityError: it gave another one.
+    """
+    shapes = [{name: values.shape for name, values in side.items()} for side in (expected, found)]
+    if shapes[0] != shapes[1]:
+        raise IntegrityError(f"{what} becomes {shapes[1]}, the build saw {shapes[0]}")
+    if INPUT not in expected:
+        if all(np.array_equal(expected[name], found[name]) for name in expected):
+            return True, ""
+        raise IntegrityError(
+            f"{what} becomes other tokens than the build saw",
+            hint="this device's tokenizers package splits texts otherwise: install the version that report.json names",
+        )
+    worst = int(np.abs(found[INPUT].astype(np.int16) - expected[INPUT]).max())
     if worst > _MAX_PIXEL_ERROR:
         raise IntegrityError(
-            f"{bundle}: raw golden files decode to pixels that differ by {worst} levels from the build's",
+            f"{what} decodes to pixels that differ by {worst} levels from the build's",
             hint="this device's Pillow decodes or resizes differently: install the version that report.json names",
         )
     return worst == 0, f"this device decodes raw files with differences of up to {worst} of 255 levels" if worst else ""

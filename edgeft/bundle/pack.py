@@ -18,12 +18,17 @@ from edgeft.core.errors import DataError
 from edgeft.core.record import Gate
 from edgeft.core.stage import Json
 from edgeft.runtime import manifest as names
+from edgeft.runtime.encode import Feeds, contract_from_json, one_row
 from edgeft.runtime.manifest import Manifest, manifest_bytes, read_files, seal
-from edgeft.runtime.preprocess import InputContract
+from edgeft.runtime.preprocess import INPUT
 from edgeft.runtime.session import Model
+from edgeft.runtime.text import TextContract, TokenTable
 
 FILES: Final = frozenset(
-    {names.NAME, names.MODEL, names.GOLDEN, names.LICENSES, names.REPORT_HTML, names.REPORT_JSON, names.CARD}
+    {
+        *(names.NAME, names.MODEL, names.GOLDEN, names.TOKENIZER, names.LICENSES),
+        *(names.REPORT_HTML, names.REPORT_JSON, names.CARD),
+    }
 )
 """Every name a bundle can hold."""
 _GOLDEN_SPLIT = "val"
@@ -39,7 +44,7 @@ class Parts:
         precision: "int8" or "fp32".
         model: the lowered model.onnx.
         data: the data stage's folder: classes, input contract, and the pixels that golden vectors are made of.
-        images: root of the raw images.
+        images: root of the raw images; None of texts.
         decision: how scores become a decision, as `Decision.to_json` gives it.
         gates: accuracy and parity gates; latency gates belong in `run`.
         measurements: deterministic numbers about the artifact.
@@ -55,7 +60,7 @@ class Parts:
     precision: str
     model: Path
     data: Path
-    images: Path
+    images: Path | None
     decision: Mapping[str, Json]
     gates: Sequence[Gate]
     measurements: Mapping[str, Json]
@@ -101,8 +106,10 @@ def refuse_strangers(out: Path) -> None:
 def _contents(parts: Parts) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """Return the files the device relies on, and the evidence."""
     model = parts.model.read_bytes()
+    tokenizer = {} if parts.images is not None else {names.TOKENIZER: (parts.data / names.TOKENIZER).read_bytes()}
     contents = {
         names.MODEL: model,
+        **tokenizer,
         names.GOLDEN: vectors.to_bytes(_golden(parts, Model(model, str(parts.model)))),
         names.LICENSES: licenses_markdown(parts.name, parts.licenses).encode(),
     }
@@ -112,19 +119,31 @@ def _contents(parts: Parts) -> tuple[dict[str, bytes], dict[str, bytes]]:
 
 
 def _golden(parts: Parts, model: Model) -> vectors.Golden:
-    """Take validation images, spread over the split; the expected scores are what the packed model gives, batch 1."""
+    """Take validation rows, spread over the split; the expected scores are what the packed model gives, batch 1."""
     with (parts.data / "rows.jsonl").open(encoding="utf-8") as lines:
         rows = [row for row in map(json.loads, lines) if row["split"] == _GOLDEN_SPLIT]
     if not rows:
-        raise DataError(f"{parts.data}: no {_GOLDEN_SPLIT} images to make golden vectors of")
-    chosen = [rows[index] for index in vectors.spread(len(rows), vectors.IMAGES)]
-    pixels = np.load(parts.data / "pixels.npy", mmap_mode="r")[[row["index"] for row in chosen]]
+        raise DataError(f"{parts.data}: no {_GOLDEN_SPLIT} rows to make golden vectors of")
+    chosen = [rows[index] for index in vectors.spread(len(rows), vectors.ROWS)]
+    inputs, raw = _inputs(parts, chosen)
     return vectors.Golden(
-        pixels=pixels,
-        scores=np.concatenate([model.scores(pixels[index : index + 1]) for index in range(len(pixels))]),
-        raw=vectors.read_raw([parts.images / row["path"] for row in chosen]),
+        inputs=inputs,
+        scores=np.concatenate([model.scores(one_row(inputs, index)) for index in range(len(chosen))]),
+        raw=raw,
         atol=vectors.tolerance(parts.precision),
     )
+
+
+def _inputs(parts: Parts, chosen: Sequence[Mapping[str, Any]]) -> tuple[Feeds, tuple[bytes, ...]]:
+    """Return `chosen` rows as the graph takes them, and the first of them raw."""
+    indices = [row["index"] for row in chosen]
+    if parts.images is not None:
+        pixels = np.load(parts.data / "pixels.npy", mmap_mode="r")[indices]
+        return {INPUT: pixels}, vectors.read_raw([parts.images / row["path"] for row in chosen])
+    contract = TextContract.from_json(json.loads((parts.data / "dataset.json").read_bytes())["input"])
+    tokens = TokenTable.open(parts.data / "tokens.npz", contract)
+    texts = [row["text"] if row["pair"] is None else (row["text"], row["pair"]) for row in chosen[: vectors.RAW_ROWS]]
+    return tokens.feeds(indices), tuple(vectors.text_to_bytes(text) for text in texts)
 
 
 def _manifest(parts: Parts, contents: Mapping[str, bytes], evidence: Mapping[str, bytes]) -> dict[str, Any]:
@@ -138,7 +157,7 @@ def _manifest(parts: Parts, contents: Mapping[str, bytes], evidence: Mapping[str
                 "task": dataset["task"],
                 "classes": dataset["classes"],
                 "ok_class": dataset["ok_class"],
-                "input": InputContract.from_json(dataset["input"]).to_json(),
+                "input": contract_from_json(dataset["input"]).to_json(),
                 "decision": {**parts.decision, "model": sha256_bytes(contents[names.MODEL])},
                 "target": parts.target,
                 "model": names.MODEL,

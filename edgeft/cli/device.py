@@ -29,27 +29,31 @@ def verify(bundle: Bundle, threads: Threads = 1, as_json: JsonFlag = False) -> N
 
 def predict(
     bundle: Bundle,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Image files.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Image files; or texts, - reads one a line from stdin.")
+    ],
     threads: Threads = 1,
     as_json: JsonFlag = False,
 ) -> None:
-    """Classify image files with a bundle.
+    """Classify image files, or texts, with a bundle.
 
-    Prints path, label and score, one line for each image, separated by tabs, and REVIEW where a person should look (see
-    `decide` in the recipe). An image that cannot be read ends the command with exit code 3: none is skipped.
+    Prints path or text, label and score, one line for each, separated by tabs, and REVIEW where a person should look
+    (see `decide` in the recipe). Two texts that are judged together are separated by a tab. An image that cannot be
+    read, or an empty text, ends the command with exit code 3: none is skipped.
     """
-    from edgeft.cli.decisions import decision_line, decision_object
+    from edgeft.cli.decisions import decision_line, decision_object, inputs
     from edgeft.cli.terminal import print_json, stdout_reserved
     from edgeft.runtime import load
 
     with stdout_reserved():
         predictor = load(bundle, threads=threads)
+    listed = inputs(sources, texts=predictor.takes_texts)
     if as_json:
-        rows = [decision_object(item, predictor.classes) for item in predictor.predict(images)]
+        rows = [decision_object(item, predictor.predict([item])[0], predictor.classes) for item in listed]
         print_json({"status": "ok", "exit_code": 0, "bundle": bundle, "predictions": rows})
         return
-    for image in images:
-        typer.echo(decision_line(predictor.predict([image])[0]))
+    for item in listed:
+        typer.echo(decision_line(item, predictor.predict([item])[0]))
 
 
 def inspect(

@@ -42,21 +42,26 @@ class InputConfig(Config):
     """Per RGB channel, in 0..255 pixel units."""
 
 
-class ColumnsConfig(Config):
-    """Which columns of the table mean what; a folder source has the columns `path`, `file`, `class`."""
+class LabelColumns(Config):
+    """Which columns of the table mean what, whatever the input is."""
 
     names: tuple[str, ...] | None = None
     """Column names, for a table without a header line."""
-    input: str | None = None
-    """Column with the image's path, relative to `images`; default: path, file, filename, image or image_path."""
     label: str | None = None
     """Column or expression that gives the class; default: label, class, category or target."""
     group: str | None = None
-    """Column or expression; images of one group never stand in two splits."""
+    """Column or expression; rows of one group never stand in two splits."""
     split: str | None = None
     """Column or expression that gives train, val or test; then the shares in `split` are not used to divide."""
     slices: dict[str, str] = Field(default_factory=dict)
     """Name -> column or expression, e.g. {camera: camera_id}: accuracy is told for each of its values, too."""
+
+
+class ColumnsConfig(LabelColumns):
+    """Which columns of the table mean what; a folder source has the columns `path`, `file`, `class`."""
+
+    input: str | None = None
+    """Column with the image's path, relative to `images`; default: path, file, filename, image or image_path."""
 
 
 class SplitConfig(Config):
@@ -102,16 +107,9 @@ class NearDuplicatesConfig(Config):
     """Smallest correlation of the two 32x32 grey thumbnails."""
 
 
-class DataConfig(Config):
-    """The `data:` block."""
+class LabelledConfig(Config):
+    """What every `data:` block says about classes and splits."""
 
-    source: str
-    """A folder of class folders (or of train/val/test folders of class folders), a CSV, TSV or whitespace-separated
-    table, a Parquet table, or `package:NAME/path`."""
-    images: str | None = None
-    """Folder that the table's paths are relative to; default: the source folder, or the table's folder."""
-    columns: ColumnsConfig = ColumnsConfig()
-    """Which columns mean what."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     """The table's delimiter; default: found from the first lines; " " stands for any run of blanks."""
     classes: tuple[str, ...] | None = None
@@ -119,16 +117,9 @@ class DataConfig(Config):
     ok_class: str | None = None
     """The class that means "nothing found"; with two classes, the other one is the positive class."""
     split: SplitConfig = SplitConfig()
-    """How the images are divided."""
-    duplicates: Literal["drop", "refuse", "report"] = "drop"
-    """What happens to copies of one picture in two splits: `drop` takes the copy out of train (or val) and never
-    touches test; `refuse` is an error; `report` only names the pairs."""
-    near_duplicates: NearDuplicatesConfig = NearDuplicatesConfig()
-    """When two different files count as the same picture."""
+    """How the rows are divided."""
     limit: PositiveInt | None = None
-    """At most so many images per class and split, for a quick trial."""
-    input: InputConfig | None = None
-    """The model's input; filled in from `model:`, never written in a recipe."""
+    """At most so many rows per class and split, for a quick trial."""
 
     @field_validator("classes")
     @classmethod
@@ -137,3 +128,22 @@ class DataConfig(Config):
             msg = f"a class stands twice in {list(classes)}"
             raise ValueError(msg)
         return classes
+
+
+class DataConfig(LabelledConfig):
+    """The `data:` block of images."""
+
+    source: str
+    """A folder of class folders (or of train/val/test folders of class folders), a CSV, TSV or whitespace-separated
+    table, a Parquet table, JSON lines, or `package:NAME/path`."""
+    images: str | None = None
+    """Folder that the table's paths are relative to; default: the source folder, or the table's folder."""
+    columns: ColumnsConfig = ColumnsConfig()
+    """Which columns mean what."""
+    duplicates: Literal["drop", "refuse", "report"] = "drop"
+    """What happens to copies of one picture in two splits: `drop` takes the copy out of train (or val) and never
+    touches test; `refuse` is an error; `report` only names the pairs."""
+    near_duplicates: NearDuplicatesConfig = NearDuplicatesConfig()
+    """When two different files count as the same picture."""
+    input: InputConfig | None = None
+    """The model's input; filled in from `model:`, never written in a recipe."""

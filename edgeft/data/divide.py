@@ -9,7 +9,7 @@ import numpy as np
 from edgeft.core.seeds import derive_seed
 from edgeft.data.audit.finding import Finding
 from edgeft.data.classes import check_ok_class, freeze_classes
-from edgeft.data.config import DataConfig
+from edgeft.data.config import DataConfig, LabelledConfig
 from edgeft.data.partition import partition
 from edgeft.data.sources.rows import SourceRow, read_rows, read_table
 
@@ -42,7 +42,11 @@ def divide(inputs: Mapping[str, Path], config: DataConfig) -> Divided:
         DeviceError: a library for the table's format is missing.
     """
     table = read_table(inputs["source"], delimiter=config.delimiter, names=config.columns.names)
-    rows = read_rows(table, inputs["images"], config.columns)
+    return divided(read_rows(table, inputs["images"], config.columns), config, table.ignored)
+
+
+def divided(rows: Sequence[SourceRow], config: LabelledConfig, ignored: Sequence[str] = ()) -> Divided:
+    """Name and divide `rows`; for the rest see `divide`."""
     classes = freeze_classes(rows, config.classes)
     check_ok_class(config.ok_class, classes)
     division = partition(rows, classes, config.split)
@@ -52,7 +56,7 @@ def divide(inputs: Mapping[str, Path], config: DataConfig) -> Divided:
         tuple(division.splits[i] for i in chosen),
         tuple(classes),
         tuple(division.findings),
-        tuple(table.ignored),
+        tuple(ignored),
     )
 
 
@@ -67,7 +71,7 @@ def count_test_images(inputs: Mapping[str, Path], config: DataConfig) -> int:
     return divide(inputs, config).splits.count("test")
 
 
-def limited(rows: Sequence[SourceRow], splits: Sequence[str], config: DataConfig) -> list[int]:
+def limited(rows: Sequence[SourceRow], splits: Sequence[str], config: LabelledConfig) -> list[int]:
     """Return the positions that `config.limit` leaves, ascending: the same ones for the same seed."""
     if config.limit is None:
         return list(range(len(rows)))

@@ -48,6 +48,7 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
                 "split": row.split,
                 "sha256": row.sha256,
                 "slices": dict(row.slices),
+                **({} if row.text is None else {"text": row.text, "pair": row.pair}),
             },
             ensure_ascii=False,
         )

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from edgeft.finetune.feeds import Input
 from edgeft.finetune.sampling import Rows
 from edgeft.verify.accuracy import metric_value
 
@@ -15,7 +16,7 @@ METRICS = ("accuracy", "balanced_accuracy")
 _BATCH = 64
 
 
-def logits(layers: nn.Module, inputs: Callable[[Rows], Tensor], rows: Rows) -> npt.NDArray[np.float32]:
+def logits(layers: nn.Module, inputs: Callable[[Rows], Input], rows: Rows) -> npt.NDArray[np.float32]:
     """Return float32 [n, K] for dataset rows `rows`; `layers` must be in eval mode."""
     with torch.inference_mode():
         parts = [layers(inputs(rows[start : start + _BATCH])).float().cpu() for start in range(0, len(rows), _BATCH)]

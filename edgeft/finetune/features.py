@@ -9,7 +9,7 @@ from edgeft.data.dataset import Split
 from edgeft.finetune import engines
 from edgeft.finetune.cache import ActivationCache, Compute
 from edgeft.finetune.config import CachedConfig
-from edgeft.finetune.feeds import CachedFeed
+from edgeft.finetune.feeds import CachedFeed, TokenFeed
 from edgeft.finetune.sampling import Rows, epoch_seed
 from edgeft.finetune.session import Session
 from edgeft.models.pixels import as_tensor
@@ -61,7 +61,12 @@ def frozen_engine(opened: Session, config: CachedConfig, boundary: int, images: 
 
 
 def base_cache(opened: Session, config: CachedConfig, boundary: int, images: int) -> tuple[ActivationCache, str]:
-    """Return the cache of the output of the groups below `boundary`, and the name of what computes it."""
+    """Return the cache of the output of the groups below `boundary`, and the name of what computes it.
+
+    Of texts only the head's input has one size, so only it can be kept.
+    """
+    if opened.data.is_text:
+        return _text_cache(opened, boundary), "torch"
     engine, name = frozen_engine(opened, config, boundary, images)
     views = PixelViews(opened)
 
@@ -69,6 +74,19 @@ def base_cache(opened: Session, config: CachedConfig, boundary: int, images: int
         return engine(views(view if split == "train" else 0, rows))
 
     return activation_cache(opened, boundary, compute), name
+
+
+def _text_cache(opened: Session, boundary: int) -> ActivationCache:
+    tokens = TokenFeed(opened.data.tokens, opened.accelerate.device)
+    layers = chain(opened.groups[:boundary]).eval()
+
+    def compute(split: str, view: int, rows: Rows) -> Tensor:
+        del split, view  # texts are not augmented
+        with torch.no_grad():
+            found: Tensor = layers(tokens.evaluate(rows))
+            return found
+
+    return activation_cache(opened, boundary, compute)
 
 
 def activation_cache(opened: Session, boundary: int, compute: Compute) -> ActivationCache:

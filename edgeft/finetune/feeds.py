@@ -1,20 +1,27 @@
 """What a training step is fed with: pixels, or the stored output of layers that are frozen."""
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgeft.finetune.cache import MAPS, ActivationCache
 from edgeft.finetune.engines import Engine
 from edgeft.finetune.sampling import Rows, epoch_seed
 from edgeft.models.pixels import Normalizer, as_tensor
+from edgeft.runtime.text import TokenTable
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 """(uint8 [N, 3, H, W], generator) -> uint8 [N, 3, H, W]."""
+
+
+Tokens: TypeAlias = Mapping[str, Tensor]
+"""int64 [n, L] by the graph's input."""
+Input: TypeAlias = Tensor | Tokens | tuple[Tensor, ...]
+"""What the lowest trained layer takes: activations, pixels, tokens, or hidden states with their masks."""
 
 
 class Feed(Protocol):
@@ -24,11 +31,11 @@ class Feed(Protocol):
         """Compute what `epoch` and its validation need, once."""
         ...
 
-    def train(self, rows: Rows, epoch: int, step: int) -> Tensor:
+    def train(self, rows: Rows, epoch: int, step: int) -> Input:
         """Return the training input for dataset rows `rows` [n]; augmented."""
         ...
 
-    def evaluate(self, rows: Rows) -> Tensor:
+    def evaluate(self, rows: Rows) -> Input:
         """Return the input for dataset rows `rows` [n]; never augmented."""
         ...
 
@@ -66,6 +73,49 @@ class PixelFeed:
     def plain(self, rows: Rows) -> Tensor:
         """Return uint8 [n, 3, H, W], the images themselves."""
         return as_tensor(self._pixels[rows])
+
+
+class TokenFeed:
+    """Texts from the dataset, padded to the longest of a batch."""
+
+    def __init__(self, tokens: TokenTable, device: torch.device) -> None:
+        self._tokens = tokens
+        self._device = device
+
+    def prepare(self, epoch: int) -> None:
+        """Do nothing: tokens are ready."""
+
+    def train(self, rows: Rows, epoch: int, step: int) -> Tokens:
+        """Return int64 [n, L] by input."""
+        del epoch, step
+        return self.evaluate(rows)
+
+    def evaluate(self, rows: Rows) -> Tokens:
+        """Return int64 [n, L] by input."""
+        feeds = self._tokens.feeds(rows)
+        return {name: torch.from_numpy(values).to(self._device) for name, values in feeds.items()}
+
+
+class FrozenTokenFeed:
+    """Frozen layers run anew for every batch of texts."""
+
+    def __init__(self, tokens: TokenFeed, layers: nn.Module) -> None:
+        self._tokens = tokens
+        self._layers = layers
+
+    def prepare(self, epoch: int) -> None:
+        """Do nothing: every batch is computed when it is asked for."""
+
+    def train(self, rows: Rows, epoch: int, step: int) -> Input:
+        """Return the output of the frozen layers."""
+        del epoch, step
+        return self.evaluate(rows)
+
+    def evaluate(self, rows: Rows) -> Input:
+        """Return the output of the frozen layers."""
+        with torch.no_grad():
+            found: Input = self._layers.eval()(self._tokens.evaluate(rows))
+            return found
 
 
 class PrefixFeed:

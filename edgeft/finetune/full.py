@@ -17,5 +17,5 @@ def run(ctx: Context, inputs: Inputs, config: FullConfig) -> StageResult:
     with session(ctx, inputs, config) as opened:
         phases = [Phase(0, config.epochs, boundary=0)]
         loop = opened.loop(rates_by_depth(len(opened.groups), config.lr, config.head_lr_factor))
-        fit = loop.run(phases, lambda _: opened.pixel_feed())
+        fit = loop.run(phases, lambda _: opened.feed())
         return finish(opened, fit, phases)

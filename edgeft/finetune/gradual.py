@@ -14,7 +14,7 @@ from edgeft.core.stage import Context, Inputs, StageResult
 from edgeft.finetune import features
 from edgeft.finetune.cache import ActivationCache
 from edgeft.finetune.config import GradualConfig
-from edgeft.finetune.feeds import Feed, PrefixFeed
+from edgeft.finetune.feeds import Feed, FrozenTokenFeed, PrefixFeed, TokenFeed
 from edgeft.finetune.loop import Phase
 from edgeft.finetune.optimizers import rates_by_depth
 from edgeft.finetune.sampling import Rows
@@ -42,7 +42,7 @@ def run(ctx: Context, inputs: Inputs, config: GradualConfig) -> StageResult:
             per_release=config.groups_per_release,
             frozen=config.frozen_groups,
         )
-        feeds = _Feeds(opened, config, phases)
+        feeds = _TextFeeds(opened, config) if opened.data.is_text else _Feeds(opened, config, phases)
         loop = opened.loop(rates_by_depth(count, config.lr, config.head_lr_factor, config.lr_decay))
         fit = loop.run(phases, feeds)
         return finish(opened, fit, phases, [feeds.note()])
@@ -83,6 +83,27 @@ def base_boundary(phases: Sequence[Phase], row_bytes: Sequence[int], rows: int, 
     """
     fitting = [phase.boundary for phase in phases if phase.boundary and row_bytes[phase.boundary] * rows <= limit]
     return min(fitting, default=None)
+
+
+class _TextFeeds:
+    """Feeds of texts: the head's input is kept, what is lower runs anew for every batch, since its size varies."""
+
+    def __init__(self, opened: Session, config: GradualConfig) -> None:
+        self._opened, self._config = opened, config
+
+    def __call__(self, phase: Phase) -> Feed:
+        opened = self._opened
+        tokens = TokenFeed(opened.data.tokens, opened.accelerate.device)
+        if phase.boundary == 0:
+            return tokens
+        if phase.boundary == opened.head:
+            rows = len(opened.data.indices("train")) + len(opened.data.indices("val"))
+            return features.feed(features.base_cache(opened, self._config, opened.head, rows)[0], opened, self._config)
+        return FrozenTokenFeed(tokens, chain(opened.groups[: phase.boundary]))
+
+    def note(self) -> str:
+        """Return what was cached."""
+        return "activations: cached where the head alone is trained; lower layers run anew for every batch"
 
 
 class _Feeds:

@@ -3,18 +3,19 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from accelerate import Accelerator
 from torch import nn
 
 from edgeft.core.atomic import write_atomic
+from edgeft.core.errors import UsageError
 from edgeft.core.stage import Context, Inputs, Json, StageResult
 from edgeft.data.augment import build
 from edgeft.data.dataset import Dataset
 from edgeft.finetune.config import TrainConfig
 from edgeft.finetune.environment import accelerator, peak_memory_bytes, training_process
-from edgeft.finetune.feeds import Augment, PixelFeed
+from edgeft.finetune.feeds import Augment, Feed, PixelFeed, TokenFeed
 from edgeft.finetune.loop import Fit, Loop, Phase, trainable
 from edgeft.models.checkpoint import CheckpointMeta, save
 from edgeft.models.pixels import Normalizer
@@ -43,8 +44,14 @@ class Session:
         """Return the recipe's augmentation, or None where there is none."""
         return build(self.config.augment) if self.config.augment else None
 
-    def pixel_feed(self) -> PixelFeed:
+    def feed(self) -> Feed:
         """Return the feed of the whole network."""
+        if self.data.is_text:
+            return TokenFeed(self.data.tokens, self.accelerate.device)
+        return self.pixel_feed()
+
+    def pixel_feed(self) -> PixelFeed:
+        """Return the feed of a whole network of images."""
         normalize = Normalizer(self.data.input, self.accelerate.device)
         return PixelFeed(self.data.pixels, normalize, self.augment(), self.ctx.seed_for("augment"))
 
@@ -63,6 +70,8 @@ def session(ctx: Context, inputs: Inputs, config: TrainConfig) -> Iterator[Sessi
     """
     with training_process(ctx.seed_for("finetune"), ctx.threads):
         data = Dataset.open(inputs["data"])
+        if data.is_text and config.augment:
+            raise UsageError("finetune.augment: changes images, and the data are texts", hint="remove it")
         created = create_with_notes(config.model, inputs.get("weights"), data.classes, ctx.seed_for("head"))
         accelerate = accelerator(config.device, config.precision)
         module = created.module.to(accelerate.device)
@@ -75,8 +84,7 @@ def finish(
     """Write the best weights as a checkpoint folder and say what was measured."""
     run.module.load_state_dict(fit.best)
     folder, config = run.ctx.folder, run.config
-    meta = CheckpointMeta(config.model.base, run.data.classes, run.data.input, config.model.dropout)
-    save(folder, run.module, meta)
+    save(folder, run.module, _meta(run))
     write_atomic(folder / "history.json", json.dumps(fit.history, indent=2) + "\n")
     lowest = min(phase.boundary for phase in phases)
     trained = sum(parameter.numel() for parameter in trainable(run.groups, lowest))
@@ -95,6 +103,18 @@ def finish(
     stopped = config.epochs - len(fit.history)
     early = [f"stopped {stopped} epochs early: {config.metric} did not improve"] if stopped else []
     return StageResult(folder, measurements, (*run.notes, *notes, *early), _timings(fit) | (timings or {}))
+
+
+def _meta(run: Session) -> CheckpointMeta:
+    config, data = run.config.model, run.data
+    meta = CheckpointMeta(config.base, data.classes, data.contract, config.dropout)
+    if not config.takes_texts:
+        return meta
+    from edgeft.models import text  # brings transformers, which image models do without
+
+    if not isinstance(run.module, text.TextClassifier):
+        raise TypeError(f"{config.base}: {type(run.module).__name__} is no text classifier")
+    return replace(meta, encoder=text.config_json(run.module), pooling=config.text.pooling)
 
 
 def _timings(fit: Fit) -> dict[str, Json]:

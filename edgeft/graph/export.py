@@ -1,7 +1,8 @@
 """The export stage: a checkpoint becomes the deployment graph that every later stage works on.
 
-Writes `model.onnx` and `graph.json`. Input `pixels` uint8 [N, H, W, 3], output `scores` float32 [N, K]; the tensor
-before the temperature is `logits` float32 [N, K]. The graph is compared with torch on real train and validation rows.
+Writes `model.onnx` and `graph.json`. Input `pixels` uint8 [N, H, W, 3], or `input_ids` and `attention_mask` int64
+[N, L]; output `scores` float32 [N, K]; the tensor before the temperature is `logits` float32 [N, K]. The graph is
+compared with torch on real train and validation rows.
 """
 
 import json
@@ -18,8 +19,9 @@ from edgeft.core.atomic import write_atomic
 from edgeft.core.errors import DataError, EdgeftError
 from edgeft.core.events import Message, Progress
 from edgeft.core.stage import Context, Inputs, Json, StageResult
+from edgeft.data.dataset import Dataset, Part
 from edgeft.graph.config import ExportConfig
-from edgeft.graph.endpoints import LOGITS, PIXELS, give_scores_, take_pixels_
+from edgeft.graph.endpoints import LOGITS, give_scores_, take_pixels_
 from edgeft.graph.execute import open_session
 from edgeft.graph.passes.forget_origin import forget_origin_
 from edgeft.graph.passes.name_layers import name_layers_
@@ -27,10 +29,11 @@ from edgeft.graph.passes.report import PassReport
 from edgeft.graph.save import save
 from edgeft.graph.simplify import dynamic_tensors, simplify_
 from edgeft.graph.taps import with_outputs
-from edgeft.graph.trace import trace
+from edgeft.graph.trace import trace, trace_texts
 from edgeft.models.checkpoint import load
 from edgeft.models.predict import logits
 from edgeft.runtime.preprocess import InputContract
+from edgeft.runtime.text import TextContract
 
 MODEL, META = "model.onnx", "graph.json"
 _SCHEMA = 1
@@ -48,11 +51,14 @@ def run(ctx: Context, inputs: Inputs, config: ExportConfig) -> StageResult:
     """
     ctx.emit(Progress("export", 0, 2, "torch to ONNX"))
     module, meta = load(inputs["checkpoint"])
-    model, reports, dynamic = build(module, meta.input, config.opset)
+    if isinstance(meta.input, InputContract):
+        model, reports, dynamic = build(module, meta.input, config.opset)
+    else:
+        model, reports, dynamic = build_text(module, meta.input, config.opset)
     size = save(model, ctx.folder / MODEL)
     ctx.emit(Progress("export", 1, 2, "comparing with torch"))
-    pixels = _real_pixels(inputs["data"], config.check_images)
-    error = _logit_error(model, pixels, logits(inputs["checkpoint"], pixels, ctx.threads), ctx.threads)
+    rows = _real_rows(inputs["data"], config.check_images)
+    error = _logit_error(model, rows, logits(inputs["checkpoint"], rows, ctx.threads), ctx.threads)
     nodes = dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
     facts: dict[str, Json] = {
         "schema": _SCHEMA,
@@ -61,11 +67,11 @@ def run(ctx: Context, inputs: Inputs, config: ExportConfig) -> StageResult:
         "opset": config.opset,
         "nodes": dict(nodes),
         "max_abs_logit_error": error,
-        "compared_images": len(pixels),
+        "compared_rows": len(rows),
         "dynamic_tensors": list(dynamic),
     }
     write_atomic(ctx.folder / META, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-    ctx.emit(Message(f"logits equal torch's within {error:.1e} on {len(pixels)} images"))
+    ctx.emit(Message(f"logits equal torch's within {error:.1e} on {len(rows)} rows"))
     measurements: dict[str, Json] = {"max_abs_logit_error": error, "size_bytes": size, "nodes": sum(nodes.values())}
     return StageResult(ctx.folder, measurements, _notes(reports, dynamic))
 
@@ -87,6 +93,34 @@ def build(
     reports = simplify_(model)
     name_layers_(model)
     take_pixels_(model, contract.mean, contract.std)
+    return _finished(model), reports, dynamic_tensors(model)
+
+
+def build_text(
+    module: nn.Module, contract: TextContract, opset: int
+) -> tuple[onnx.ModelProto, tuple[PassReport, ...], tuple[str, ...]]:
+    """Return the deployment graph of a text classifier, what the passes did, and nothing more: lengths are open.
+
+    Args:
+        module: an `edgeft.models.text.TextClassifier` in eval mode.
+        contract: names its inputs.
+        opset: version of the default ONNX domain.
+
+    Raises:
+        EdgeftError: torch cannot export the module, or it is not a classifier.
+    """
+    from edgeft.models import text  # brings transformers, which image models do without
+
+    if not isinstance(module, text.TextClassifier):
+        raise EdgeftError(f"{type(module).__name__} is no text classifier")
+    text.set_attention_(module, "eager")
+    model = trace_texts(module, contract.inputs, opset)
+    reports = simplify_(model)
+    name_layers_(model)
+    return _finished(model), reports, ()
+
+
+def _finished(model: ir.Model) -> onnx.ModelProto:
     give_scores_(model)
     forget_origin_(model)
     proto = ir.to_proto(model)
@@ -94,39 +128,33 @@ def build(
         onnx.checker.check_model(proto, full_check=True)
     except onnx.checker.ValidationError as error:
         raise EdgeftError(f"the exported graph is not valid ONNX: {error}") from error
-    return proto, reports, dynamic_tensors(model)
+    return proto
 
 
-def _real_pixels(data: Path, count: int) -> npt.NDArray[np.uint8]:
-    """Return uint8 [n, H, W, 3]: up to `count` train and validation rows, spread evenly over the data set."""
-    try:
-        lines = (data / "rows.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = [row["index"] for row in map(json.loads, lines) if row["split"] in {"train", "val"}]
-        pixels = np.load(data / "pixels.npy", mmap_mode="r")
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{data}: not a data stage's folder: {error!r}", hint="run `edgeft build` again") from error
-    if not rows:
+def _real_rows(data: Path, count: int) -> Part:
+    """Return up to `count` train and validation rows, spread evenly over the data set."""
+    dataset = Dataset.open(data)
+    rows = np.sort(np.concatenate([dataset.indices("train"), dataset.indices("val")]))
+    if not len(rows):
         raise DataError(f"{data}: no train or validation row to compare the graph on")
     chosen = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(np.int64)
-    return np.ascontiguousarray(pixels[np.asarray(rows)[chosen]])
+    return dataset.part(rows[chosen])
 
 
-def _logit_error(
-    model: onnx.ModelProto, pixels: npt.NDArray[np.uint8], expected: npt.NDArray[np.float32], threads: int
-) -> float:
-    """Return max |logits - expected|, over the whole batch at once and image by image.
+def _logit_error(model: onnx.ModelProto, rows: Part, expected: npt.NDArray[np.float32], threads: int) -> float:
+    """Return max |logits - expected|, over the whole batch at once and row by row.
 
     Raises:
         EdgeftError: the difference is more than rounding.
     """
     session = open_session(with_outputs(model, [LOGITS]), threads)
-    whole = session.run([LOGITS], {PIXELS: pixels})[0]
-    single = np.concatenate([session.run([LOGITS], {PIXELS: image[None]})[0] for image in pixels])
+    whole = session.run([LOGITS], rows[:])[0]
+    single = np.concatenate([session.run([LOGITS], rows[i : i + 1])[0] for i in range(len(rows))])
     error = float(max(np.abs(whole - expected).max(), np.abs(single - expected).max()))
     limit = _TOLERANCE * max(1.0, float(np.abs(expected).max()))
     if not error <= limit:  # NaN fails
         raise EdgeftError(
-            f"the exported graph's logits differ from torch's by {error:.2g} on {len(pixels)} images, where rounding "
+            f"the exported graph's logits differ from torch's by {error:.2g} on {len(rows)} rows, where rounding "
             f"explains {limit:.2g}",
             hint="try another export.opset, and report the architecture",
         )

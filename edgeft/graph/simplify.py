@@ -25,6 +25,7 @@ from onnxscript.rewriter import RewritePass
 from onnxscript.rewriter.rules import common as rules
 
 from edgeft.graph.passes.flatten_reshapes import flatten_reshapes_
+from edgeft.graph.passes.plain_reshapes import plain_reshapes_
 from edgeft.graph.passes.pool_spatial_means import pool_spatial_means_
 from edgeft.graph.passes.report import PassReport
 
@@ -55,7 +56,7 @@ _LAYERS = (
 _GROUPS = (_NO_OPS, _SHAPES, _CLIPS, _LAYERS)
 _ROUNDS = 16
 """More than any chain of folds needs; a bound, should two rules ever undo each other."""
-_OURS: tuple[Callable[[ir.Model], PassReport], ...] = (pool_spatial_means_, flatten_reshapes_)
+_OURS: tuple[Callable[[ir.Model], PassReport], ...] = (pool_spatial_means_, plain_reshapes_, flatten_reshapes_)
 
 
 def simplify_(model: ir.Model) -> tuple[PassReport, ...]:
@@ -77,6 +78,8 @@ def simplify_(model: ir.Model) -> tuple[PassReport, ...]:
     ShapeInferencePass()(model)
     reports = tuple(run(model) for run in _OURS)
     for tidy in (
+        IdentityEliminationPass(),
+        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         RemoveUnusedNodesPass(),
         RemoveUnusedOpsetsPass(),
         DeduplicateInitializersPass(),

@@ -2,6 +2,8 @@
 
 import copy
 import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 
 from edgeft.core.errors import EdgeftError
 
+_EXAMPLE_LENGTH = 6
 _EXAMPLE_BATCH = 2  # 1 would be specialised: torch.export treats sizes 0 and 1 as constants
 
 
@@ -27,20 +30,47 @@ def trace(module: nn.Module, height: int, width: int, opset: int) -> ir.Model:
     Raises:
         EdgeftError: the module is in training mode, or torch cannot export it.
     """
+    return _exported(
+        _contiguous(module),
+        torch.zeros(_EXAMPLE_BATCH, 3, height, width),
+        ["x"],
+        {0: torch.export.Dim("N")},
+        opset,
+    )
+
+
+def trace_texts(module: nn.Module, inputs: Sequence[str], opset: int) -> ir.Model:
+    """Return the graph of `module`: `inputs` int64 [N, L], output `logits` float32 [N, K]; N and L are open.
+
+    Args:
+        module: in eval mode, on the CPU; takes tokens by input.
+        inputs: names, in the graph's order.
+        opset: version of the default ONNX domain.
+
+    Raises:
+        EdgeftError: the module is in training mode, or torch cannot export it.
+    """
+    sizes = {0: torch.export.Dim("N"), 1: torch.export.Dim("L", min=2)}
+    example = {name: torch.ones(_EXAMPLE_BATCH, _EXAMPLE_LENGTH, dtype=torch.int64) for name in inputs}
+    return _exported(module, example, list(inputs), dict.fromkeys(inputs, sizes), opset)
+
+
+def _exported(
+    module: nn.Module, example: object, names: list[str], sizes: Mapping[Any, object], opset: int
+) -> ir.Model:
     if module.training:
         raise EdgeftError("the module is in training mode: its graph would hold dropout and batch statistics")
-    example = torch.zeros(_EXAMPLE_BATCH, 3, height, width)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter's warnings are about its own internals
             program = torch.onnx.export(
-                _contiguous(module),
-                (example,),
+                module,
+                (example, {}),  # the empty last one keeps a dictionary of tokens from being taken for keyword arguments
                 dynamo=True,
                 opset_version=opset,
-                input_names=["x"],
+                input_names=names,
                 output_names=["logits"],
-                dynamic_shapes=({0: torch.export.Dim("N")},),
+                dynamic_shapes=(sizes,),
                 optimize=False,
                 verbose=False,
             )

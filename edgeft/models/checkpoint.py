@@ -14,11 +14,11 @@ from edgeft.core.atomic import write_atomic
 from edgeft.core.errors import DataError
 from edgeft.core.stage import Json
 from edgeft.models import architectures
-from edgeft.runtime.preprocess import InputContract
+from edgeft.runtime.encode import Contract, contract_from_json
 
 WEIGHTS = "model.safetensors"
 META = "model.json"
-_SCHEMA = 1
+_SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +26,20 @@ class CheckpointMeta:
     """What the weights are.
 
     Args:
-        architecture: "timm/NAME" or "torchvision/NAME".
+        architecture: "timm/NAME", "torchvision/NAME" or "transformers".
         classes: class names in output order.
-        input: how an image becomes the model's input.
+        input: how an image or a text becomes the model's input.
         dropout: probability in front of the classifier while training.
+        encoder: of a text model, transformers' configuration as JSON values; None of an image model.
+        pooling: of a text model.
     """
 
     architecture: str
     classes: tuple[str, ...]
-    input: InputContract
+    input: Contract
     dropout: float
+    encoder: dict[str, Any] | None = None
+    pooling: str | None = None
 
     def to_json(self) -> dict[str, Json]:
         """Return what `model.json` holds."""
@@ -45,6 +49,8 @@ class CheckpointMeta:
             "classes": list(self.classes),
             "input": self.input.to_json(),
             "dropout": self.dropout,
+            "encoder": self.encoder,
+            "pooling": self.pooling,
         }
 
 
@@ -71,8 +77,10 @@ def read_meta(folder: Path) -> CheckpointMeta:
         return CheckpointMeta(
             architecture=str(values["architecture"]),
             classes=tuple(values["classes"]),
-            input=InputContract.from_json(values["input"]),
+            input=contract_from_json(values["input"]),
             dropout=float(values["dropout"]),
+            encoder=values["encoder"],
+            pooling=values["pooling"],
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a checkpoint's model.json: {error!r}", hint="run `edgeft build` again") from error
@@ -90,12 +98,21 @@ def load(folder: Path) -> tuple[nn.Module, CheckpointMeta]:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path}: cannot be read: {error}", hint="run `edgeft build` again") from error
-    library, _, name = meta.architecture.partition("/")
-    module = architectures.build(library, name, dropout=meta.dropout, hub=False)
-    architectures.replace_classifier_(module, len(meta.classes), meta.dropout)
+    module = _architecture(meta)
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise DataError(f"{path}: tensors do not fit {meta.architecture}: {reason}") from error
-    return architectures.channels_last_(module.eval()), meta
+    return (module.eval() if meta.encoder else architectures.channels_last_(module.eval())), meta
+
+
+def _architecture(meta: CheckpointMeta) -> nn.Module:
+    if meta.encoder is not None:
+        from edgeft.models import text  # brings transformers, which image models do without
+
+        return text.from_config(meta.encoder, len(meta.classes), meta.pooling or "mean", meta.dropout)
+    library, _, name = meta.architecture.partition("/")
+    module = architectures.build(library, name, dropout=meta.dropout, hub=False)
+    architectures.replace_classifier_(module, len(meta.classes), meta.dropout)
+    return module

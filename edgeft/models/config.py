@@ -1,8 +1,8 @@
 """Which model a recipe fine-tunes: the `model:` block. Imports pydantic and the standard library only."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, StringConstraints
+from pydantic import Field, PositiveInt, StringConstraints, model_validator
 
 from edgeft.config import Config
 
@@ -29,21 +29,54 @@ class InputOverride(Config):
     """RGB, in 0..255 pixel units."""
 
 
+class TextOptions(Config):
+    """How a text encoder is used; of no interest to images."""
+
+    max_length: Annotated[int, Field(ge=8)] = 128
+    """Tokens at most, special ones included; longer texts are cut at the end."""
+    prefix: str = ""
+    """Text put before each text, as the model was pretrained with, e.g. "query: "."""
+    pooling: Literal["mean", "first"] = "mean"
+    """What the head is given: the mean over the tokens, or the first token."""
+
+
 class ModelConfig(Config):
     """A pretrained architecture, where its weights come from, and what changes."""
 
-    base: Annotated[str, StringConstraints(pattern=r"^(timm|torchvision)/[A-Za-z0-9_.\-]+$")]
-    """`timm/NAME` or `torchvision/NAME`."""
+    base: Annotated[
+        str,
+        StringConstraints(pattern=r"^((timm|torchvision)/[A-Za-z0-9_.\-]+|transformers(/[A-Za-z0-9_.\-]+){0,2})$"),
+    ]
+    """`timm/NAME` or `torchvision/NAME`; for texts `transformers` (`weights` names a folder) or `transformers/ORG/NAME`
+    (with `weights: hub`)."""
     weights: str | None = None
-    """`package:NAME/path`, a file path, `hub` (timm downloads its own: the only case that opens a socket), or null."""
+    """`package:NAME/path`, a path (a file; for texts a folder that save_pretrained wrote), `hub` (the library downloads
+    its own: the only case that opens a socket), or null."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Probability of dropping a feature in front of the classifier while training."""
     input: InputOverride = InputOverride()
     """Overrides of the model's own input contract."""
+    text: TextOptions = TextOptions()
+    """How a text encoder is used."""
+
+    @model_validator(mode="after")
+    def _texts_have_weights(self) -> Self:
+        if self.takes_texts and self.weights is None:
+            msg = "a text encoder needs weights: a folder, package:NAME/path, or hub with transformers/ORG/NAME"
+            raise ValueError(msg)
+        if self.takes_texts and self.weights == "hub" and not self.architecture:
+            msg = "weights: hub needs the model's name: base: transformers/ORG/NAME"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def takes_texts(self) -> bool:
+        """Whether its input is text."""
+        return self.library == "transformers"
 
     @property
     def library(self) -> str:
-        """`timm` or `torchvision`."""
+        """`timm`, `torchvision` or `transformers`."""
         return self.base.partition("/")[0]
 
     @property

@@ -79,6 +79,8 @@ def create_with_notes(config: ModelConfig, weights: Path | None, classes: Sequen
     from edgeft.models import architectures
     from edgeft.models import weights as files
 
+    if config.takes_texts:
+        return _text_model(config, weights, classes, seed)
     hub = config.weights == _HUB
     if config.weights is not None and not hub and weights is None:
         raise UsageError(f"model.weights: {config.weights!r} was not resolved to a file")
@@ -92,3 +94,18 @@ def create_with_notes(config: ModelConfig, weights: Path | None, classes: Sequen
             note = f"weights: {config.library}'s own, downloaded" if hub else "weights: none, training starts at random"
         architectures.replace_classifier_(module, len(classes), config.dropout)
     return Created(architectures.channels_last_(module), (note,))
+
+
+def _text_model(config: ModelConfig, folder: Path | None, classes: Sequence[str], seed: int) -> Created:
+    import torch
+
+    from edgeft.models import text
+
+    if folder is None:
+        raise UsageError(f"model.weights: {config.weights!r} was not resolved to a folder")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = text.from_folder(folder, len(classes), config.text.pooling, config.dropout)
+    groups = len(module.groups())
+    run = "as a chain of its layers" if groups > text.WHOLE_GROUPS else "whole: its layers are no plain chain"
+    return Created(module, (f"weights: the encoder in {folder.name}, run {run}",))

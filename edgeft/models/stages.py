@@ -31,6 +31,10 @@ def depth_groups(module: nn.Module) -> Groups:
     Known families are split at their blocks. For any other model its children are tried in order, and kept where they
     reproduce the model on a random image; otherwise there are two groups, `trunk` and `head`.
     """
+    own = getattr(module, "groups", None)  # a text classifier's
+    if callable(own):
+        groups: Groups = own()
+        return groups
     known = _known(module)
     if known is not None:
         return known

@@ -15,6 +15,7 @@ from edgeft.quantize.candidates import LOGITS
 
 _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE})
 _CONSTANT, _DEQUANTIZE = "Constant", "DequantizeLinear"
+_INTEGER = frozenset({_DEQUANTIZE, "ConvInteger", "MatMulInteger", "MatMulNBits"})
 _ACTIVATIONS = frozenset({"Relu", "Clip"})
 
 
@@ -96,15 +97,20 @@ def _seen(base: onnx.ModelProto, new: onnx.ModelProto) -> dict[str, str]:
 
 
 def _is_integer(target: str, makers: Mapping[str, onnx.NodeProto], before: Collection[str]) -> bool:
-    """Return whether `target` is dequantized, or its maker (before a Relu or Clip) reads a dequantized tensor.
+    """Return whether integers are on the way to `target` (before a Relu or Clip) from the nearest tensors of the base.
 
     Tensors that are dequantized in the base graph, too (`before`), such as pixels, are none.
     """
     node = makers.get(target)
     while node is not None and node.op_type in _ACTIVATIONS:
         node = makers.get(node.input[0])
-    feeding = [] if node is None else [node, *(makers[name] for name in node.input if name in makers)]
-    return any(each.op_type == _DEQUANTIZE and each.output[0] not in before for each in feeding)
+    stack = [] if node is None else [node]
+    while stack:
+        each = stack.pop()
+        if each.op_type in _INTEGER and each.output[0] not in before:
+            return True
+        stack += [makers[name] for name in each.input if name in makers and name not in before]
+    return False
 
 
 def _uncompared(model: onnx.ModelProto) -> set[str]:

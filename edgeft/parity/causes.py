@@ -184,13 +184,14 @@ def _samples(
         for pair, x, y in zip(pairs, before, after, strict=True):
             if pair.name in wanted:
                 parts[pair.name].append((x, y))
-    return {
-        name: (
-            np.concatenate([x for x, _ in found]).astype(np.float64),
-            np.concatenate([y for _, y in found]).astype(np.float64),
-        )
-        for name, found in parts.items()
-    }
+    return {name: (_stacked([x for x, _ in found]), _stacked([y for _, y in found])) for name, found in parts.items()}
+
+
+def _stacked(arrays: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+    """Return arrays [1, ...] as one, float64 [n, ...]; texts of other lengths are cut to the shortest."""
+    smallest = np.min([array.shape[1:] for array in arrays], axis=0)
+    cut = (slice(None), *(slice(int(size)) for size in smallest))
+    return np.concatenate([array[cut] for array in arrays]).astype(np.float64)
 
 
 def _dead(x: NDArray[np.float64], y: NDArray[np.float64]) -> int:

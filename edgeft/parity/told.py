@@ -7,9 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from edgeft.core.events import EventSink, ignore
 from edgeft.graph.load import load
@@ -17,7 +15,7 @@ from edgeft.parity.causes import Finding, diagnose
 from edgeft.parity.distance import Distance
 from edgeft.parity.layers import Comparison, compare
 from edgeft.parity.split import Split, split
-from edgeft.quantize.rows import ArrayRows
+from edgeft.quantize.rows import Rows
 
 
 def told(found: Comparison, findings: Sequence[Finding], parts: Split | None) -> dict[str, Any]:
@@ -40,10 +38,8 @@ def told(found: Comparison, findings: Sequence[Finding], parts: Split | None) ->
     }
 
 
-def attribute(
-    base: Path, new: Path, pixels: NDArray[np.uint8], threads: int, *, emit: EventSink = ignore
-) -> dict[str, Any]:
-    """Return where the deployment graph `new` parts from `base` on `pixels` [N, H, W, 3], layer by layer.
+def attribute(base: Path, new: Path, rows: Rows, threads: int, *, emit: EventSink = ignore) -> dict[str, Any]:
+    """Return where the deployment graph `new` parts from `base` on `rows`, layer by layer.
 
     Where activations were swapped no layer is judged (`judged` is False).
 
@@ -51,7 +47,6 @@ def attribute(
         DataError: the graphs do not align.
     """
     one, other = load(base), load(new)
-    rows = ArrayRows(one.graph.input[0].name, pixels)
     found = compare(one, other, rows, threads, emit=emit)
     judged = not _swapped(one, other)
     parts = split(one, other, rows, found.layers[-1].pair, threads)

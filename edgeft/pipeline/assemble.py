@@ -16,14 +16,14 @@ from edgeft.recipe.model import Recipe
 _ARM_NUMBERS = ("median_ms", "p50", "p90", "p99", "load_ms", "first_ms", "peak_rss_bytes", "samples")
 
 
-def assemble(record: RunRecord, entries: Mapping[str, Entry], recipe: Recipe, images: Path, out: Path) -> None:
+def assemble(record: RunRecord, entries: Mapping[str, Entry], recipe: Recipe, images: Path | None, out: Path) -> None:
     """Write the bundle of `record` to `out`.
 
     Args:
         record: the run.
         entries: stage outputs by name.
         recipe: what was built.
-        images: root of the raw images.
+        images: root of the raw images; None of texts.
         out: the bundle's folder.
 
     Raises:

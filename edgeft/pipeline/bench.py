@@ -74,8 +74,8 @@ def measure(path: Path, options: Options, *, emit: EventSink = ignore, run: Laun
     subject = open_subject(path)
     scores, digest = None, None
     if options.evaluation is not None:
-        pixels, labels = read_labelled(options.evaluation, subject)
-        scores, digest = subject.scores(pixels, options.threads).astype(float), evaluation_digest(pixels, labels)
+        arrays, labels = read_labelled(options.evaluation, subject)
+        scores, digest = subject.scores(arrays, options.threads).astype(float), evaluation_digest(arrays, labels)
         check_scores("accuracy", labels, scores, scores.shape[1])
     with TemporaryDirectory(prefix="edgeft-bench-") as folder:
         request, raw = requests(

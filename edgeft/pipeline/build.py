@@ -64,7 +64,7 @@ def build(
     store.prepare()
     listed = stages(recipe, store)
     check_finite(listed)
-    images = next(stage.sources["images"] for stage in listed if "images" in stage.sources)
+    images = next((stage.sources["images"] for stage in listed if "images" in stage.sources), None)
     with disk_errors(store.cache, purpose="the cache", option="--cache"):
         resolver = Resolver(store, source_digests(recipe, store.cache, bundle), recipe.seed)
         entries, ran = walk(listed, resolver, store, emit)
@@ -107,7 +107,7 @@ class _Timed:
     stages: tuple[StageRecord, ...] = ()
 
 
-def _timed(recipe: Recipe, entries: Mapping[str, Entry], images: Path, folder: Path, emit: EventSink) -> _Timed:
+def _timed(recipe: Recipe, entries: Mapping[str, Entry], images: Path | None, folder: Path, emit: EventSink) -> _Timed:
     compared, gates, record = timing.measure(
         recipe.verify.latency,
         fp32=entries["compress"].folder / _FP32_MODEL,

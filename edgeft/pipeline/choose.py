@@ -6,14 +6,12 @@ fastest. The folder holds the choice alone; what was timed stands beside it, so 
 nothing below.
 """
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from edgeft import catalog
 from edgeft.core.atomic import write_atomic
 from edgeft.core.errors import DataError
 from edgeft.core.events import Progress
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["ChooseConfig", "decide", "run", "smallest"]
 
 FP32 = "fp32"
-_IMAGES = 16
 _WARMUP = 3
 _MAX_SECONDS = 3.0
 _DIGITS = 4
@@ -63,12 +60,13 @@ def run(ctx: Context, inputs: Inputs, config: ChooseConfig) -> StageResult:
 
 def _timed(ctx: Context, files: Mapping[str, Path], data: Path, config: ChooseConfig) -> "dict[str, list[Timing]]":
     """Time every candidate in rounds of fresh processes, forth and back in each: A B B A."""
+    from edgeft.pipeline.timed import timed
     from edgeft.runtime.launch import launch
     from edgeft.runtime.worker import Request
 
-    pixels = str(_pixels(data, ctx.workspace / "choose_inputs.npy"))
+    fed = timed(data, None, ctx.workspace / "choose_inputs.npz")
     requests = {
-        name: Request(str(file), config.threads, False, config.samples, _WARMUP, _MAX_SECONDS, pixels)
+        name: fed.model_alone(Request(str(file), config.threads, False, config.samples, _WARMUP, _MAX_SECONDS))
         for name, file in files.items()
     }
     runs: dict[str, list[Timing]] = {name: [] for name in files}
@@ -130,17 +128,3 @@ def _latency_json(runs: "Sequence[Timing]") -> dict[str, Any]:
     samples = [sample for one in runs for sample in one.samples_ms]
     rounds = [[round(sample, _DIGITS) for sample in one.samples_ms] for one in runs]
     return {"median_ms": median(samples), "rounds_ms": rounds}
-
-
-def _pixels(data: Path, path: Path) -> Path:
-    """Write a few validation images, so that the timed processes need not hold all of them."""
-    import numpy as np
-
-    dataset = catalog.resolve("edgeft.data.dataset:Dataset").open(data)
-    rows = dataset.indices("val")
-    if not len(rows):
-        raise DataError(f"{data}: no validation images to time candidates on", hint="give data.split a val share")
-    buffer = io.BytesIO()
-    np.save(buffer, dataset.pixels[rows[:: max(1, len(rows) // _IMAGES)][:_IMAGES]])
-    write_atomic(path, buffer.getvalue())
-    return path

@@ -25,6 +25,7 @@ from edgeft.pipeline import gates as judged
 from edgeft.pipeline.record import new_run
 from edgeft.pipeline.subject import Subject, open_subject, read_labelled, requests, require_alike
 from edgeft.runtime.abba import LatencyComparison, compare_requests
+from edgeft.runtime.encode import Feeds
 from edgeft.runtime.launch import launch
 from edgeft.runtime.worker import Request, Timing
 from edgeft.verify.decision import Decision
@@ -132,9 +133,10 @@ def against_reference(
     return round_logs(*_medians(measured)), measured.new.median_ms
 
 
-def evaluation_digest(pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> str:
+def evaluation_digest(arrays: Feeds, labels: npt.NDArray[np.int64]) -> str:
     """Return the digest of evaluation data: scores of other data are never paired."""
-    return sha256_bytes(np.ascontiguousarray(pixels).tobytes() + labels.tobytes())
+    stored = b"".join(np.ascontiguousarray(arrays[name]).tobytes() for name in sorted(arrays))
+    return sha256_bytes(stored + labels.tobytes())
 
 
 def _name(old: Subject | stored.Baseline) -> str:
@@ -161,12 +163,12 @@ def _accuracy(
     evaluation = options.evaluation
     if evaluation is None:
         raise UsageError("accuracy needs labelled data", hint="give --eval DATA")
-    pixels, labels = read_labelled(evaluation, new)
-    scores = new.scores(pixels, options.threads)
+    arrays, labels = read_labelled(evaluation, new)
+    scores = new.scores(arrays, options.threads)
     if isinstance(old, Subject):
-        before, rule = old.scores(pixels, options.threads).astype(np.float64), old.decision
+        before, rule = old.scores(arrays, options.threads).astype(np.float64), old.decision
     else:
-        if old.scores is None or old.evaluation != evaluation_digest(pixels, labels):
+        if old.scores is None or old.evaluation != evaluation_digest(arrays, labels):
             other = "holds no scores" if old.scores is None else "holds scores of other data"
             raise UsageError(
                 f"{path}: the baseline {other} than {evaluation}" if old.scores is not None else f"{path}: {other}",

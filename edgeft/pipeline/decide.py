@@ -80,11 +80,12 @@ def _decide(ctx: Context, inputs: Inputs, data: Any, rule: Fit) -> StageResult: 
         if not len(rows):
             raise DataError("the data has no validation rows to decide on", hint="give data.split a val share")
         labels = data.labels[rows]
-        scores = _scores(model, data.pixels, rows, ctx.threads, ctx.emit, SHIPPED)
+        part = data.part(rows)
+        scores = _scores(model, part, ctx.threads, ctx.emit, SHIPPED)
         float_scores = scores
         if lowered["chosen"] != FP32:
             file = inputs["compress"] / "candidates" / FP32 / "model.onnx"
-            float_scores = _scores(file, data.pixels, rows, ctx.threads, ctx.emit, FP32)
+            float_scores = _scores(file, part, ctx.threads, ctx.emit, FP32)
         shipped, base = (rule(labels, found, ok) for found in (scores, float_scores))
         buffer = io.BytesIO()
         arrays: dict[str, Any] = {"labels": labels, SHIPPED: scores, FP32: float_scores}
@@ -102,14 +103,12 @@ def _decide(ctx: Context, inputs: Inputs, data: Any, rule: Fit) -> StageResult: 
     return StageResult(ctx.folder, dict(measured))
 
 
-def _scores(
-    model: Path, pixels: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64], threads: int, emit: EventSink, name: str
-) -> npt.NDArray[np.float32]:
+def _scores(model: Path, part: Any, threads: int, emit: EventSink, name: str) -> npt.NDArray[np.float32]:  # noqa: ANN401 - a Part
     from edgeft.runtime.session import Model
 
     device = Model.open(model, threads=threads)
     found = []
-    for done, row in enumerate(rows):
-        found.append(device.scores(np.ascontiguousarray(pixels[row : row + 1])))
-        emit(Progress(f"decide {name}", done + 1, len(rows)))
+    for row in range(len(part)):
+        found.append(device.scores(part[row : row + 1]))
+        emit(Progress(f"decide {name}", row + 1, len(part)))
     return np.concatenate(found)

@@ -1,4 +1,4 @@
-"""The images on which what ships decides otherwise than the float graph, with pictures of the model's input."""
+"""The images or texts that what ships decides otherwise than the float graph, images with pictures of the input."""
 
 import io
 from collections.abc import Sequence
@@ -38,9 +38,11 @@ def flips(outcomes: Outcomes, pictures: int) -> list[dict[str, Any]]:
                 "fp32_score": float(outcomes.fp32_scores[place, old]),
                 "chosen_score": float(outcomes.raw_scores[place, new]),
                 "harmful": bool(old == labels[place]),
+                "text": row.text if row.pair is None else f"{row.text} | {row.pair}",
             }
         )
     found.sort(key=lambda flip: (not flip["harmful"], -flip["chosen_score"], flip["index"]))
+    pictures = 0 if outcomes.split.data.is_text else pictures
     return [
         {**flip, "thumbnail": f"{FOLDER}/{flip['index']}.png" if order < pictures else None}
         for order, flip in enumerate(found)

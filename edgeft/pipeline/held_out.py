@@ -17,14 +17,14 @@ from edgeft.core.digest import sha256_bytes
 from edgeft.core.errors import DataError, IntegrityError
 from edgeft.core.events import EventSink, Progress
 from edgeft.core.exporter import Session
-from edgeft.runtime.preprocess import decode, preprocess, read_image_bytes
-from edgeft.runtime.session import INPUT, OUTPUT, Model, session_options
+from edgeft.runtime.encode import open_encoder
+from edgeft.runtime.preprocess import read_image_bytes
+from edgeft.runtime.session import OUTPUT, Model, session_options
 
-Pixels = npt.NDArray[np.uint8]
+Feeds = dict[str, npt.NDArray[Any]]
 Floats = npt.NDArray[np.float32]
 
 LOGITS = "logits"
-_CHUNK = 1024
 _BATCH = 32
 
 
@@ -64,10 +64,14 @@ class HeldOut:
         rows = [self.data.rows[row] for row in self.rows]
         return {name: [row.slices[name] for row in rows] for name in rows[0].slices}
 
-    def chunks(self, size: int) -> Iterator[Pixels]:
-        """Yield pixels uint8 [<= size, H, W, 3] in order; the rest stays on disk."""
+    def chunks(self, size: int) -> Iterator[Feeds]:
+        """Yield arrays [<= size, ...] by the graph's input, in order; the rest stays on disk."""
         for start in range(0, len(self.rows), size):
-            yield self.data.pixels[self.rows[start : start + size]]
+            yield self.data.feeds(self.rows[start : start + size])
+
+    def first(self, most: int) -> Any:  # noqa: ANN401 - an edgeft.data.dataset:Part
+        """Return the first rows, `most` at most, as the graph takes them."""
+        return self.data.part(self.rows[:most])
 
 
 def require_classes(split: HeldOut, file: Path) -> None:
@@ -83,8 +87,10 @@ def require_classes(split: HeldOut, file: Path) -> None:
 
 def torch_logits(split: HeldOut, checkpoint: Path, threads: int, emit: EventSink) -> Floats:
     """Return the checkpoint's logits in torch, float32 [n, K]."""
-    run = catalog.resolve("edgeft.models.predict:logits")
-    return np.concatenate([run(checkpoint, pixels, threads, emit=emit) for pixels in split.chunks(_CHUNK)])
+    found: Floats = catalog.resolve("edgeft.models.predict:logits")(
+        checkpoint, split.data.part(split.rows), threads, emit=emit
+    )
+    return found
 
 
 def graph_outputs(split: HeldOut, graph: Path, threads: int, emit: EventSink, task: str) -> tuple[Floats, Floats]:
@@ -97,8 +103,9 @@ def graph_outputs(split: HeldOut, graph: Path, threads: int, emit: EventSink, ta
         tapped.SerializeToString(), session_options(threads, spinning=False), providers=["CPUExecutionProvider"]
     )
     logits, scores = [], []
-    for pixels in _counted(split.chunks(_BATCH), len(split.rows), emit, task):
-        found = session.run([LOGITS, OUTPUT], {INPUT: pixels})
+    batch = 1 if split.data.is_text else _BATCH  # a dynamic scale covers its batch: a device runs one text at a time
+    for feeds in _counted(split.chunks(batch), len(split.rows), emit, task):
+        found = session.run([LOGITS, OUTPUT], feeds)
         logits.append(found[0])
         scores.append(found[1])
     return np.concatenate(logits), np.concatenate(scores)
@@ -107,33 +114,40 @@ def graph_outputs(split: HeldOut, graph: Path, threads: int, emit: EventSink, ta
 def runtime_scores(split: HeldOut, session: Session, emit: EventSink) -> Floats:
     """Return the scores of a target runtime's own session, batch 1 as on the device, float32 [n, K]."""
     chunks = _counted(split.chunks(1), len(split.rows), emit, "verify runtime")
-    return np.concatenate([np.asarray(session({INPUT: pixels})[0], dtype=np.float32) for pixels in chunks])
+    return np.concatenate([np.asarray(session(feeds)[0], dtype=np.float32) for feeds in chunks])
 
 
-def raw_scores(split: HeldOut, model: Path, images: Path, threads: int, emit: EventSink) -> tuple[Floats, int]:
-    """Return the scores of the device's own code from raw image files, and how many images decode to other pixels.
+def raw_scores(split: HeldOut, model: Path, images: Path | None, threads: int, emit: EventSink) -> tuple[Floats, int]:
+    """Return the scores of the device's own code from raw files or texts, and how many of them give other inputs.
 
     Raises:
         DataError: a file is missing, damaged, or no longer what the data stage read.
     """
+    tokenizer = split.data.folder / "tokenizer.json"
+    encode = open_encoder(split.data.contract, tokenizer.read_bytes() if split.data.is_text else None)
     device = Model.open(model, threads=threads)
     scores: list[Floats] = []
     different = 0
     for done, row in enumerate(split.rows):
         entry = split.data.rows[row]
-        data = read_image_bytes(images / entry.path)
-        if sha256_bytes(data) != entry.sha256:
-            raise DataError(f"{images / entry.path}: changed since the data stage read it", hint="run the build again")
-        pixels = preprocess(decode(data, entry.path), split.data.input)
-        different += not np.array_equal(pixels, split.data.pixels[row])
-        scores.append(device.scores(pixels[None]))
-        emit(Progress("verify raw files", done + 1, len(split.rows)))
+        source = entry.source if images is None else _raw_file(images, entry)
+        feeds, expected = encode(source, entry.path), split.data.feeds(split.rows[done : done + 1])
+        different += any(not np.array_equal(feeds[name], expected[name]) for name in expected)
+        scores.append(device.scores(feeds))
+        emit(Progress("verify raw inputs", done + 1, len(split.rows)))
     return np.concatenate(scores), different
 
 
-def _counted(chunks: Iterator[Pixels], total: int, emit: EventSink, task: str) -> Iterator[Pixels]:
+def _raw_file(images: Path, entry: Any) -> bytes:  # noqa: ANN401 - an edgeft.data.dataset:Row
+    data = read_image_bytes(images / entry.path)
+    if sha256_bytes(data) != entry.sha256:
+        raise DataError(f"{images / entry.path}: changed since the data stage read it", hint="run the build again")
+    return data
+
+
+def _counted(chunks: Iterator[Feeds], total: int, emit: EventSink, task: str) -> Iterator[Feeds]:
     done = 0
-    for pixels in chunks:
-        yield pixels
-        done += len(pixels)
+    for feeds in chunks:
+        yield feeds
+        done += len(next(iter(feeds.values())))
         emit(Progress(task, done, total))

@@ -1,11 +1,13 @@
 """The lower stage: the chosen candidate as one target runtime's files, and what that runtime leaves in float."""
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from edgeft import catalog
 from edgeft.core.atomic import write_atomic
 from edgeft.core.errors import EdgeftError
+from edgeft.core.exporter import LintFinding
 from edgeft.core.stage import Context, Inputs, Json, StageResult
 from edgeft.pipeline.stage_configs import LowerConfig
 
@@ -50,5 +52,14 @@ def run(ctx: Context, inputs: Inputs, config: LowerConfig) -> StageResult:
         "float_ops_unexpected": len(stray),
         "size_bytes": sum(file.stat().st_size for file in files),
     }
-    notes = tuple(f"{item.op_type} {item.node} stays in float: {item.reason}" for item in stray)
-    return StageResult(ctx.folder, measurements, notes)
+    return StageResult(ctx.folder, measurements, tuple(_notes(stray)))
+
+
+def _notes(stray: Sequence[LintFinding]) -> Iterator[str]:
+    """Yield one note for each operator type and reason; lint.json names every operator."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for item in stray:
+        alike.setdefault((item.op_type, item.reason), []).append(item.node)
+    for (op_type, reason), nodes in alike.items():
+        named = nodes[0] if len(nodes) == 1 else f"{nodes[0]} and {len(nodes) - 1} more"
+        yield f"{op_type} {named} stays in float: {reason}"

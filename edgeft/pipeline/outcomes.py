@@ -38,7 +38,7 @@ class Outcomes:
         chosen_scores: of the chosen candidate.
         runtime_scores: of the lowered file in the target's own session.
         raw_scores: of the lowered file in the device's code, from raw image files.
-        different_pixels: raw files that decode to other pixels than the data stage's.
+        different_inputs: raw files or texts that become other pixels or tokens than the data stage's.
         rule: how what ships decides.
         fp32_rule: how the float graph would: the same method, with thresholds of its own.
     """
@@ -54,7 +54,7 @@ class Outcomes:
     chosen_scores: Floats
     runtime_scores: Floats
     raw_scores: Floats
-    different_pixels: int
+    different_inputs: int
     rule: Decision
     fp32_rule: Decision
 
@@ -79,7 +79,7 @@ def collect(ctx: Context, inputs: Inputs, config: VerifyConfig) -> Outcomes:
         file = candidates / lowered["chosen"] / "model.onnx"
         chosen = graph_outputs(split, file, ctx.threads, ctx.emit, f"verify {lowered['chosen']}")
     session = catalog.exporter(config.target).session(model, ctx.threads)
-    raw, different = raw_scores(split, model, inputs["images"], ctx.threads, ctx.emit)
+    raw, different = raw_scores(split, model, inputs.get("images"), ctx.threads, ctx.emit)
     return Outcomes(
         split=split,
         chosen=lowered["chosen"],
@@ -92,7 +92,7 @@ def collect(ctx: Context, inputs: Inputs, config: VerifyConfig) -> Outcomes:
         chosen_scores=chosen[1],
         runtime_scores=runtime_scores(split, session, ctx.emit),
         raw_scores=raw,
-        different_pixels=different,
+        different_inputs=different,
         rule=rule,
         fp32_rule=fp32_rule,
     )
@@ -106,11 +106,12 @@ def hops_of(outcomes: Outcomes) -> tuple[Hop, ...]:
         for scores in (outcomes.chosen_scores, outcomes.runtime_scores, outcomes.raw_scores)
     )
     wide = [array.astype("float64") for array in (outcomes.torch_logits, outcomes.fp32_logits, outcomes.chosen_logits)]
-    different = outcomes.different_pixels
-    fault = f"{different} of {len(raw)} raw files give other pixels than training saw" if different else ""
+    different = outcomes.different_inputs
+    what = ("texts", "tokens") if outcomes.split.data.is_text else ("files", "pixels")
+    fault = f"{different} of {len(raw)} raw {what[0]} give other {what[1]} than training saw" if different else ""
     return (
         hop(f"torch > {FP32}", wide[0], wide[1], FLOAT_TOLERANCE),
         *([hop(f"{FP32} > {chosen}", wide[1], wide[2], None)] if chosen != FP32 else []),
         hop(f"{chosen} > runtime", candidate, runtime, tolerance),
-        hop("runtime > raw files", runtime, raw, tolerance, fault=fault),
+        hop(f"runtime > raw {what[0]}", runtime, raw, tolerance, fault=fault),
     )

@@ -5,17 +5,21 @@ import zipfile
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeft import catalog
 from edgeft.core.atomic import write_atomic
 from edgeft.core.digest import sha256_bytes
 from edgeft.core.errors import DataError, UsageError
 from edgeft.core.stage import Json
-from edgeft.runtime.predictor import Predictor
-from edgeft.runtime.preprocess import IMAGE_SUFFIXES, InputContract, Pixels, load_pixels
+from edgeft.runtime.encode import Contract, Feeds, Source, one_row
+from edgeft.runtime.predictor import open_predictor
+from edgeft.runtime.preprocess import IMAGE_SUFFIXES, INPUT, InputContract, load_pixels
 from edgeft.runtime.session import AnyModel, Model, TensorSpec
+from edgeft.runtime.text import TextContract, TextEncoder, padded
 from edgeft.runtime.worker import Request
 from edgeft.verify.decision import HIGHEST, Decision
 
@@ -35,10 +39,11 @@ class Subject:
         inputs: what the graph takes.
         name: of the bundle, or of the file.
         classes: names in order; empty for a bare file.
-        contract: how an image becomes its input; None for a bare file.
-        golden: the bundle's own pixels [G, H, W, 3]; None for a bare file.
-        raw: the image files that the first of them were made from.
+        contract: how an image or a text becomes its input; None for a bare file.
+        golden: the bundle's own inputs, arrays [G, ...] by input; None for a bare file.
+        raw: the image files or the texts that the first of them were made from.
         decision: how its scores become decisions; the highest score for a bare file.
+        tokenizer: of texts, the tokenizer's file.
     """
 
     path: Path
@@ -47,10 +52,16 @@ class Subject:
     inputs: tuple[TensorSpec, ...]
     name: str
     classes: tuple[str, ...] = ()
-    contract: InputContract | None = None
-    golden: Pixels | None = None
-    raw: tuple[bytes, ...] = ()
+    contract: Contract | None = None
+    golden: Feeds | None = None
+    raw: tuple[Source, ...] = ()
     decision: Decision = HIGHEST
+    tokenizer: bytes | None = None
+
+    @property
+    def takes_texts(self) -> bool:
+        """Whether it is a bundle that decides texts."""
+        return isinstance(self.contract, TextContract)
 
     def to_json(self) -> dict[str, Json]:
         """Return what a reader must know to tell one subject from another."""
@@ -64,17 +75,17 @@ class Subject:
             "decision": self.decision.to_json(self.classes),
         }
 
-    def scores(self, pixels: Pixels, threads: int) -> npt.NDArray[np.float32]:
-        """Return float32 [N, K] for `pixels` uint8 [N, H, W, 3], one image at a time.
+    def scores(self, arrays: Feeds, threads: int) -> npt.NDArray[np.float32]:
+        """Return float32 [N, K] for `arrays` [N, ...] by input, one row at a time.
 
         Raises:
             DataError: its first output is no row of scores.
         """
         model = AnyModel.open(self.model, threads=threads)
-        name = self.inputs[0].name
-        found = [model.run({name: np.ascontiguousarray(pixels[i : i + 1])})[0] for i in range(len(pixels))]
+        count = len(next(iter(arrays.values())))
+        found = [model.run(one_row(arrays, i))[0] for i in range(count)]
         if any(scores.ndim != 2 or len(scores) != 1 for scores in found):  # noqa: PLR2004 - [1, K]
-            raise DataError(f"{self.path}: an output of shape {list(found[0].shape)} for one image, expected [1, K]")
+            raise DataError(f"{self.path}: an output of shape {list(found[0].shape)} for one input, expected [1, K]")
         return np.concatenate(found).astype(np.float32)
 
 
@@ -86,13 +97,13 @@ def open_subject(path: Path) -> Subject:
         DeviceError: it cannot be read.
     """
     from edgeft.bundle.golden import from_bytes
-    from edgeft.runtime.manifest import GOLDEN, MODEL, read_files
+    from edgeft.runtime.manifest import GOLDEN, MODEL, TOKENIZER, read_files
 
     if path.is_dir():
         manifest, contents = read_files(path)
         golden = from_bytes(contents[GOLDEN], str(path / GOLDEN))
         model = Model(contents[MODEL], str(path / MODEL))
-        Predictor(manifest, model)  # refuses a graph that is not the manifest's
+        open_predictor(manifest, contents, path)  # refuses a graph that is not the manifest's
         return Subject(
             path,
             path / MODEL,
@@ -101,9 +112,10 @@ def open_subject(path: Path) -> Subject:
             manifest.name,
             manifest.classes,
             manifest.input,
-            golden.pixels,
-            golden.raw,
+            golden.inputs,
+            tuple(golden.sources()),
             manifest.decision,
+            contents.get(TOKENIZER),
         )
     opened = AnyModel.open(path)
     return Subject(path, path, sha256_bytes(path.read_bytes()), opened.inputs, path.stem)
@@ -136,8 +148,8 @@ def requests(
 
     Args:
         subject: what is timed.
-        data: "golden" (the bundle's own images), "noise", a folder of images, or an .npy or .npz of inputs; None takes
-            golden where there is a bundle, else noise.
+        data: "golden" (the bundle's own images or texts), "noise", a folder of images, or an .npy or .npz of inputs;
+            None takes golden where there is a bundle, else noise.
         folder: where the inputs are written for the timed processes.
         threads: intra-op threads.
         spinning: whether idle threads spin.
@@ -157,12 +169,14 @@ def requests(
             raise UsageError(
                 f"{subject.path}: a bare model has no golden images", hint="give --input DATA, or a bundle"
             )
+        if subject.takes_texts:
+            return _texts(subject, subject.golden, plain, folder)
         paths = [folder / f"raw_{index}" for index in range(len(subject.raw))]
         for path, raw in zip(paths, subject.raw, strict=True):
-            write_atomic(path, raw)
-        pixels = subject.golden[:_TIMED]
+            write_atomic(path, raw if isinstance(raw, bytes) else b"")
+        pixels = subject.golden[INPUT][:_TIMED]
     elif Path(data).is_dir():
-        if subject.contract is None:
+        if not isinstance(subject.contract, InputContract):
             raise UsageError(
                 f"{data}: a bare model does not say how an image becomes its input",
                 hint="give a bundle, or an .npz of inputs",
@@ -181,20 +195,39 @@ def requests(
     return model_only, replace(plain, images=tuple(map(str, paths)), contract=subject.contract.to_json())
 
 
-def read_labelled(data: Path, subject: Subject) -> tuple[Pixels, npt.NDArray[np.int64]]:
-    """Return pixels uint8 [N, H, W, 3] and labels int64 [N] to judge `subject` on.
+def _texts(subject: Subject, golden: Feeds, plain: Request, folder: Path) -> tuple[Request, Request | None]:
+    """Return what times a text bundle alone, and from its raw texts."""
+    if subject.contract is None or subject.tokenizer is None:
+        raise UsageError(f"{subject.path}: a bare model has no golden texts", hint="give --input DATA, or a bundle")
+    buffer, inputs, tokenizer = io.BytesIO(), folder / f"{GOLDEN_INPUT}.npz", folder / "tokenizer.json"
+    arrays: dict[str, Any] = {name: values[:_TIMED] for name, values in golden.items()}
+    np.savez(buffer, **arrays)
+    write_atomic(inputs, buffer.getvalue())
+    write_atomic(tokenizer, subject.tokenizer)
+    contract = subject.contract.to_json()
+    return (
+        replace(plain, inputs=str(inputs), ragged=True),
+        replace(plain, texts=subject.raw, contract=contract, tokenizer=str(tokenizer)),
+    )
+
+
+def read_labelled(data: Path, subject: Subject) -> tuple[Feeds, npt.NDArray[np.int64]]:
+    """Return arrays [N, ...] by input and labels int64 [N] to judge `subject` on.
 
     Args:
-        data: a folder with one folder of images for each class, or an .npz with `pixels` and `labels`.
-        subject: says how images are prepared and which classes there are.
+        data: a folder with one folder of images for each class; for texts a table with the columns `text` and `label`;
+            or an .npz with `pixels` and `labels`.
+        subject: says how images or texts are prepared and which classes there are.
 
     Raises:
-        DataError: there is no image, a folder is no class of the bundle, or arrays are missing or do not fit.
+        DataError: there is no image or text, a class is none of the bundle's, or arrays are missing or do not fit.
         UsageError: images need a bundle.
     """
+    if subject.takes_texts:
+        return _read_texts(data, subject)
     if not data.is_dir():
         return _read_arrays(data, subject)
-    if subject.contract is None:
+    if not isinstance(subject.contract, InputContract):
         raise UsageError(f"{data}: class folders need a bundle, which names the classes", hint="give an .npz instead")
     folders = sorted(child for child in data.iterdir() if child.is_dir() and not child.name.startswith("."))
     strange = [child.name for child in folders if child.name not in subject.classes]
@@ -209,10 +242,29 @@ def read_labelled(data: Path, subject: Subject) -> tuple[Pixels, npt.NDArray[np.
         for path in _images(child):
             pixels.append(load_pixels(path, subject.contract))
             labels.append(subject.classes.index(child.name))
-    return np.stack(pixels), np.asarray(labels, np.int64)
+    return {INPUT: np.stack(pixels)}, np.asarray(labels, np.int64)
 
 
-def _read_arrays(path: Path, subject: Subject) -> tuple[Pixels, npt.NDArray[np.int64]]:
+def _read_texts(path: Path, subject: Subject) -> tuple[Feeds, npt.NDArray[np.int64]]:
+    if subject.contract is None or not isinstance(subject.contract, TextContract) or subject.tokenizer is None:
+        raise UsageError(f"{path}: texts need a bundle, which says how they become tokens")
+    table = catalog.resolve("edgeft.data.sources.rows:read_table")(path, delimiter=None, names=None)
+    columns = {"text": "text", "pair": "pair" if subject.contract.pair else None, "label": "label"}
+    config = catalog.resolve("edgeft.data.text.config:TextColumns")(**columns)
+    rows = catalog.resolve("edgeft.data.sources.rows:read_texts")(table, config)
+    strange = next((row for row in rows if row.label not in subject.classes), None)
+    if strange is not None:
+        raise DataError(
+            f"{strange.where}: label {strange.label!r} is no class of {subject.path}: {', '.join(subject.classes)}",
+            hint="name the columns text and label, the labels as the bundle does",
+        )
+    texts = [row.text if row.pair is None else (row.text, row.pair) for row in rows]
+    encoder = TextEncoder(subject.contract, subject.tokenizer)
+    labels = [subject.classes.index(row.label) for row in rows]
+    return padded(encoder.tokens(texts), subject.contract), np.asarray(labels, np.int64)
+
+
+def _read_arrays(path: Path, subject: Subject) -> tuple[Feeds, npt.NDArray[np.int64]]:
     hint = "a folder with one folder of images for each class, or np.savez(..., pixels=uint8 [N, H, W, 3], labels=[N])"
     try:
         with path.open("rb") as file:  # np.load leaves a damaged file open that it opened itself
@@ -232,7 +284,7 @@ def _read_arrays(path: Path, subject: Subject) -> tuple[Pixels, npt.NDArray[np.i
             f"{path}: labels {labels.dtype} {list(labels.shape)} for {len(pixels)} images, expected int64 [N], N > 0",
             hint=hint,
         )
-    return pixels, labels.astype(np.int64)
+    return {spec.name: pixels}, labels.astype(np.int64)
 
 
 def _images(folder: Path) -> list[Path]:

@@ -36,7 +36,7 @@ _SAVED = (
 def run(ctx: Context, inputs: Inputs, config: VerifyConfig) -> StageResult:
     """Verify `inputs["lower"]` against `inputs["compress"]`, `inputs["graph"]` and `inputs["checkpoint"]`.
 
-    Reads the test rows of `inputs["data"]` and their raw files below `inputs["images"]`.
+    Reads the test rows of `inputs["data"]` and their raw files below `inputs["images"]`, which texts do without.
 
     Raises:
         DataError: a raw file is missing, damaged or changed; the split is empty or lacks a class.
@@ -91,10 +91,8 @@ def _attribution(ctx: Context, inputs: Inputs, outcomes: "Outcomes") -> dict[str
         return None
     candidates = inputs["compress"] / "candidates"
     base, new = (candidates / name / "model.onnx" for name in (FP32, outcomes.chosen))
-    pixels = next(outcomes.split.chunks(_ATTRIBUTED))
-    found: dict[str, Any] = catalog.resolve("edgeft.parity.told:attribute")(
-        base, new, pixels, ctx.threads, emit=ctx.emit
-    )
+    rows = outcomes.split.first(_ATTRIBUTED)
+    found: dict[str, Any] = catalog.resolve("edgeft.parity.told:attribute")(base, new, rows, ctx.threads, emit=ctx.emit)
     return found
 
 

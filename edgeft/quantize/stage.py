@@ -21,7 +21,7 @@ from edgeft.quantize.compress import Evaluation, compress, write_candidates
 from edgeft.quantize.config import CompressConfig
 from edgeft.quantize.ladder import climb_rule, method_for
 from edgeft.quantize.on_target import this_device
-from edgeft.quantize.rows import ArrayRows
+from edgeft.quantize.rows import ArrayRows, Rows
 from edgeft.quantize.rungs import Ladder
 
 
@@ -38,22 +38,21 @@ def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
     val = data.indices("val")
     if len(val) == 0:
         raise DataError("the data has no validation rows to compare candidates on", hint="give data.split a val share")
-    evaluation = Evaluation(ArrayRows(PIXELS, np.ascontiguousarray(data.pixels[val])), data.labels[val], bar)
+    evaluation = Evaluation(data.part(val), data.labels[val], bar)
     ladder, notes = None, []
     if config.precision != "fp32":
-        calibration = calibration_pixels(data, config.calib_images, ctx.seed_for("calibration images"))
-        if len(calibration) < config.calib_images:
-            notes.append(f"calibrated on all {len(calibration)} training images; {config.calib_images} were asked for")
+        rows = calibration_rows(data, config.calib_images, ctx.seed_for("calibration images"))
+        if len(rows) < config.calib_images:
+            notes.append(f"calibrated on all {len(rows)} training rows; {config.calib_images} were asked for")
         exporter = catalog.exporter(config.target)
         method = method_for(
             graph, exporter.placement, config.precision, config.method, config.bias_images, config.float_share
         )
-        rows = ArrayRows(PIXELS, calibration)
         ladder = Ladder(
             exporter.placement,
             method,
             rows,
-            _Rows(data.pixels, data.indices("train")),
+            None if data.is_text else _Rows(data.pixels, data.indices("train")),
             climb_rule(config.method),
             ctx.seed_for("quantization-aware training"),
             memo=ctx.memo,
@@ -65,8 +64,8 @@ def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
     return StageResult(ctx.folder, _measurements(made.candidates), (*notes, *made.notes), made.timings)
 
 
-def calibration_pixels(data: Dataset, images: int, seed: int) -> Pixels:
-    """Return uint8 [n, H, W, 3]: up to `images` training rows, drawn without replacement, in drawn order.
+def calibration_rows(data: Dataset, count: int, seed: int) -> Rows:
+    """Return up to `count` training rows, drawn without replacement, in drawn order; images are held in memory.
 
     Raises:
         DataError: the train split is empty.
@@ -74,11 +73,13 @@ def calibration_pixels(data: Dataset, images: int, seed: int) -> Pixels:
     rows = data.indices("train")
     if len(rows) == 0:
         raise DataError("the data has no training rows to calibrate on", hint="give data.split a train share")
-    drawn = np.random.default_rng(seed).permutation(rows)[:images]
+    drawn = np.random.default_rng(seed).permutation(rows)[:count]
+    if data.is_text:
+        return data.part(drawn)
     order = np.argsort(drawn)
     pixels = np.empty((len(drawn), *data.pixels.shape[1:]), np.uint8)
     pixels[order] = data.pixels[drawn[order]]  # read in file order: the pixels are mapped from disk
-    return pixels
+    return ArrayRows(PIXELS, pixels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ DEFAULT_METHODS: Mapping[str, str] = {
     "decide": "argmax",
 }
 """The method of each block that does not name one; `compress` has one only, its own `method` is the rounding."""
+TEXT_DATA = "text"
+"""The data method of models that take texts, and their default."""
 FIXED_METHODS = frozenset({"compress"})
 """Blocks whose `method` key belongs to the config."""
 FILLED: Mapping[str, frozenset[str]] = {"data": frozenset({"input"}), "finetune": frozenset({"model"})}
@@ -73,7 +75,17 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), smoke: bool = False) 
     model = check(catalog.resolve(MODEL_CONFIG), values["model"], at=("model",), document=document)
     verify = check(VerifyBlock, values.get("verify"), at=("verify",), document=document)
     filled: dict[str, dict[str, Json]] = {"data": {"input": None}, "finetune": {"model": model.model_dump(mode="json")}}
-    blocks = {name: _block(name, document, filled=filled.get(name, {}), smoke=smoke) for name in DEFAULT_METHODS}
+    methods = {**DEFAULT_METHODS, **({"data": TEXT_DATA} if model.takes_texts else {})}
+    blocks = {
+        name: _block(name, default, document, filled=filled.get(name, {}), smoke=smoke)
+        for name, default in methods.items()
+    }
+    if blocks["data"].method.name == (DEFAULT_METHODS["data"] if model.takes_texts else TEXT_DATA):
+        raise UsageError(
+            f"{document.origin(('data', 'method'))}: data.method: {blocks['data'].method.name}, and {model.base} takes "
+            f"{'texts' if model.takes_texts else 'images'}",
+            hint="texts go with base: transformers, images with base: timm/NAME or torchvision/NAME",
+        )
     return Recipe(
         version=head.version,
         seed=head.seed,
@@ -105,9 +117,9 @@ def _read(path: Path) -> tuple[Path, str]:
         raise UsageError(f"{file}: cannot be read: {error.strerror}", hint=hint) from error
 
 
-def _block(name: str, document: Document, *, filled: Mapping[str, Json], smoke: bool) -> Block:
+def _block(name: str, default: str, document: Document, *, filled: Mapping[str, Json], smoke: bool) -> Block:
     written = dict(mapping(document.values.get(name), at=(name,), document=document))
-    method_name: Json = DEFAULT_METHODS[name]
+    method_name: Json = default
     if name not in FIXED_METHODS:
         method_name = written.pop("method", method_name)
         if not isinstance(method_name, str):

@@ -17,6 +17,8 @@ from edgeft.recipe.paths import locate
 from edgeft.recipe.smoke import TRIAL_MARGIN_PP
 
 _DESCRIBE = "edgeft.models.sources:describe"
+_DESCRIBE_TEXT, _TOKENIZER = "edgeft.models.text_source:describe", "tokenizer.json"
+_SNAPSHOT = "edgeft.models.hub:snapshot"
 _HUB = "hub"
 BUNDLE_RUNTIME = "onnxruntime"
 """What `edgeft.runtime` runs a bundle with."""
@@ -58,6 +60,9 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
         UsageError: a method or exporter is unknown, or its config is refused.
     """
     source, images = _data_sources(recipe)
+    weights = _weights(recipe)
+    text = bool(getattr(recipe.model, "takes_texts", False))
+    files = {"tokenizer": weights["weights"] / _TOKENIZER} if text else {"images": images}
     target = recipe.lower.targets[0]
     accuracy, latency = recipe.verify.accuracy, recipe.verify.latency
     bars: dict[str, Json] = {
@@ -80,8 +85,8 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
     trial: dict[str, Json] = {"max_drop_pp": TRIAL_MARGIN_PP} if recipe.smoke else {}
     untimed: dict[str, Json] = {"rounds": 0} if recipe.smoke else {}  # the same choice on a busy machine
     return (
-        _stage("data", recipe.data, {"input": _input(recipe, store)}, {}, sources={"source": source, "images": images}),
-        _stage("finetune", recipe.finetune, {"model": model}, {"data": "data"}, sources=_weights(recipe)),
+        _stage("data", recipe.data, {"input": _input(recipe, weights, store)}, {}, sources={"source": source, **files}),
+        _stage("finetune", recipe.finetune, {"model": model}, {"data": "data"}, sources=weights),
         _stage("export", recipe.export, {}, {"checkpoint": "finetune", "data": "data"}),
         _stage(
             "compress",
@@ -111,7 +116,7 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
                 "lower": "lower",
                 "decide": "decide",
             },
-            sources={"images": images},
+            sources={} if text else {"images": images},
         ),
     )
 
@@ -169,10 +174,19 @@ def _data_sources(recipe: Recipe) -> tuple[Path, Path]:
 
 
 def _weights(recipe: Recipe) -> dict[str, Path]:
-    written = getattr(recipe.model, "weights", None)
+    written, text = getattr(recipe.model, "weights", None), getattr(recipe.model, "takes_texts", False)
+    if text and written == _HUB:
+        return {"weights": catalog.resolve(_SNAPSHOT)(getattr(recipe.model, "architecture", ""))}
     if written is None or written == _HUB:
         return {}
     path = locate(str(written), recipe.folder, key="model.weights")
+    if text:
+        if not path.is_dir():
+            raise DataError(
+                f"model.weights: {path} is not a folder",
+                hint=f"correct model.weights in {recipe.path}: a folder that transformers' save_pretrained wrote",
+            )
+        return {"weights": path}
     if not path.is_file():
         raise DataError(
             f"model.weights: {path} is not a file",
@@ -181,8 +195,11 @@ def _weights(recipe: Recipe) -> dict[str, Path]:
     return {"weights": path}
 
 
-def _input(recipe: Recipe, store: Store) -> dict[str, Json]:
+def _input(recipe: Recipe, weights: Mapping[str, Path], store: Store) -> dict[str, Json]:
     """Return the model's input contract, remembered in the cache: asking an unusual model loads its library."""
+    if getattr(recipe.model, "takes_texts", False):
+        found: dict[str, Json] = catalog.resolve(_DESCRIBE_TEXT)(recipe.model, weights["weights"])
+        return found
     model = recipe.model.model_dump(mode="json")
 
     def describe() -> dict[str, Json]:

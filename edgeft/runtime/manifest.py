@@ -14,12 +14,13 @@ from typing import Any, Final
 
 from edgeft.core.digest import sha256_bytes, sha256_json
 from edgeft.core.errors import DataError, DeviceError, IntegrityError
-from edgeft.runtime.preprocess import InputContract
+from edgeft.runtime.encode import Contract, contract_from_json
+from edgeft.runtime.text import TextContract
 from edgeft.verify.decision import Decision
 
 SCHEMA = 1
 NAME = "manifest.json"
-MODEL, GOLDEN, LICENSES = "model.onnx", "golden.npz", "LICENSES.md"
+MODEL, GOLDEN, LICENSES, TOKENIZER = "model.onnx", "golden.npz", "LICENSES.md", "tokenizer.json"
 REPORT_HTML, REPORT_JSON, CARD = "report.html", "report.json", "MODEL_CARD.md"
 
 OUTSIDE_DIGEST: Final = frozenset({"content_digest", "evidence", "run", "self_digest"})
@@ -51,7 +52,7 @@ class Manifest:
         name: of the bundle.
         classes: in the order of the scores.
         ok_class: the class of good parts; None where the task has none.
-        input: how an image becomes the model's input.
+        input: how an image or a text becomes the model's input.
         decision: how scores become a decision.
         target: the runtime it was lowered for.
         precision: "int8" or "fp32".
@@ -64,7 +65,7 @@ class Manifest:
     name: str
     classes: tuple[str, ...]
     ok_class: str | None
-    input: InputContract
+    input: Contract
     decision: Decision
     target: str
     precision: str
@@ -167,7 +168,7 @@ def _manifest(values: Mapping[str, Any], path: Path) -> Manifest:
             name=str(values["name"]),
             classes=classes,
             ok_class=None if values["ok_class"] is None else str(values["ok_class"]),
-            input=InputContract.from_json(values["input"]),
+            input=contract_from_json(values["input"]),
             decision=Decision.from_json(values["decision"], classes),
             target=str(values["target"]),
             precision=str(values["precision"]),
@@ -178,7 +179,7 @@ def _manifest(values: Mapping[str, Any], path: Path) -> Manifest:
         )
     except (AttributeError, TypeError, DataError) as error:
         raise IntegrityError(f"{path}: {error}", hint=_DAMAGED) from error
-    for name in (MODEL, GOLDEN):
+    for name in (MODEL, GOLDEN, *([TOKENIZER] if isinstance(manifest.input, TextContract) else [])):
         if name not in manifest.files:
             raise IntegrityError(f"{path}: {name} is not listed", hint=_DAMAGED)
     if manifest.decision.ok is not None and values["decision"].get("model") != manifest.files[MODEL]:

@@ -1,22 +1,18 @@
-"""From image files to decisions, with the bundle's own preprocessing, class order and model."""
+"""From image files or texts to decisions, with the bundle's own preprocessing, class order and model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any
 
 import numpy as np
-from PIL import Image
+import numpy.typing as npt
 
-from edgeft.core.errors import DataError, IntegrityError
-from edgeft.runtime.manifest import MODEL, Manifest, read_files
-from edgeft.runtime.preprocess import Pixels, decode, load_pixels, preprocess
+from edgeft.core.errors import IntegrityError
+from edgeft.runtime.encode import Encoder, Source, one_row, open_encoder
+from edgeft.runtime.manifest import MODEL, TOKENIZER, Manifest, read_files
+from edgeft.runtime.preprocess import InputContract
 from edgeft.runtime.session import Model, Scores
-
-Source: TypeAlias = Path | str | bytes | Image.Image | Pixels
-"""A file's path, a file's bytes, a Pillow image, or RGB pixels uint8 [height, width, 3] of any size."""
-
-_RGB_RANK = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +23,7 @@ class Prediction:
         label: name of the decided class; a part for review is not decided to be good.
         index: its place in the class order.
         scores: calibrated score by class, in class order; they sum to 1.
-        path: the image's path; None where it came as bytes or pixels.
+        path: the image's path; None where it came as bytes or pixels, or is a text.
         review: whether a person should look at it; never where the highest score decides.
     """
 
@@ -44,16 +40,27 @@ class Predictor:
     Args:
         manifest: the bundle's.
         model: its graph.
+        tokenizer: the tokenizer's file, of a text model.
 
     Raises:
-        IntegrityError: the model's input is not the one that the manifest names.
+        IntegrityError: the model's input is not the one that the manifest names, or the tokenizer is another.
+        DeviceError: texts need the `tokenizers` package, which is not installed.
     """
 
-    def __init__(self, manifest: Manifest, model: Model) -> None:
+    def __init__(self, manifest: Manifest, model: Model, tokenizer: bytes | None = None) -> None:
         contract = manifest.input
-        if model.input_size != (contract.height, contract.width):
-            raise IntegrityError(f"{manifest.name}: the model takes {model.input_size}, the manifest says {contract}")
+        taken = tuple(item.name for item in model.inputs)
+        if isinstance(contract, InputContract):
+            fits = model.input_size == (contract.height, contract.width)
+        else:
+            fits = taken == contract.inputs
+        if not fits:
+            raise IntegrityError(
+                f"{manifest.name}: the model takes {model.input_size or ', '.join(taken)}, the manifest says {contract}"
+            )
         self.manifest = manifest
+        self.encode: Encoder = open_encoder(contract, tokenizer)
+        """Turns one source into what the graph takes."""
         self._model = model
 
     @property
@@ -61,49 +68,44 @@ class Predictor:
         """The class names in the order of the scores."""
         return self.manifest.classes
 
-    def predict(self, images: Sequence[Source]) -> list[Prediction]:
-        """Decide each image by itself (batch 1, as it was verified and timed).
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the graph's inputs."""
+        return tuple(item.name for item in self._model.inputs)
+
+    @property
+    def takes_texts(self) -> bool:
+        """Whether it decides texts, not images."""
+        return not isinstance(self.manifest.input, InputContract)
+
+    def predict(self, sources: Sequence[Source]) -> list[Prediction]:
+        """Decide each image or text by itself (batch 1, as it was verified and timed).
 
         Args:
-            images: see `Source`.
+            sources: see `Source`.
 
         Raises:
-            DataError: an image is missing or cannot be decoded; nothing is skipped.
+            DataError: an image is missing or cannot be decoded, or a text is empty; nothing is skipped.
         """
-        return [self._one(image, index) for index, image in enumerate(images)]
+        return [self._one(source, index) for index, source in enumerate(sources)]
 
-    def scores(self, pixels: Pixels) -> Scores:
-        """Return scores float32 [N, K] of preprocessed `pixels` uint8 [N, H, W, 3], one image at a time.
+    def scores(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Scores:
+        """Return scores float32 [N, K] of encoded `arrays` [N, ...] by input, one row at a time.
 
         Raises:
             IntegrityError: the model gives other than one score per class.
         """
-        found = [self._model.scores(np.ascontiguousarray(pixels[index : index + 1])) for index in range(len(pixels))]
+        count = len(next(iter(arrays.values())))
+        found = [self._model.scores(one_row(arrays, index)) for index in range(count)]
         expected = (1, len(self.classes))
         if any(one.shape != expected for one in found):
             raise IntegrityError(f"{self.manifest.name}: scores {found[0].shape} for {len(self.classes)} classes")
         return np.concatenate(found) if found else np.empty((0, len(self.classes)), np.float32)
 
-    def pixels(self, image: Source, name: str = "image") -> Pixels:
-        """Return `image` as the model's input, uint8 [H, W, 3]; `name` is what messages call it.
-
-        Raises:
-            DataError: it cannot be decoded.
-        """
-        contract = self.manifest.input
-        if isinstance(image, str | Path):
-            return load_pixels(Path(image), contract)
-        if isinstance(image, bytes):
-            return preprocess(decode(image, name), contract)
-        if isinstance(image, Image.Image):
-            return preprocess(image, contract)
-        if image.dtype != np.uint8 or image.ndim != _RGB_RANK or image.shape[2] != _RGB_RANK:
-            raise DataError(f"{name}: {image.dtype} {image.shape}, expected uint8 [height, width, 3] in RGB")
-        return preprocess(Image.fromarray(image), contract)
-
-    def _one(self, image: Source, index: int) -> Prediction:
-        path = Path(image) if isinstance(image, str | Path) else None
-        scores, rule = self.scores(self.pixels(image, str(path or f"image {index}"))[None]), self.manifest.decision
+    def _one(self, source: Source, index: int) -> Prediction:
+        path = None if self.takes_texts or not isinstance(source, str | Path) else Path(source)
+        name = str(path or f"{'text' if self.takes_texts else 'image'} {index}")
+        scores, rule = self.scores(self.encode(source, name)), self.manifest.decision
         decided = int(rule.decided(scores)[0])
         listed = tuple(float(score) for score in scores[0])
         return Prediction(self.classes[decided], decided, listed, path, bool(rule.review(scores)[0]))
@@ -112,4 +114,15 @@ class Predictor:
 def load(bundle: Path, threads: int = 1) -> Predictor:
     """Open the bundle folder `bundle`; see `edgeft.runtime.load`."""
     manifest, contents = read_files(bundle)
-    return Predictor(manifest, Model(contents[MODEL], str(bundle / MODEL), threads=threads))
+    return open_predictor(manifest, contents, bundle, threads)
+
+
+def open_predictor(manifest: Manifest, contents: Mapping[str, bytes], bundle: Path, threads: int = 1) -> Predictor:
+    """Open a bundle whose files were read and proven.
+
+    Raises:
+        IntegrityError: the model or the tokenizer is not what the manifest says.
+        DeviceError: texts need the `tokenizers` package, which is not installed.
+    """
+    model = Model(contents[MODEL], str(bundle / MODEL), threads=threads)
+    return Predictor(manifest, model, contents.get(TOKENIZER))

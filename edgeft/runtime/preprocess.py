@@ -22,6 +22,8 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 Resize: TypeAlias = Literal["squash", "shorter_side"]
 Filter: TypeAlias = Literal["bilinear", "bicubic", "lanczos"]
 
+INPUT = "pixels"
+"""Name of an image graph's input, uint8 [N, H, W, 3]."""
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Files with another suffix are not taken for images."""
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")

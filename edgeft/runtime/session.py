@@ -11,11 +11,13 @@ import onnxruntime as ort
 
 from edgeft.core.errors import DeviceError, IntegrityError
 from edgeft.runtime.onnx_file import refuse_external_data
+from edgeft.runtime.preprocess import INPUT
+from edgeft.runtime.text import TOKEN_INPUTS
 
 Scores: TypeAlias = npt.NDArray[np.float32]
 
-INPUT, OUTPUT = "pixels", "scores"
-"""Names of the deployment graph's input (uint8 [N, H, W, 3]) and output (float32 [N, K])."""
+OUTPUT = "scores"
+"""Name of a deployment graph's output, float32 [N, K]."""
 _QUIET = 3
 _TENSOR_TYPES: Final = {
     "tensor(float)": "float32",
@@ -106,16 +108,23 @@ class Model(AnyModel):
 
     def __init__(self, data: bytes, name: str, *, threads: int = 1, spinning: bool = False) -> None:
         super().__init__(data, name, threads=threads, spinning=spinning)
-        if [(item.name, str(item.dtype)) for item in self.inputs] != [(INPUT, "uint8")]:
+        named = [(item.name, str(item.dtype)) for item in self.inputs]
+        tokens = [(token, "int64") for token in TOKEN_INPUTS]
+        if named not in ([(INPUT, "uint8")], tokens, tokens[:2]):
             found = ", ".join(map(str, self.inputs))
-            raise IntegrityError(f"{name}: inputs ({found}), expected ({INPUT}: uint8)")
+            raise IntegrityError(
+                f"{name}: inputs ({found}), expected ({INPUT}: uint8) or ({', '.join(TOKEN_INPUTS[:2])}: int64)"
+            )
         if self.outputs != (OUTPUT,):
             raise IntegrityError(f"{name}: outputs {list(self.outputs)}, expected ['{OUTPUT}']")
-        self.input_size: tuple[int, int] = _fixed_size(list(self.inputs[0].shape), name)
+        self.input_size: tuple[int, int] | None = None
+        """(height, width) of an image graph's input."""
+        if named[0][0] == INPUT:
+            self.input_size = _fixed_size(list(self.inputs[0].shape), name)
 
-    def scores(self, pixels: npt.NDArray[np.uint8]) -> Scores:
-        """Return the scores float32 [N, K] of `pixels` uint8 [N, H, W, 3]."""
-        return cast("Scores", self.run({INPUT: pixels})[0])
+    def scores(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Scores:
+        """Return the scores float32 [N, K] of arrays [N, ...] by input."""
+        return cast("Scores", self.run(feeds)[0])
 
 
 def session_options(threads: int, *, spinning: bool) -> Any:  # noqa: ANN401 - onnxruntime ships no types

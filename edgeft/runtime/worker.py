@@ -42,7 +42,10 @@ class Request:
         inputs: .npz with an array [M, ...] named like each of the model's inputs, or .npy with that of its one input;
             None times seeded noise.
         images: raw image files; given, each sample is end to end: read, decode, resize, infer, decide.
-        contract: the input contract's JSON, needed with `images`.
+        texts: raw texts; given, each sample is end to end: split into tokens, infer, decide.
+        contract: the input contract's JSON, needed with `images` and `texts`.
+        tokenizer: path of tokenizer.json, needed with `texts`.
+        ragged: whether each row of `inputs` is fed without its padding, as a device would.
         exporter: "module:Class" of the exporter whose runtime runs the model, for arrays by name from `inputs`; None
             runs it in onnxruntime.
         period_ms: above 0, an image comes every so many ms; 0 takes the next one when the last is done.
@@ -56,7 +59,10 @@ class Request:
     max_seconds: float
     inputs: str | None = None
     images: tuple[str, ...] = ()
+    texts: tuple[Any, ...] = ()
     contract: dict[str, Any] | None = None
+    tokenizer: str | None = None
+    ragged: bool = False
     exporter: str | None = None
     period_ms: float = 0.0
 
@@ -105,7 +111,7 @@ def measure(request: Request) -> Timing:
         load_ms = _since(started)
         steps = _rows(run, _read_named(request.inputs))
     else:
-        kind = Model if request.images else AnyModel
+        kind = Model if request.images or request.texts else AnyModel
         model = kind.open(Path(request.model), threads=request.threads, spinning=request.spinning)
         load_ms = _since(started)
         steps = _end_to_end(model, request) if isinstance(model, Model) else _model_only(model, request)
@@ -167,7 +173,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run the request in `arguments[0]` (JSON) and print the timing, or the error, as one JSON line."""
     try:
         values = json.loads(arguments[0])
-        timing = measure(Request(**{**values, "images": tuple(values.get("images", ()))}))
+        texts = tuple(text if isinstance(text, str) else tuple(text) for text in values.get("texts", ()))
+        timing = measure(Request(**{**values, "images": tuple(values.get("images", ())), "texts": texts}))
     except EdgeftError as error:
         sys.stdout.write(json.dumps({"error": error.message, "hint": error.hint, "exit_code": error.exit_code}) + "\n")
         return error.exit_code
@@ -180,6 +187,10 @@ def _model_only(model: "AnyModel", request: Request) -> list[Callable[[], object
         values = {spec.name: _noise(spec) for spec in model.inputs}
     else:
         values = _read(request.inputs, model.inputs)
+    if request.ragged:
+        from edgeft.runtime.encode import one_row
+
+        return [partial(model.run, one_row(values, i)) for i in range(min(map(len, values.values())))]
     return _rows(model.run, values)
 
 
@@ -213,16 +224,20 @@ def _read_named(path: str | None) -> "dict[str, npt.NDArray[Any]]":
 
 
 def _end_to_end(model: "Model", request: Request) -> list[Callable[[], object]]:
-    from edgeft.runtime.preprocess import InputContract, load_pixels
+    from edgeft.runtime.encode import contract_from_json, open_encoder
 
-    if request.contract is None:
-        raise UsageError("raw images are timed with an input contract, and none was given")
-    contract = InputContract.from_json(request.contract)
+    if request.contract is None or (request.texts and request.tokenizer is None):
+        raise UsageError("raw inputs are timed with an input contract, texts with a tokenizer, and none was given")
+    tokenizer = None if request.tokenizer is None else Path(request.tokenizer).read_bytes()
+    encode = open_encoder(contract_from_json(request.contract), tokenizer)
 
-    def decide(path: Path) -> int:
-        return int(model.scores(load_pixels(path, contract)[None])[0].argmax())
+    def decide(source: object, name: str) -> int:
+        return int(model.scores(encode(source, name))[0].argmax())
 
-    return [partial(decide, Path(image)) for image in request.images]
+    named = [(Path(image), image) for image in request.images] + [
+        (text, f"text {index}") for index, text in enumerate(request.texts)
+    ]
+    return [partial(decide, source, name) for source, name in named]
 
 
 def _read(path: str, specs: "Sequence[TensorSpec]") -> "dict[str, npt.NDArray[Any]]":

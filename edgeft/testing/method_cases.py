@@ -18,6 +18,7 @@ from edgeft.core.digest import canonical_json, sha256_tree
 from edgeft.core.errors import EdgeftError
 from edgeft.core.events import Event, EventSink, Progress, ignore
 from edgeft.core.stage import Context, Json, Method, StageResult
+from edgeft.data.dataset import Dataset
 from edgeft.models.checkpoint import load
 from edgeft.models.config import InputOverride, ModelConfig
 from edgeft.models.predict import logits
@@ -120,7 +121,8 @@ def _writes_a_checkpoint(method: Method, folder: Path) -> None:
     module, meta = load(result.folder)
     _require(meta.classes == _CLASSES, f"classes {meta.classes}, expected the data's order {_CLASSES}")
     _require(not module.training, "the loaded module is not in eval mode")
-    scores = logits(result.folder, np.load(data / "pixels.npy"), 1)
+    dataset = Dataset.open(data)
+    scores = logits(result.folder, dataset.part(np.arange(len(dataset))), 1)
     _require(scores.shape == (len(_CLASSES) * _PER_CLASS, len(_CLASSES)), f"logits of shape {scores.shape}")
     _require(bool(np.isfinite(scores).all()), "logits are not finite")
 
@@ -140,10 +142,10 @@ def _reports_canonical_json(method: Method, folder: Path) -> None:
 def _learns(method: Method, folder: Path) -> None:
     data = write_data(folder / "data")
     result = run(method, folder, data, {"epochs": 12, "lr": 1e-2})
-    lines = [json.loads(line) for line in (data / "rows.jsonl").read_text().splitlines()]
-    held_out = [line["index"] for line in lines if line["split"] != "train"]
-    decided = logits(result.folder, np.load(data / "pixels.npy")[held_out], 1).argmax(axis=1)
-    right = float(np.mean(decided == np.array([lines[index]["label"] for index in held_out])))
+    dataset = Dataset.open(data)
+    held_out = np.concatenate([dataset.indices("val"), dataset.indices("test")])
+    decided = logits(result.folder, dataset.part(held_out), 1).argmax(axis=1)
+    right = float(np.mean(decided == dataset.labels[held_out]))
     told = f"{right:.0%} of {len(held_out)} held-out plain colours are told apart, expected {_LEARNABLE:.0%}"
     _require(right >= _LEARNABLE, told)
 

@@ -9,6 +9,7 @@ from edgeft.core.stage import Json
 Evidence: TypeAlias = "bool | int | float | str | Sequence[Evidence] | Mapping[str, Evidence] | None"
 """What a finding rests on; read-only, so that lists and dictionaries of anything simpler fit."""
 
+Severity: TypeAlias = Literal["info", "warning", "error"]
 MAX_ITEMS = 50
 """Most items that a finding names; its numbers hold the full count."""
 
@@ -26,7 +27,7 @@ class Finding:
     """
 
     check: str
-    severity: Literal["info", "warning", "error"]
+    severity: Severity
     message: str
     items: Sequence[Evidence] = ()
     numbers: Mapping[str, Evidence] = field(default_factory=dict)

@@ -36,7 +36,7 @@ def read_delimited(path: Path, delimiter: str | None, names: tuple[str, ...] | N
         DataError: the file is no UTF-8 text, too large or empty, no delimiter fits, a line has more or fewer fields
             than there are columns, or the header looks like data.
     """
-    text = _read_text(path)
+    text = read_text(path)
     if not text.strip():
         raise DataError(f"{path}: the table is empty")
     found = delimiter or _find_delimiter(text, path, len(names) if names else None)
@@ -62,7 +62,12 @@ def read_delimited(path: Path, delimiter: str | None, names: tuple[str, ...] | N
     return Table(path, by_column, lambda index: f"{path.name} line {lines[index]}")
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the UTF-8 text at `path`, without a byte order mark.
+
+    Raises:
+        DataError: it is larger than `MAX_BYTES`, or no UTF-8.
+    """
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise DataError(f"{path}: {size} bytes, at most {MAX_BYTES} are read", hint="store large tables as Parquet")

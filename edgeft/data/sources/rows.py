@@ -1,20 +1,25 @@
-"""From a table's columns to labelled image rows: expressions applied, paths held inside the root."""
+"""From a table's columns to labelled rows of images or texts: expressions applied, paths held inside the root."""
 
 import difflib
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edgeft.core.errors import DataError
-from edgeft.data.cells import Row, text
-from edgeft.data.config import ColumnsConfig
+from edgeft.data.cells import Cell, Row, text
+from edgeft.data.config import ColumnsConfig, LabelColumns
 from edgeft.data.expression import Expression, parse
 from edgeft.data.sources.delimited import read_delimited
 from edgeft.data.sources.folder import SPLIT_NAMES, read_folder
+from edgeft.data.sources.jsonl import read_json_lines
 from edgeft.data.sources.parquet import read_parquet
 from edgeft.data.sources.table import Table
+from edgeft.data.text.config import TextColumns
 
+TEXT_COLUMNS = ("text", "sentence", "review", "comment", "content", "body")
+"""Columns taken for the text where `columns.text` is not given."""
 INPUT_COLUMNS = ("path", "file", "filename", "image", "image_path")
 """Columns taken for the path where `columns.input` is not given, first found first."""
 LABEL_COLUMNS = ("label", "class", "category", "target")
@@ -25,15 +30,17 @@ _MOST_SLICES = 50
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """One labelled image.
+    """One labelled image or text.
 
     Args:
-        path: relative to the images' root, with "/".
+        path: of an image, relative to the images' root, with "/"; of a text how its row is called.
         label: the class's name.
         group: images of one group stay together; the path where there are no groups.
         split: train, val or test where the source says so.
         where: how the row is called in messages.
         slices: what it belongs to, by the name of the slice.
+        text: of a text; None of an image.
+        pair: the second text, where two are judged together.
     """
 
     path: str
@@ -42,6 +49,8 @@ class SourceRow:
     split: str | None
     where: str
     slices: Mapping[str, str] = field(default_factory=dict)
+    text: str | None = None
+    pair: str | None = None
 
 
 def read_table(source: Path, *, delimiter: str | None, names: tuple[str, ...] | None) -> Table:
@@ -57,6 +66,8 @@ def read_table(source: Path, *, delimiter: str | None, names: tuple[str, ...] | 
             return read_folder(source)
         if source.suffix.lower() in (".parquet", ".pq"):
             return read_parquet(source)
+        if source.suffix.lower() in (".jsonl", ".ndjson"):
+            return read_json_lines(source)
         return read_delimited(source, delimiter, names)
     except OSError as error:
         raise DataError(f"{source}: cannot be read ({error.strerror})") from error
@@ -75,6 +86,35 @@ def read_rows(table: Table, root: Path, columns: ColumnsConfig) -> tuple[SourceR
         UsageError: an expression's syntax is wrong.
     """
     path_column = _named_column(columns.input, INPUT_COLUMNS, table, "input")
+    rows = _labelled(table, columns, lambda row, where: {"path": inside(root, row[path_column], where)})
+    _refuse_missing(rows, root)
+    return rows
+
+
+def read_texts(table: Table, columns: TextColumns) -> tuple[SourceRow, ...]:
+    """Apply the column mapping to `table`; a row's path is what it is called.
+
+    Raises:
+        DataError: a column is missing, or a cell does not fit.
+        UsageError: an expression's syntax is wrong.
+    """
+    text_column = _named_column(columns.text, TEXT_COLUMNS, table, "text")
+    pair_column = None if columns.pair is None else _named_column(columns.pair, (), table, "pair")
+
+    def texts(row: Row, where: str) -> dict[str, str | None]:
+        pair = None if pair_column is None else _plain(row[pair_column])
+        return {"path": where, "text": _plain(row[text_column]), "pair": pair}
+
+    return _labelled(table, columns, texts)
+
+
+def _plain(cell: Cell) -> str:
+    return "" if cell is None else str(cell)
+
+
+def _labelled(
+    table: Table, columns: LabelColumns, inputs: Callable[[Row, str], Mapping[str, str | None]]
+) -> tuple[SourceRow, ...]:
     label = parse(columns.label or _first_of(LABEL_COLUMNS, table, "label"), table.names, "data.columns.label")
     group = parse(columns.group, table.names, "data.columns.group") if columns.group else None
     split = _split_expression(columns.split, table)
@@ -84,19 +124,18 @@ def read_rows(table: Table, root: Path, columns: ColumnsConfig) -> tuple[SourceR
     rows = []
     for index, row in enumerate(table.rows()):
         where = table.where(index)
-        path = inside(root, row[path_column], where)
+        found: Mapping[str, Any] = inputs(row, where)
         name = _text(label, row, where)
         rows.append(
             SourceRow(
-                path=path,
+                **found,
                 label=name,
-                group=path if group is None else _text(group, row, where),
+                group=found["path"] if group is None else _text(group, row, where),
                 split=None if split is None else _split_name(split, row, where),
                 where=where,
                 slices={name: _text(expression, row, where) for name, expression in slices.items()},
             )
         )
-    _refuse_missing(rows, root)
     _refuse_fine_slices(rows)
     return tuple(rows)
 
@@ -163,7 +202,7 @@ def _split_name(expression: Expression, row: Row, where: str) -> str:
     return SPLIT_NAMES[name.lower()]
 
 
-def _refuse_fine_slices(rows: list[SourceRow]) -> None:
+def _refuse_fine_slices(rows: Sequence[SourceRow]) -> None:
     for name in rows[0].slices if rows else ():
         values = {row.slices[name] for row in rows}
         if len(values) > _MOST_SLICES:
@@ -173,7 +212,7 @@ def _refuse_fine_slices(rows: list[SourceRow]) -> None:
             )
 
 
-def _refuse_missing(rows: list[SourceRow], root: Path) -> None:
+def _refuse_missing(rows: Sequence[SourceRow], root: Path) -> None:
     missing = [row for row in rows if not (root / row.path).exists()]
     if not missing:
         return

@@ -22,6 +22,8 @@ def flatten_reshapes_(model: ir.Model) -> PassReport:
         if node.op_type != "Reshape" or node.domain not in {"", "ai.onnx"}:
             continue
         name = node.name or node.op_type
+        if node.outputs[0].shape is not None and len(node.outputs[0].shape) != _RANK:
+            continue
         if reason := _refuse(node):
             refused.append(Refusal(name, reason))
             continue

@@ -2,16 +2,18 @@
 
     Conv(x, "blocks.0.0.conv_dw.weight", ...)  ->  node and output "blocks.0.0.conv_dw", bias "blocks.0.0.conv_dw.bias"
     Clip(output of blocks.0.0.conv_dw)         ->  "blocks.0.0.conv_dw/Clip"
+    MatMul(x, folded), Add(., "fc.bias")       ->  "fc/MatMul" and "fc"
 
-A node with a weight takes its module's name; any other takes the layer of its first producer and its operator. A
-repeated name gets ".2", ".3", ... Names of graph inputs and outputs stay.
+A node with a weight or, where its weight was folded, with the bias behind it takes its module's name; any other takes
+the layer of its first producer and its operator. A repeated name gets ".2", ".3", ... Names of graph inputs and outputs
+stay.
 """
 
 import onnx_ir as ir
 
 from edgeft.graph.passes.report import PassReport
 
-_WEIGHT = ".weight"
+_WEIGHT, _BIAS = ".weight", ".bias"
 _BIAS_INDEX = 2
 
 
@@ -40,7 +42,7 @@ def _unique_names(graph: ir.Graph, fixed: set[str]) -> dict[ir.Node, str]:
     names: dict[ir.Node, str] = {}
     taken = set(fixed)
     for node in graph:
-        base = _module(node) or _after_producer(node, names) or node.op_type
+        base = _module(node) or _before_bias(node) or _after_producer(node, names) or node.op_type
         name, repeat = base, 1
         while name in taken:
             repeat += 1
@@ -55,7 +57,31 @@ def _module(node: ir.Node) -> str | None:
     for value in node.inputs:
         if value is not None and value.is_initializer() and value.name and value.name.endswith(_WEIGHT):
             return value.name.removesuffix(_WEIGHT)
+    return _biased_module(node) if node.op_type == "Add" else None
+
+
+def _biased_module(add: ir.Node) -> str | None:
+    """Return the module whose bias `add` adds to a product with a constant, by the bias's name."""
+    for value, other in (add.inputs, add.inputs[::-1]):
+        product = None if other is None else other.producer()
+        if (
+            value is not None
+            and value.is_initializer()
+            and value.name
+            and value.name.endswith(_BIAS)
+            and product is not None
+            and product.op_type == "MatMul"
+        ):
+            return value.name.removesuffix(_BIAS)
     return None
+
+
+def _before_bias(node: ir.Node) -> str | None:
+    """Return "<module>/MatMul" of a product whose module's bias is added behind it."""
+    uses = node.outputs[0].uses() if node.op_type == "MatMul" else ()
+    readers = [use.node for use in uses]
+    module = _biased_module(readers[0]) if len(readers) == 1 and readers[0].op_type == "Add" else None
+    return None if module is None else f"{module}/MatMul"
 
 
 def _after_producer(node: ir.Node, names: dict[ir.Node, str]) -> str | None:

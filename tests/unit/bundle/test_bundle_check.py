@@ -18,9 +18,9 @@ FILES = ["manifest.json", "model.onnx", "golden.npz", "LICENSES.md", "report.htm
 
 def test_an_untouched_bundle_passes(tiny_bundle: Path) -> None:
     found = check(tiny_bundle)
-    assert (found.files, found.golden_images, found.raw_images) == (7, 16, 4)
+    assert (found.files, found.golden_rows, found.raw_rows) == (7, 16, 4)
     assert found.max_abs_score_error == 0.0
-    assert found.raw_pixels_equal
+    assert found.raw_inputs_equal
     assert found.notes == ()
     assert json.loads(json.dumps(found.to_json())) == found.to_json()
 
@@ -126,14 +126,14 @@ def test_another_model_is_caught_by_the_golden_vectors(tiny_bundle: Path) -> Non
         if tensor.name == "weight":
             tensor.CopyFrom(numpy_helper.from_array(4.2 * np.eye(3, dtype=np.float32), "weight"))
     exchanged(tiny_bundle, "model.onnx", model.SerializeToString())
-    with pytest.raises(IntegrityError, match=r"golden vectors: image \d+ scores"):
+    with pytest.raises(IntegrityError, match=r"golden vectors: row \d+ scores"):
         check(tiny_bundle)
 
 
 def test_another_preprocessing_is_caught_by_the_raw_files(tiny_bundle: Path) -> None:
     contract = json.loads((tiny_bundle / "manifest.json").read_text())["input"]
     resealed(tiny_bundle, input={**contract, "filter": "lanczos"})
-    with pytest.raises(IntegrityError, match="raw golden files decode to pixels that differ by"):
+    with pytest.raises(IntegrityError, match="raw_0 decodes to pixels that differ by"):
         check(tiny_bundle)
 
 
@@ -166,8 +166,8 @@ def test_golden_vectors_that_cannot_be_read_are_named(tiny_bundle: Path, data: b
 
 def test_a_bundle_without_raw_files_says_so(tiny_bundle: Path) -> None:
     golden = from_bytes((tiny_bundle / "golden.npz").read_bytes(), "g")
-    exchanged(tiny_bundle, "golden.npz", npz(pixels=golden.pixels, scores=golden.scores, atol=golden.atol))
-    assert "no raw files" in check(tiny_bundle).notes[0]
+    exchanged(tiny_bundle, "golden.npz", npz(**golden.inputs, scores=golden.scores, atol=golden.atol))
+    assert "holds nothing raw" in check(tiny_bundle).notes[0]
 
 
 def test_spread_takes_both_ends() -> None:

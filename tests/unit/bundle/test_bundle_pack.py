@@ -145,5 +145,5 @@ def test_no_validation_images(tmp_path: Path, parts: Parts) -> None:
     shutil.copytree(parts.data, data)
     rows = [json.loads(line) for line in (data / "rows.jsonl").read_text().splitlines()]
     (data / "rows.jsonl").write_text("".join(json.dumps({**row, "split": "train"}) + "\n" for row in rows))
-    with pytest.raises(DataError, match="no val images"):
+    with pytest.raises(DataError, match="no val rows"):
         pack(tmp_path / "out", replace(parts, data=data))

@@ -19,6 +19,7 @@ class _Predictor:
     """Decides by file name; refuses "bad.png"."""
 
     classes = ("defective", "functional")
+    takes_texts = False
 
     def predict(self, images: Sequence[Path]) -> list[Prediction]:
         return [self._one(image) for image in images]
@@ -94,11 +95,11 @@ CHECKED = CheckResult(
     precision="int8",
     content_digest="0123abcd",
     files=7,
-    golden_images=16,
-    raw_images=4,
+    golden_rows=16,
+    raw_rows=4,
     max_abs_score_error=1.5e-6,
     atol=0.02,
-    raw_pixels_equal=True,
+    raw_inputs_equal=True,
     notes=("a note",),
 )
 
@@ -107,10 +108,11 @@ def test_verify_says_what_it_proved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgeft.bundle.check.check", lambda bundle, threads: CHECKED)  # noqa: ARG005 - the signature
     result = RUNNER.invoke(app, ["verify", "out/cells"])
     assert result.exit_code == 0, result.stderr
-    for needle in ("out/cells: ok", "int8 for onnx", "0123abcd", "16 images", "4 of them", "1.5e-06", "0.02", "a note"):
+    said = ("out/cells: ok", "int8 for onnx", "0123abcd", "16 golden vectors", "4 of them", "1.5e-06", "0.02", "a note")
+    for needle in said:
         assert needle in result.stdout
     answer = json.loads(RUNNER.invoke(app, ["verify", "out/cells", "--json"]).stdout)
-    assert (answer["status"], answer["content_digest"], answer["golden_images"]) == ("ok", "0123abcd", 16)
+    assert (answer["status"], answer["content_digest"], answer["golden_rows"]) == ("ok", "0123abcd", 16)
 
 
 def test_verify_exits_8_and_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -239,11 +239,12 @@ def test_files_that_do_not_fit_together_are_refused(tree: Path, config: Make, co
     folder = run(context(), {"source": tree, "images": tree}, config()).folder
     lines = (folder / "rows.jsonl").read_text().splitlines(keepends=True)
     (folder / "rows.jsonl").write_text("".join(lines[:-1]))
-    with pytest.raises(IntegrityError, match=r"dataset\.json says 20 images, rows\.jsonl has 19"):
+    with pytest.raises(IntegrityError, match=r"dataset\.json says 20 rows, rows\.jsonl has 19"):
         Dataset.open(folder)
     (folder / "rows.jsonl").write_text("".join([*lines[:-1], '{"index": 19}\n']))
     with pytest.raises(IntegrityError, match="cannot read the row"):
         Dataset.open(folder)
+    (folder / "rows.jsonl").write_text("".join(lines))
     (folder / "pixels.npy").unlink()
     with pytest.raises(DataError, match=r"pixels\.npy: missing"):
         Dataset.open(folder)

@@ -141,7 +141,10 @@ def write_inputs(folder: Path, module: nn.Module, monkeypatch: pytest.MonkeyPatc
     data = folder / "data"
     data.mkdir()
     splits = ["train", "test", "val", "train", "test", "val"]
-    rows = [{"index": index, "split": split} for index, split in enumerate(splits)]
+    blank = {"path": "a", "class": "a", "label": 0, "group": "a", "sha256": "", "slices": {}}
+    rows = [{**blank, "index": index, "split": split} for index, split in enumerate(splits)]
+    head = {"schema": 2, "classes": ["a", "b", "c"], "ok_class": None, "input": _CONTRACT.to_json(), "n": len(rows)}
+    (data / "dataset.json").write_text(json.dumps(head))
     (data / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     np.save(data / "pixels.npy", _PIXELS)
     meta = checkpoint.CheckpointMeta("timm/none", ("a", "b", "c"), _CONTRACT, 0.0)
@@ -166,7 +169,7 @@ def test_the_stage_writes_the_graph_and_what_it_is(
     assert facts["classes"] == ["a", "b", "c"]
     assert facts["input"] == _CONTRACT.to_json()
     assert facts["nodes"]["Conv"] == 2
-    assert facts["compared_images"] == 4
+    assert facts["compared_rows"] == 4
     assert 0 <= facts["max_abs_logit_error"] < 1e-5
     model = load(result.folder / "model.onnx")
     assert model.opset_import[0].version == facts["opset"] == 20
@@ -178,8 +181,8 @@ def test_the_stage_refuses_a_graph_that_is_not_torch(
 ) -> None:
     inputs = write_inputs(tmp_path, module, monkeypatch)
     monkeypatch.setattr("edgeft.graph.export.build", lambda *_: (model, (), ()))
-    monkeypatch.setattr("edgeft.graph.export.logits", lambda _, pixels, __: torch_logits(module, pixels) + 0.1)
-    with pytest.raises(EdgeftError, match=r"differ from torch's by 0\.1 on 4 images"):
+    monkeypatch.setattr("edgeft.graph.export.logits", lambda _, rows, __: torch_logits(module, rows[:]["pixels"]) + 0.1)
+    with pytest.raises(EdgeftError, match=r"differ from torch's by 0\.1 on 4 rows"):
         run(context(tmp_path), inputs, ExportConfig())
 
 
@@ -189,5 +192,5 @@ def test_the_stage_names_a_damaged_data_folder(
     inputs = write_inputs(tmp_path, module, monkeypatch)
     monkeypatch.setattr("edgeft.graph.export.build", lambda *_: (model, (), ()))
     (inputs["data"] / "pixels.npy").unlink()
-    with pytest.raises(DataError, match=r"data: not a data stage's folder"):
+    with pytest.raises(DataError, match=r"pixels\.npy: missing"):
         run(context(tmp_path), inputs, ExportConfig())

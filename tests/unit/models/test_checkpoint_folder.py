@@ -14,6 +14,7 @@ from edgeft.models.checkpoint import CheckpointMeta, load, save
 from edgeft.models.config import ModelConfig
 from edgeft.models.predict import logits
 from edgeft.models.sources import create
+from edgeft.quantize.rows import ArrayRows
 from edgeft.runtime.preprocess import InputContract
 
 CONTRACT = InputContract(32, 32, "squash", None, "bicubic", (127.0,) * 3, (128.0,) * 3)
@@ -51,7 +52,7 @@ def test_logits_follow_the_written_formula(tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = original(normalised).numpy()
     before = torch.get_num_threads()
-    found = logits(tmp_path, pixels, threads=1, batch=2)
+    found = logits(tmp_path, ArrayRows("pixels", pixels), threads=1, batch=2)
     assert torch.get_num_threads() == before
     # float32 sums in another order: batches of 2 instead of 5
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)

@@ -215,7 +215,7 @@ def test_a_build_records_the_layers_and_judges_none_where_activations_were_swapp
     files = {"base": float_net, "new": int8_net}
     for name, model in files.items():
         onnx.save(model, tmp_path / f"{name}.onnx")
-    found = attribute(tmp_path / "base.onnx", tmp_path / "new.onnx", rows.values, 1)
+    found = attribute(tmp_path / "base.onnx", tmp_path / "new.onnx", rows, 1)
     assert (found["n"], found["findings"], found["judged"]) == (12, [], True)
     assert [layer["layer"] for layer in found["layers"]][-1] == "classifier"
     json.dumps(found, allow_nan=False)
@@ -223,5 +223,5 @@ def test_a_build_records_the_layers_and_judges_none_where_activations_were_swapp
     hard.CopyFrom(float_net)
     next(node for node in hard.graph.node if node.name == "stem_act").op_type = "HardSwish"
     onnx.save(hard, tmp_path / "hard.onnx")
-    swapped = attribute(tmp_path / "hard.onnx", tmp_path / "base.onnx", rows.values, 1)
+    swapped = attribute(tmp_path / "hard.onnx", tmp_path / "base.onnx", rows, 1)
     assert (swapped["findings"], swapped["judged"]) == ([], False)

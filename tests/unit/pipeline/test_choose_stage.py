@@ -76,7 +76,8 @@ def test_the_clearly_faster_candidate_ships(
     rows = [json.loads(line) for line in (tiny_data / "rows.jsonl").read_text().splitlines()]
     stored = np.load(tiny_data / "pixels.npy")
     validation = {stored[row["index"]].tobytes() for row in rows if row["split"] == "val"}
-    assert all(one.tobytes() in validation for one in np.load(str(asked[0].inputs)))
+    with np.load(str(asked[0].inputs)) as fed:
+        assert all(one.tobytes() in validation for one in fed["pixels"])
 
 
 @pytest.mark.parametrize(("int8", "noise"), [(10.0, 0.01), (13.0, 0.01), (9.9, 0.05)])

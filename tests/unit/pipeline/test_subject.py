@@ -50,7 +50,7 @@ def test_a_bundle_brings_its_classes_pixels_and_raw_files(tiny_bundle: Path, bun
     assert bundle.classes == CLASSES
     assert bundle.contract is not None
     assert bundle.golden is not None
-    assert bundle.golden.shape == (16, 16, 16, 3)
+    assert bundle.golden["pixels"].shape == (16, 16, 16, 3)
     assert len(bundle.raw) == 4
 
 
@@ -78,7 +78,7 @@ def test_scores_are_onnxruntimes_one_image_at_a_time(bare: Subject, tiny_data: P
     pixels = np.load(tiny_data / "pixels.npy")[:5]
     session = ort.InferenceSession(bare.model.read_bytes(), providers=["CPUExecutionProvider"])
     expected = np.concatenate([session.run(None, {"pixels": one[None]})[0] for one in pixels])
-    np.testing.assert_array_equal(bare.scores(pixels, threads=1), expected)
+    np.testing.assert_array_equal(bare.scores({"pixels": pixels}, threads=1), expected)
 
 
 @pytest.mark.parametrize("shape", [[-1], [1, -1, 1]])
@@ -86,7 +86,7 @@ def test_an_output_that_is_no_row_of_scores_is_refused(
     make_reshaped: Callable[[list[int]], Path], shape: list[int]
 ) -> None:
     with pytest.raises(DataError, match=r"an output of shape .* expected \[1, K\]"):
-        open_subject(make_reshaped(shape)).scores(PIXELS, threads=1)
+        open_subject(make_reshaped(shape)).scores({"pixels": PIXELS}, threads=1)
 
 
 def test_models_of_one_task_are_alike(bundle: Subject, bare: Subject, make_bundle: Callable[..., Path]) -> None:
@@ -129,7 +129,7 @@ def test_a_bundle_is_timed_on_its_golden_images(bundle: Subject, tmp_path: Path)
         assert (model.model, model.threads, model.spinning) == (str(bundle.model), 2, True)
         assert (model.samples, model.max_seconds, model.images) == (7, 1.5, ())
         assert model.inputs == str(tmp_path / "golden.npy")
-        np.testing.assert_array_equal(np.load(tmp_path / "golden.npy"), bundle.golden)
+        np.testing.assert_array_equal(np.load(tmp_path / "golden.npy"), bundle.golden["pixels"])  # type: ignore[index]  # a bundle has them
         assert raw is not None
         assert [Path(path).read_bytes() for path in raw.images] == list(bundle.raw)
         assert raw.contract == bundle.contract.to_json()  # type: ignore[union-attr]  # a bundle has one
@@ -170,7 +170,8 @@ def test_a_folder_without_images_times_nothing(bundle: Subject, tmp_path: Path) 
 
 
 def test_class_folders_are_labelled_by_the_bundles_order(bundle: Subject, tiny_images: Path, tiny_data: Path) -> None:
-    pixels, labels = read_labelled(tiny_images, bundle)
+    arrays, labels = read_labelled(tiny_images, bundle)
+    pixels = arrays["pixels"]
     assert (pixels.shape, pixels.dtype) == ((72, 16, 16, 3), np.uint8)
     assert np.bincount(labels).tolist() == [24, 24, 24]
     assert labels[0] == CLASSES.index("blue")  # folders by name, labels by the bundle
@@ -216,8 +217,8 @@ def test_class_folders_need_a_bundle(bare: Subject, tiny_images: Path) -> None:
 
 def test_arrays_are_judged_as_they_are(bare: Subject, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", pixels=PIXELS, labels=LABELS.astype(np.uint8))
-    pixels, labels = read_labelled(tmp_path / "a.npz", bare)
-    np.testing.assert_array_equal(pixels, PIXELS)
+    arrays, labels = read_labelled(tmp_path / "a.npz", bare)
+    np.testing.assert_array_equal(arrays["pixels"], PIXELS)
     np.testing.assert_array_equal(labels, LABELS)
     assert labels.dtype == np.int64
 

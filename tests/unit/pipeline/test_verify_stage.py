@@ -18,12 +18,14 @@ from edgeft.core.errors import DataError, IntegrityError, UsageError
 from edgeft.core.stage import Context, StageResult
 from edgeft.pipeline import decide, lower, verify
 from edgeft.pipeline.stage_configs import ArgmaxConfig, LowerConfig, ThresholdConfig, VerifyConfig
+from edgeft.quantize.rows import ArrayRows
 from edgeft_exporters.onnx import OnnxExporter
 
 CLASSES = ["red", "green", "blue"]
 
 
-def logits_by_hand(_: Path, pixels: npt.NDArray[np.uint8], __: int, **___: object) -> npt.NDArray[np.float32]:
+def logits_by_hand(_: Path, rows: Any, __: int, **___: object) -> npt.NDArray[np.float32]:  # noqa: ANN401 - rows
+    pixels: npt.NDArray[np.uint8] = rows[:]["pixels"]
     return (4.0 * ((pixels.astype(np.float64) - 127) / 128).mean(axis=(1, 2))).astype(np.float32)
 
 
@@ -144,7 +146,8 @@ def test_predictions_are_kept(way: Way) -> None:
     way.verify()
     with np.load(way.root / "verify" / "predictions.npz") as kept:
         pixels = np.load(way.data / "pixels.npy")[kept["index"]]
-        np.testing.assert_allclose(kept["fp32_logits"], logits_by_hand(way.root, pixels, 1), atol=1e-5)
+        by_hand = logits_by_hand(way.root, ArrayRows("pixels", pixels), 1)
+        np.testing.assert_allclose(kept["fp32_logits"], by_hand, atol=1e-5)
         assert kept["raw_scores"].tobytes() == kept["runtime_scores"].tobytes()
 
 

@@ -17,7 +17,7 @@ from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import Bar, judge, logits_of
 from edgeft.quantize.config import CompressConfig
 from edgeft.quantize.rows import ArrayRows
-from edgeft.quantize.stage import calibration_pixels, run
+from edgeft.quantize.stage import calibration_rows, run
 
 
 def compress(tmp_path: Path, net: onnx.ModelProto, data: Path, config: CompressConfig, name: str = "out") -> Path:
@@ -79,11 +79,11 @@ def test_the_test_split_is_never_read(tmp_path: Path, net: onnx.ModelProto, data
 
 def test_calibration_images_are_drawn_from_train_alone(data_folder: Path) -> None:
     data = Dataset.open(data_folder)
-    drawn = calibration_pixels(data, 20, seed=3)
+    drawn = calibration_rows(data, 20, seed=3)[:]["pixels"]
     train = {image.tobytes() for image in data.pixels[:60]}
     assert len(drawn) == len({image.tobytes() for image in drawn} & train) == 20
-    np.testing.assert_array_equal(calibration_pixels(data, 20, seed=3), drawn)
-    assert len(calibration_pixels(data, 500, seed=3)) == 60
+    np.testing.assert_array_equal(calibration_rows(data, 20, seed=3)[:]["pixels"], drawn)
+    assert len(calibration_rows(data, 500, seed=3)) == 60
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -100,7 +100,7 @@ def test_a_few_images_are_said_to_be_few(tmp_path: Path, net: onnx.ModelProto, d
     onnx.save(net, graph / "model.onnx")
     context, config = Context(tmp_path / "out", tmp_path, 0, 1), CompressConfig(method="gptq")
     result = run(context, {"graph": graph, "data": data_folder}, config)
-    assert any("all 60 training images" in note for note in result.notes)
+    assert any("all 60 training rows" in note for note in result.notes)
     assert set(result.timings) == {"validate_fp32_seconds", "closed_form_seconds"}
 
 

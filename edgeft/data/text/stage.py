@@ -1,0 +1,164 @@
+"""The data stage of texts: classes, splits and tokens that never change again."""
+
+import time
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+
+from edgeft.core.atomic import write_atomic
+from edgeft.core.digest import sha256_bytes
+from edgeft.core.errors import DataError, UsageError
+from edgeft.core.events import Message, Progress
+from edgeft.core.stage import Context, Inputs, Json, StageResult
+from edgeft.data.audit.counts import Counts, certifiable_margin, class_counts, count
+from edgeft.data.audit.finding import Finding
+from edgeft.data.audit.shift import class_shift
+from edgeft.data.dataset import SCHEMA, TOKENIZER, TOKENS, Row, Split
+from edgeft.data.divide import divided
+from edgeft.data.partition import SPLITS
+from edgeft.data.sources.rows import SourceRow, read_table, read_texts
+from edgeft.data.text.audit import cut_texts, deduplicated, scripts
+from edgeft.data.text.config import TextDataConfig, TextInputConfig
+from edgeft.data.writing import write_header, write_rows
+from edgeft.runtime.text import Text, TextContract, TextEncoder, Tokens, TokenTable
+
+_CHUNK = 1024
+
+
+def run(ctx: Context, inputs: Inputs, config: TextDataConfig) -> StageResult:
+    """Read, divide, audit and encode the texts; write dataset.json, rows.jsonl, tokens.npz and tokenizer.json.
+
+    Args:
+        ctx: where to write.
+        inputs: "source", the table; "tokenizer", the model's tokenizer.json.
+        config: the `data:` block with `input` filled in.
+
+    Raises:
+        DataError: the data cannot be used; the message names the file, row, class or split.
+        IntegrityError: the tokenizer's file is none.
+        UsageError: an expression's syntax is wrong, or `config.input` is missing.
+        DeviceError: the disk is full, or a library for the table's format is missing.
+    """
+    started = time.perf_counter()
+    tokenizer = inputs["tokenizer"].read_bytes()
+    contract = text_contract(config.input, tokenizer, pair=config.columns.pair is not None)
+    encoder = TextEncoder(contract, tokenizer)
+    table = read_table(inputs["source"], delimiter=config.delimiter, names=config.columns.names)
+    rows = read_texts(table, config.columns)
+    _refuse_empty(rows)
+    kept = deduplicated(rows, config.duplicates)
+    found = divided(kept.rows, config, table.ignored)
+    texts = [_source(row) for row in found.rows]
+    tokens: list[Tokens] = []
+    lengths: list[int] = []
+    for start in range(0, len(texts), _CHUNK):
+        chunk = texts[start : start + _CHUNK]
+        tokens += encoder.tokens(chunk)
+        lengths += encoder.lengths(chunk)
+        ctx.emit(Progress("tokens", min(start + _CHUNK, len(texts)), len(texts)))
+    counts = count(found.splits, [row.label for row in found.rows], found.classes, SPLITS)
+    findings = [
+        *found.findings,
+        *kept.findings,
+        *([_trial(config.limit)] if config.limit is not None else []),
+        cut_texts(np.asarray(lengths), contract.max_length),
+        scripts([row.text or "" for row in found.rows], found.splits),
+        class_counts(counts, "texts"),
+        class_shift(counts),
+        certifiable_margin(sum(counts["test"].values()), "texts"),
+    ]
+    write_atomic(ctx.folder / TOKENS, TokenTable.of(tokens, contract).to_bytes())
+    write_atomic(ctx.folder / TOKENIZER, tokenizer)
+    write_rows(ctx.folder / "rows.jsonl", _numbered(found.rows, found.splits, found.classes))
+    write_header(ctx.folder / "dataset.json", _header(found.classes, config.ok_class, contract, counts, findings))
+    notes = tuple(f"{finding.check}: {finding.message}" for finding in findings if finding.severity != "info")
+    for note in notes:
+        ctx.emit(Message(note, warning=True))
+    measurements: dict[str, Json] = {
+        "n": len(texts),
+        "classes": list(found.classes),
+        "counts": _json(counts),
+        "tokens": int(sum(len(one.ids) for one in tokens)),
+    }
+    return StageResult(ctx.folder, measurements, notes, {"seconds": time.perf_counter() - started})
+
+
+def text_contract(config: TextInputConfig | None, tokenizer: bytes, *, pair: bool) -> TextContract:
+    """Return the contract that `config` describes.
+
+    Raises:
+        UsageError: it is missing, or a value is out of range.
+    """
+    if config is None:
+        raise UsageError("data.input is missing", hint="it comes from the model: give the recipe a model block")
+    return TextContract(
+        max_length=config.max_length,
+        prefix=config.prefix,
+        pad_id=config.pad_id,
+        pair=pair,
+        types=pair and config.has_types,
+        tokenizer=sha256_bytes(tokenizer),
+    )
+
+
+def _refuse_empty(rows: Sequence[SourceRow]) -> None:
+    empty = [row for row in rows if not (row.text or "").strip() or (row.pair is not None and not row.pair.strip())]
+    if empty:
+        raise DataError(
+            f"{len(empty)} of {len(rows)} texts are empty (first: {empty[0].where})",
+            hint="remove these rows: what has no text has nothing to be judged by",
+        )
+
+
+def _source(row: SourceRow) -> Text:
+    text = row.text or ""
+    return text if row.pair is None else (text, row.pair)
+
+
+def _trial(limit: int) -> Finding:
+    message = f"a trial: at most {limit} texts of each class in each split were used; no result is meaningful"
+    return Finding("limit", "warning", message, numbers={"limit": limit})
+
+
+def _numbered(rows: Sequence[SourceRow], splits: Sequence[str], classes: Sequence[str]) -> list[Row]:
+    number = {name: label for label, name in enumerate(classes)}
+    return [
+        Row(
+            index=index,
+            path=row.path,
+            class_name=row.label,
+            label=number[row.label],
+            group=row.group,
+            split=cast("Split", split),
+            sha256=sha256_bytes("\0".join([row.text or "", row.pair or ""]).encode()),
+            slices=row.slices,
+            text=row.text,
+            pair=row.pair,
+        )
+        for index, (row, split) in enumerate(zip(rows, splits, strict=True))
+    ]
+
+
+def _header(
+    classes: Sequence[str],
+    ok_class: str | None,
+    contract: TextContract,
+    counts: Counts,
+    findings: Sequence[Finding],
+) -> dict[str, Json]:
+    return {
+        "schema": SCHEMA,
+        "task": "text_classification",
+        "classes": list(classes),
+        "ok_class": ok_class,
+        "input": contract.to_json(),
+        "counts": _json(counts),
+        "n": sum(sum(row.values()) for row in counts.values()),
+        "audit": [finding.to_json() for finding in findings],
+        "quarantined": [],
+    }
+
+
+def _json(counts: Counts) -> dict[str, Json]:
+    return {split: dict(row) for split, row in counts.items()}
