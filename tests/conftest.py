@@ -276,3 +276,66 @@ def residual_net(seed: int = 0) -> Any:  # noqa: ANN401 - an onnx proto
 @pytest.fixture
 def residual() -> Any:  # noqa: ANN401 - an onnx proto
     return residual_net()
+
+
+@pytest.fixture(scope="session")
+def toy_texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data stage's folder of 60 toy sentences."""
+    from edgeft.testing.toys import Texts
+
+    return Texts().write(tmp_path_factory.mktemp("toy_texts") / "data")
+
+
+@pytest.fixture(scope="session")
+def toy_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT as save_pretrained writes it."""
+    from edgeft.testing.toys import Texts
+
+    _, inputs = Texts().model(tmp_path_factory.mktemp("toy_encoder"))
+    return inputs["weights"]
+
+
+@pytest.fixture(scope="session")
+def text_graph(tmp_path_factory: pytest.TempPathFactory, toy_texts: Path, toy_encoder: Path) -> Path:
+    """The deployment graph of the toy encoder with a random head."""
+    import onnx
+    import torch
+
+    from edgeft.data.dataset import Dataset
+    from edgeft.graph.export import build_text
+    from edgeft.models.text import from_folder
+    from edgeft.runtime.text import TextContract
+
+    contract = Dataset.open(toy_texts).contract
+    assert isinstance(contract, TextContract)
+    torch.manual_seed(3)
+    module = from_folder(toy_encoder, 3, "mean", 0.0).eval()
+    torch.nn.init.normal_(module.classifier.weight, std=1.0)
+    path = tmp_path_factory.mktemp("text_graph") / "model.onnx"
+    onnx.save(build_text(module, contract, 20)[0], path)
+    return path
+
+
+@pytest.fixture
+def text_bundle(tmp_path: Path, toy_texts: Path, text_graph: Path) -> Path:
+    from edgeft.bundle.licenses import license_of
+    from edgeft.bundle.pack import Parts, pack
+
+    parts = Parts(
+        name="words",
+        target="onnx",
+        precision="fp32",
+        model=text_graph,
+        data=toy_texts,
+        images=None,
+        decision={"method": "argmax"},
+        gates=(),
+        measurements={},
+        licenses=(license_of("data", "./texts"),),
+        report_html="<html></html>",
+        report_json={"schema": 1, "status": "passed"},
+        model_card="# words\n",
+        run={"seconds": 1.0},
+    )
+    pack(tmp_path / "dist" / "words", parts)
+    return tmp_path / "dist" / "words"

@@ -16,7 +16,7 @@ def freeze_classes(rows: Sequence[SourceRow], wanted: tuple[str, ...] | None) ->
         wanted: the recipe's `data.classes`.
 
     Raises:
-        DataError: there are fewer than two classes, a label is not in `wanted`, or a class of `wanted` has no image.
+        DataError: there are fewer than two classes, a label is not in `wanted`, or a class of `wanted` has no row.
     """
     counts = Counter(row.label for row in rows)
     if wanted is not None:
@@ -28,11 +28,11 @@ def freeze_classes(rows: Sequence[SourceRow], wanted: tuple[str, ...] | None) ->
             )
         for name in wanted:
             if not counts[name]:
-                raise DataError(f"the class {name!r} of data.classes has no image", hint="remove it or add images")
+                raise DataError(f"the class {name!r} of data.classes has no row", hint="remove it or add some")
     classes = wanted or tuple(sorted(counts))
     if len(classes) < 2:  # noqa: PLR2004 - a decision needs two
         raise DataError(
-            f"all {len(rows)} images have the label {classes[0] if classes else None!r}, expected at least two classes",
+            f"all {len(rows)} rows have the label {classes[0] if classes else None!r}, expected at least two classes",
             hint="check data.columns.label",
         )
     return classes

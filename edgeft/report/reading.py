@@ -114,6 +114,16 @@ def judged_on(record: View) -> str:
     return f"{found.text('source') or 'the data'}{'' if found.flag('held_out') else ', the calibration data'}"
 
 
+def takes_texts(record: View) -> bool:
+    """Return whether the record is of a model that decides texts."""
+    return record.at("data").text("task") == "text_classification"
+
+
+def rows_word(record: View) -> str:
+    """Return what the record's rows are: "images" or "texts"."""
+    return "texts" if takes_texts(record) else "images"
+
+
 def candidate(record: View, name: str) -> View:
     """Return the candidate called `name`, empty where there is none."""
     found = (item for item in record.at("candidates").views("candidates") if item.text("name") == name)

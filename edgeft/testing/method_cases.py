@@ -1,12 +1,12 @@
 """The exam that every finetune method must pass, ours and anyone's: `for case in CASES: case.check(method, folder)`.
 
-The data are made here: images whose class is their colour, so a method that trains anything at all must tell them
-apart, and a tiny network with random weights, so that the exam takes seconds and needs no download.
+Every question is asked on images and on texts (`edgeft.testing.toys`).
 """
 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,15 +20,10 @@ from edgeft.core.events import Event, EventSink, Progress, ignore
 from edgeft.core.stage import Context, Json, Method, StageResult
 from edgeft.data.dataset import Dataset
 from edgeft.models.checkpoint import load
-from edgeft.models.config import InputOverride, ModelConfig
 from edgeft.models.predict import logits
+from edgeft.testing.toys import CLASSES, PER_CLASS, TOYS, Toy
 
-_SIDE, _PER_CLASS = 32, 20
-_CLASSES: Final = ("blue", "green", "red")
-_COLOURS: Final = {"blue": (60, 70, 200), "green": (60, 200, 70), "red": (200, 60, 70)}
-_SPLITS: Final = ("train",) * 12 + ("val",) * 4 + ("test",) * 4
 _FILES: Final = {"history.json", "model.json", "model.safetensors"}
-_MODEL: Final = ModelConfig(base="timm/test_resnet", input=InputOverride(height=_SIDE, width=_SIDE, resize="squash"))
 _HUGE_RATE: Final = 1e30
 _LEARNABLE: Final = 0.9
 
@@ -49,86 +44,53 @@ class _Killed(BaseException):
     """Stands for a kill in the middle of a run."""
 
 
-def write_data(folder: Path, *, other_test_split: bool = False) -> Path:
-    """Write a data stage's folder: 60 coloured, noisy images of 3 classes; return it.
-
-    Args:
-        folder: where to; made if need be.
-        other_test_split: give the test rows other pixels and labels; train and val stay as they are.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    rows: list[dict[str, Json]] = []
-    images = []
-    for label, name in enumerate(_CLASSES):
-        for split in _SPLITS:
-            noise = rng.normal(0, 25, (_SIDE, _SIDE, 3))
-            other = other_test_split and split == "test"
-            images.append(np.clip(np.asarray(_COLOURS[name]) * (not other) + noise, 0, 255).astype(np.uint8))
-            shown = (label + 1) % len(_CLASSES) if other else label
-            index = len(rows)
-            rows.append(
-                {
-                    "index": index,
-                    "path": f"{name}/{index}.png",
-                    "class": _CLASSES[shown],
-                    "label": shown,
-                    "group": str(index),
-                    "split": split,
-                    "sha256": f"{index:064x}",
-                    "slices": {},
-                }
-            )
-    contract: dict[str, Json] = {"height": _SIDE, "width": _SIDE, "resize": "squash", "resize_to": None}
-    contract |= {"filter": "bilinear", "mean": [127.5] * 3, "std": [127.5] * 3}
-    head = {"schema": 2, "task": "image_classification", "classes": list(_CLASSES), "ok_class": None}
-    head |= {"input": contract, "counts": {}, "n": len(rows), "audit": [], "quarantined": []}
-    (folder / "dataset.json").write_text(json.dumps(head))
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    np.save(folder / "pixels.npy", np.stack(images))
-    return folder
-
-
 def run(
-    method: Method, folder: Path, data: Path, settings: Mapping[str, Json], *, seed: int = 0, emit: EventSink = ignore
+    method: Method,
+    toy: Toy,
+    folder: Path,
+    data: Path,
+    settings: Mapping[str, Json],
+    *,
+    seed: int = 0,
+    emit: EventSink = ignore,
 ) -> StageResult:
     """Run `method` on `data` with output and workspace below `folder`; `settings` go on top of two small epochs."""
-    config = catalog.resolve(method.config)(**({"model": _MODEL, "epochs": 2, "batch_size": 12} | dict(settings)))
+    model, inputs = toy.model(folder)
+    config = catalog.resolve(method.config)(**({"model": model, "epochs": 2, "batch_size": 12} | dict(settings)))
     out, workspace = folder / "out", folder / "workspace"
     out.mkdir(parents=True, exist_ok=True)
     workspace.mkdir(parents=True, exist_ok=True)
     context = Context(out, workspace, seed=seed, threads=1, emit=emit)
-    result = catalog.resolve(method.run)(context, {"data": data}, config)
+    result = catalog.resolve(method.run)(context, {"data": data, **inputs}, config)
     _require(isinstance(result, StageResult), f"run returned {type(result).__name__}, not StageResult")
     return result  # type: ignore[no-any-return] # checked in the line above
 
 
-def _refuses_unknown_settings(method: Method, folder: Path) -> None:
-    del folder
+def _refuses_unknown_settings(toy: Toy, method: Method, folder: Path) -> None:
     config = catalog.resolve(method.config)
     try:
-        config(model=_MODEL, no_such_setting=1)
+        config(model=toy.model(folder)[0], no_such_setting=1)
     except ValueError:
         return
     raise ExamError("the config accepts a key that it does not know")
 
 
-def _writes_a_checkpoint(method: Method, folder: Path) -> None:
-    data = write_data(folder / "data")
-    result = run(method, folder, data, {})
+def _writes_a_checkpoint(toy: Toy, method: Method, folder: Path) -> None:
+    data = toy.write(folder / "data")
+    result = run(method, toy, folder, data, {})
     files = {path.relative_to(result.folder).as_posix() for path in result.folder.rglob("*") if path.is_file()}
     _require(files == _FILES, f"the folder holds {sorted(files)}, expected {sorted(_FILES)}")
     module, meta = load(result.folder)
-    _require(meta.classes == _CLASSES, f"classes {meta.classes}, expected the data's order {_CLASSES}")
+    _require(meta.classes == CLASSES, f"classes {meta.classes}, expected the data's order {CLASSES}")
     _require(not module.training, "the loaded module is not in eval mode")
     dataset = Dataset.open(data)
     scores = logits(result.folder, dataset.part(np.arange(len(dataset))), 1)
-    _require(scores.shape == (len(_CLASSES) * _PER_CLASS, len(_CLASSES)), f"logits of shape {scores.shape}")
+    _require(scores.shape == (len(CLASSES) * PER_CLASS, len(CLASSES)), f"logits of shape {scores.shape}")
     _require(bool(np.isfinite(scores).all()), "logits are not finite")
 
 
-def _reports_canonical_json(method: Method, folder: Path) -> None:
-    result = run(method, folder, write_data(folder / "data"), {})
+def _reports_canonical_json(toy: Toy, method: Method, folder: Path) -> None:
+    result = run(method, toy, folder, toy.write(folder / "data"), {})
     canonical_json(dict(result.measurements))
     canonical_json(dict(result.timings))
     history = json.loads((result.folder / "history.json").read_text())
@@ -139,51 +101,52 @@ def _reports_canonical_json(method: Method, folder: Path) -> None:
         _require("seconds" not in entry, "the history holds timings, which belong to StageResult.timings")
 
 
-def _learns(method: Method, folder: Path) -> None:
-    data = write_data(folder / "data")
-    result = run(method, folder, data, {"epochs": 12, "lr": 1e-2})
+def _learns(toy: Toy, method: Method, folder: Path) -> None:
+    data = toy.write(folder / "data")
+    result = run(method, toy, folder, data, {"epochs": toy.epochs, "lr": 1e-2})
     dataset = Dataset.open(data)
     held_out = np.concatenate([dataset.indices("val"), dataset.indices("test")])
     decided = logits(result.folder, dataset.part(held_out), 1).argmax(axis=1)
     right = float(np.mean(decided == dataset.labels[held_out]))
-    told = f"{right:.0%} of {len(held_out)} held-out plain colours are told apart, expected {_LEARNABLE:.0%}"
+    told = f"{right:.0%} of {len(held_out)} held-out rows are told apart, expected {_LEARNABLE:.0%}"
     _require(right >= _LEARNABLE, told)
 
 
-def _same_seed_same_bytes(method: Method, folder: Path) -> None:
-    data = write_data(folder / "data")
+def _same_seed_same_bytes(toy: Toy, method: Method, folder: Path) -> None:
+    data = toy.write(folder / "data")
     first, second, other = (
-        sha256_tree(run(method, folder / name, data, {"augment": "inspection"}, seed=seed).folder)
+        sha256_tree(run(method, toy, folder / name, data, toy.augment, seed=seed).folder)
         for name, seed in (("first", 3), ("second", 3), ("other", 4))
     )
     _require(first == second, "two runs with one seed differ")
     _require(first != other, "the seed changes nothing")
 
 
-def _never_reads_the_test_split(method: Method, folder: Path) -> None:
-    plain, changed = (
-        sha256_tree(run(method, folder / name, write_data(folder / name / "data", other_test_split=other), {}).folder)
-        for name, other in (("plain", False), ("changed", True))
-    )
+def _never_reads_the_test_split(toy: Toy, method: Method, folder: Path) -> None:
+    found = []
+    for name, other in (("plain", False), ("changed", True)):
+        data = toy.write(folder / name / "data", other_test_split=other)
+        found.append(sha256_tree(run(method, toy, folder / name, data, {}).folder))
+    plain, changed = found
     _require(plain == changed, "other test rows give another checkpoint")
 
 
-def _resumes_with_the_same_bytes(method: Method, folder: Path) -> None:
-    data = write_data(folder / "data")
-    settings: dict[str, Json] = {"epochs": 3, "augment": "inspection", "checkpoint_seconds": 0}
+def _resumes_with_the_same_bytes(toy: Toy, method: Method, folder: Path) -> None:
+    data = toy.write(folder / "data")
+    settings: dict[str, Json] = {"epochs": 3, **toy.augment, "checkpoint_seconds": 0}
     events: list[Event] = []
-    whole = sha256_tree(run(method, folder / "whole", data, settings, emit=events.append).folder)
+    whole = sha256_tree(run(method, toy, folder / "whole", data, settings, emit=events.append).folder)
     steps = sum(isinstance(event, Progress) for event in events)
     _require(steps > 1, "no progress is told")
     for stop in sorted({1, steps // 2, steps - 1}):
         killed = folder / f"killed_{stop}"
         try:
-            run(method, killed, data, settings, emit=_kill_after(stop))
+            run(method, toy, killed, data, settings, emit=_kill_after(stop))
         except _Killed:
             pass
         else:
             raise ExamError("a run told less progress than the same run before it")
-        again = sha256_tree(run(method, killed, data, settings).folder)
+        again = sha256_tree(run(method, toy, killed, data, settings).folder)
         _require(again == whole, f"a run killed at progress {stop} of {steps} resumes to other bytes")
 
 
@@ -199,7 +162,7 @@ def _kill_after(count: int) -> EventSink:
     return emit
 
 
-def _leaves_the_process_as_it_was(method: Method, folder: Path) -> None:
+def _leaves_the_process_as_it_was(toy: Toy, method: Method, folder: Path) -> None:
     def state() -> tuple[object, ...]:
         return (
             torch.get_num_threads(),
@@ -211,31 +174,34 @@ def _leaves_the_process_as_it_was(method: Method, folder: Path) -> None:
         )
 
     before = state()
-    run(method, folder, write_data(folder / "data"), {})
+    run(method, toy, folder, toy.write(folder / "data"), {})
     _require(state() == before, "threads, determinism, gradient mode, dtype or a global generator was changed")
 
 
-def _names_the_batch_that_diverges(method: Method, folder: Path) -> None:
+def _names_the_batch_that_diverges(toy: Toy, method: Method, folder: Path) -> None:
     settings: dict[str, Json] = {"lr": _HUGE_RATE, "warmup": 0.0, "schedule": "constant", "epochs": 6}
     try:
-        run(method, folder, write_data(folder / "data"), settings)
+        run(method, toy, folder, toy.write(folder / "data"), settings)
     except EdgeftError as error:
-        _require("batch" in error.message and ".png" in error.message, f"does not name the batch: {error.message}")
+        _require("batch" in error.message and toy.row in error.message, f"does not name the batch: {error.message}")
         _require(not any((folder / "out").iterdir()), "a diverged run left files in its output folder")
         return
     raise ExamError(f"a learning rate of {_HUGE_RATE} gave a checkpoint")
 
 
-CASES: Final = (
-    MethodCase("refuses unknown settings", _refuses_unknown_settings),
-    MethodCase("writes a checkpoint", _writes_a_checkpoint),
-    MethodCase("reports canonical JSON", _reports_canonical_json),
-    MethodCase("learns", _learns),
-    MethodCase("same seed, same bytes", _same_seed_same_bytes),
-    MethodCase("never reads the test split", _never_reads_the_test_split),
-    MethodCase("resumes with the same bytes", _resumes_with_the_same_bytes),
-    MethodCase("leaves the process as it was", _leaves_the_process_as_it_was),
-    MethodCase("names the batch that diverges", _names_the_batch_that_diverges),
+_QUESTIONS: Final[Mapping[str, Callable[[Toy, Method, Path], None]]] = {
+    "refuses unknown settings": _refuses_unknown_settings,
+    "writes a checkpoint": _writes_a_checkpoint,
+    "reports canonical JSON": _reports_canonical_json,
+    "learns": _learns,
+    "same seed, same bytes": _same_seed_same_bytes,
+    "never reads the test split": _never_reads_the_test_split,
+    "resumes with the same bytes": _resumes_with_the_same_bytes,
+    "leaves the process as it was": _leaves_the_process_as_it_was,
+    "names the batch that diverges": _names_the_batch_that_diverges,
+}
+CASES: Final = tuple(
+    MethodCase(f"{name}{toy.suffix}", partial(check, toy)) for toy in TOYS for name, check in _QUESTIONS.items()
 )
 """Every question, in the order of what breaks first."""
 

@@ -167,7 +167,7 @@ def check_scores(metric: str, labels: Ints, scores: Floats, n_classes: int) -> N
     if labels.ndim != 1 or scores.shape != (len(labels), n_classes):
         raise DataError(f"scores of shape {scores.shape}, expected ({len(labels)}, {n_classes})")
     if not len(labels):
-        raise DataError(f"{metric}: no images to measure on")
+        raise DataError(f"{metric}: nothing to measure on")
     if labels.min() < 0 or labels.max() >= n_classes:
         raise DataError(f"class indices {labels.min()}..{labels.max()}, expected 0..{n_classes - 1}")
     if not np.isfinite(scores).all():
@@ -176,7 +176,7 @@ def check_scores(metric: str, labels: Ints, scores: Floats, n_classes: int) -> N
     if metric != "accuracy":
         absent = sorted(set(range(n_classes)) - set(np.unique(labels).tolist()))
         if absent:
-            raise DataError(f"{metric}: no image has the class index {absent[0]}", hint="every split needs every class")
+            raise DataError(f"{metric}: no row has the class index {absent[0]}", hint="every split needs every class")
 
 
 def ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Doubles:

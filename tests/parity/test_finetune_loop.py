@@ -13,7 +13,7 @@ from edgeft.finetune.config import FrozenConfig, FullConfig
 from edgeft.models.checkpoint import load
 from edgeft.models.config import InputOverride, ModelConfig
 from edgeft.models.sources import create
-from edgeft.testing.method_cases import write_data
+from edgeft.testing.toys import Images
 
 MODEL = ModelConfig(base="timm/test_resnet", input=InputOverride(height=32, width=32, resize="squash"))
 SEED, EPOCHS, BATCH = 5, 2, 9
@@ -63,14 +63,14 @@ SETTINGS = {
 
 
 def test_full_is_a_plain_loop(tmp_path: Path) -> None:
-    ctx, data = context(tmp_path), write_data(tmp_path / "data")
+    ctx, data = context(tmp_path), Images().write(tmp_path / "data")
     result = full.run(ctx, {"data": data}, FullConfig(**SETTINGS))
     assert result.measurements["best_epoch"] == EPOCHS - 1
     assert_same(load(result.folder)[0].state_dict(), plain_loop(Dataset.open(data), ctx, head_only=False))
 
 
 def test_frozen_is_a_plain_loop_over_the_whole_network(tmp_path: Path) -> None:
-    ctx, data = context(tmp_path), write_data(tmp_path / "data")
+    ctx, data = context(tmp_path), Images().write(tmp_path / "data")
     result = frozen.run(ctx, {"data": data}, FrozenConfig(**SETTINGS))
     assert result.measurements["best_epoch"] == EPOCHS - 1
     assert_same(load(result.folder)[0].state_dict(), plain_loop(Dataset.open(data), ctx, head_only=True))

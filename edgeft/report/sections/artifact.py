@@ -41,6 +41,10 @@ def artifact(record: View) -> Markup:
 def _input(contract: View) -> str:
     if not contract:
         return "not recorded"
+    if (longest := contract.number("max_length")) is not None:
+        prefix = f", each behind {contract.text('prefix')!r}" if contract.text("prefix") else ""
+        tokenizer = contract.text("tokenizer")[:16]
+        return f"texts of up to {round(longest)} tokens{prefix}; tokenizer.json with sha256 {tokenizer}..."
     resize = contract.text("resize").replace("_", " ")
     to = f" to {contract.text('resize_to')}, then a centre crop" if contract.text("resize_to") else ""
     return (

@@ -7,10 +7,12 @@ from edgeft.report.blocks import absent, badge, name, note, section, table
 from edgeft.report.markup import Content, Markup, element, join
 from edgeft.report.numbers import MISSING, count, fixed, general, percent, significant
 from edgeft.report.pictures import Pictures
-from edgeft.report.reading import View, chosen
+from edgeft.report.reading import View, chosen, rows_word
 from edgeft.report.sentences import metric_name
 
 _SHOWN = 24
+_TEXT = 400
+"""Characters of a text that are shown."""
 _LAYERS = 8
 """Layers that are shown; report.json lists all."""
 
@@ -32,7 +34,7 @@ def hops(record: View) -> Markup:
         "n",
     ]
     lead = (
-        "The same test images through each step from the trained model to raw files on this machine, "
+        f"The same test {rows_word(record)} through each step from the trained model to raw inputs on this machine, "
         "so that a fault names its step."
     )
     faults = [
@@ -45,12 +47,12 @@ def hops(record: View) -> Markup:
         "Parity, hop by hop",
         table(caption, header, rows, words=(1,)),
         details,
-        _attribution(record.at("verify", "attribution"), chosen(record)),
+        _attribution(record.at("verify", "attribution"), chosen(record), rows_word(record)),
         lead=lead,
     )
 
 
-def _attribution(found: View, ship: str) -> Markup | None:
+def _attribution(found: View, ship: str, rows_are: str) -> Markup | None:
     """Return which layers add most to the error between fp32 and what ships, and the layers at fault."""
     layers = found.views("layers")
     if not layers:
@@ -75,7 +77,7 @@ def _attribution(found: View, ship: str) -> Markup | None:
         for fault in found.views("findings")
     ]
     n = count(found.number("n"))
-    caption = f"fp32 > {ship}: the {len(rows)} of {len(layers)} layers that add most, on {n} test images"
+    caption = f"fp32 > {ship}: the {len(rows)} of {len(layers)} layers that add most, on {n} test {rows_are}"
     words = (
         "Alone: the layer fed with fp32's own tensors, so that no earlier error is in it. Drifted: with all errors "
         "before it. Signal to noise in dB; rounding to 8 bits leaves 20 to 50."
@@ -87,14 +89,14 @@ def _attribution(found: View, ship: str) -> Markup | None:
     )
     return join(
         element("h3", "Layer by layer"),
-        _split(found.at("split"), ship),
+        _split(found.at("split"), ship, rows_are),
         table(caption, ["layer", "operator", "alone", "drifted", "cosine"], rows, words=(1,)),
         element("ul", *faults, class_="notes") if faults else sound,
         note(words),
     )
 
 
-def _split(found: View, ship: str) -> Markup | None:
+def _split(found: View, ship: str, rows_are: str) -> Markup | None:
     if not found:
         return None
     causes = {
@@ -107,7 +109,7 @@ def _split(found: View, ship: str) -> Markup | None:
     rows: list[list[Content]] = [
         [name(key), what, significant(found.number(key) or 0.0)] for key, what in causes.items()
     ]
-    caption = f"What the error of {found.text('tensor')} is made of, on {count(found.number('n'))} test images"
+    caption = f"What the error of {found.text('tensor')} is made of, on {count(found.number('n'))} test {rows_are}"
     words = "Each cause is added to those before it; as vectors they sum to the total, their sizes need not."
     return join(table(caption, ["cause", "what", "mean absolute error"], rows, words=(1,)), note(words))
 
@@ -152,7 +154,7 @@ def flips(record: View, pictures: Pictures) -> Markup:
         return section(
             "flips",
             "Changed decisions",
-            absent(f"None: {ship or 'the shipped model'} decides as fp32 does on all {n} test images."),
+            absent(f"None: {ship or 'the shipped model'} decides as fp32 does on all {n} test {rows_word(record)}."),
         )
     groups = (
         ("Harmful", "fp32 was right, what ships is wrong", "fail", [flip for flip in found if flip.flag("harmful")]),
@@ -168,7 +170,7 @@ def flips(record: View, pictures: Pictures) -> Markup:
     share = f" of {count(total)} ({percent(len(found) / total, 2)})" if total else ""
     bound = " The drop in accuracy cannot exceed this rate." if metric_name(record) == "accuracy" else ""
     harmful, helpful = (count(len(members)) for _, _, _, members in groups[:2])
-    lead = f"{count(len(found))}{share} test images: {harmful} harmful, {helpful} helpful.{bound}"
+    lead = f"{count(len(found))}{share} test {rows_word(record)}: {harmful} harmful, {helpful} helpful.{bound}"
     shown = [_group(title, what, tone, members, ship, pictures) for title, what, tone, members in groups if members]
     return section("flips", "Changed decisions", *shown, lead=lead)
 
@@ -191,7 +193,10 @@ def _group(title: str, what: str, tone: str, members: Sequence[View], ship: str,
 def _card(flip: View, tone: str, ship: str, pictures: Pictures) -> Markup:
     uri = pictures.data_uri(flip.text("thumbnail"))
     words = f"{flip.text('path')}, true class {flip.text('label')}"
-    picture = element("img", src=uri, alt=words) if uri else element("div", "picture not kept", class_="no-picture")
+    if text := flip.text("text"):
+        picture = element("blockquote", name(text if len(text) <= _TEXT else f"{text[:_TEXT]}..."))
+    else:
+        picture = element("img", src=uri, alt=words) if uri else element("div", "picture not kept", class_="no-picture")
     return element(
         "li",
         picture,

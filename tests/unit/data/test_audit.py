@@ -169,7 +169,7 @@ def test_val_is_carved_from_train_by_group_and_said() -> None:
         assert (split == "test") == (r.split == "test")
     assert all(len(found) == 1 for found in by_group.values())
     assert division.splits.count("val") == 8
-    assert "8 of the 32 train images were taken for val, by group" in division.findings[0].message
+    assert "8 of the 32 train rows were taken for val, by group" in division.findings[0].message
 
 
 @pytest.mark.parametrize(("missing", "hint"), [("train", None), ("test", "rename val to test")])
@@ -182,7 +182,7 @@ def test_an_explicit_split_needs_train_and_test(missing: str, hint: str | None) 
 
 def test_a_class_missing_from_an_explicit_split_is_named() -> None:
     rows = [row(f"{k}{s}", k, None, s) for k in "ab" for s in ("train", "val", "test") if (k, s) != ("b", "val")]
-    with pytest.raises(DataError, match="the split val has no image of the class 'b'"):
+    with pytest.raises(DataError, match="the split val has no row of the class 'b'"):
         partition(rows, ("a", "b"), SplitConfig())
 
 

@@ -143,7 +143,7 @@ def test_a_class_that_loses_its_last_image_in_a_split_is_an_error(
         for k, name in enumerate(("bad", "ok")):
             save(root / split / name / "0.png", first + k)
     (root / "val/bad/0.png").write_bytes(b"")
-    with pytest.raises(DataError, match="the split val has no image of the class 'bad'"):
+    with pytest.raises(DataError, match="the split val has no row of the class 'bad'"):
         run(context(), {"source": root, "images": root}, config())
 
 
@@ -211,11 +211,11 @@ def test_class_order_is_kept(tree: Path, config: Make, context: Place) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"classes": ["ok", "bad", "worse"]}, "the class 'worse' of data.classes has no image"),
+        ({"classes": ["ok", "bad", "worse"]}, "the class 'worse' of data.classes has no row"),
         ({"classes": ["ok", "other"]}, "label 'bad' is not one of data.classes (ok, other)"),
         ({"ok_class": "okay"}, "data.ok_class 'okay' is not a class; the classes are bad, ok"),
-        ({"columns": {"label": "'same'"}}, "all 20 images have the label 'same'"),
-        ({"columns": {"group": "class"}}, "has no image of the class 'bad' (10 images in 1 groups in all)"),
+        ({"columns": {"label": "'same'"}}, "all 20 rows have the label 'same'"),
+        ({"columns": {"group": "class"}}, "has no row of the class 'bad' (10 in 1 groups in all)"),
     ],
 )
 def test_bad_classes(tree: Path, config: Make, context: Place, values: dict[str, object], message: str) -> None:
@@ -226,7 +226,7 @@ def test_bad_classes(tree: Path, config: Make, context: Place, values: dict[str,
 
 def test_one_class_folder_is_an_error(tmp_path: Path, save: Save, config: Make, context: Place) -> None:
     save(tmp_path / "images/ok/1.png", 1)
-    with pytest.raises(DataError, match="all 1 images have the label 'ok', expected at least two classes"):
+    with pytest.raises(DataError, match="all 1 rows have the label 'ok', expected at least two classes"):
         run(context(), {"source": tmp_path / "images", "images": tmp_path / "images"}, config())
 
 

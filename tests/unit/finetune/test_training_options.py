@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +11,19 @@ from pydantic import ValidationError
 
 from edgeft import catalog
 from edgeft.core.events import Event, Progress
-from edgeft.core.stage import Json, StageResult
+from edgeft.core.stage import Json, Method, StageResult
 from edgeft.finetune.config import FullConfig
 from edgeft.finetune.environment import training_process
 from edgeft.models.checkpoint import load
-from edgeft.testing.method_cases import run, write_data
+from edgeft.testing import method_cases
+from edgeft.testing.toys import Images
 
 FULL, FROZEN, GRADUAL = (catalog.find("finetune", name) for name in ("full", "frozen", "gradual"))
 MODEL = {"base": "timm/test_resnet", "input": {"height": 32, "width": 32, "resize": "squash"}}
+
+
+def run(method: Method, *args: Any, **kwargs: Any) -> StageResult:  # noqa: ANN401 - as the exam's
+    return method_cases.run(method, Images(), *args, **kwargs)
 
 
 def history(result: StageResult) -> list[dict[str, float]]:
@@ -30,7 +36,7 @@ def weights(result: StageResult) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("data"))
+    return Images().write(tmp_path_factory.mktemp("data"))
 
 
 def test_accumulated_batches_are_one_big_batch(tmp_path: Path, data: Path) -> None:

@@ -235,7 +235,7 @@ def a_missing_class(way: Way) -> None:
         (another_class_order, IntegrityError, r"graph\.json: classes"),
         (a_changed_file, DataError, r"2\.png: changed since"),
         (a_missing_file, DataError, r"2\.png: cannot be read"),
-        (a_missing_class, DataError, "no image of class 'blue'"),
+        (a_missing_class, DataError, "no row of class 'blue'"),
     ],
 )
 def test_damage_is_named(way: Way, damage: Callable[[Way], None], error: type[Exception], why: str) -> None:

@@ -52,7 +52,7 @@ def test_refusals_name_what_is_wrong() -> None:
         metric_value("acuracy", LABELS, SCORES, 2)
     with pytest.raises(UsageError, match="'auroc' does not follow"):
         confusion_metric("auroc")
-    with pytest.raises(DataError, match="no images"):
+    with pytest.raises(DataError, match="nothing to measure on"):
         metric_value("accuracy", LABELS[:0], SCORES[:0], 2)
     with pytest.raises(DataError, match=r"expected \(5, 3\)"):
         metric_value("accuracy", LABELS, SCORES, 3)
