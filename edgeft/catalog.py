@@ -20,6 +20,7 @@ _TRAINING = (
     *("accelerate", "numpy", "onnxruntime", "pillow", "safetensors"),
     *("timm", "torch", "torchvision", "transformers"),
 )
+_ADAPTING = (*_TRAINING, "peft")
 _GRAPH = ("numpy", "onnx", "onnx-ir", "onnxruntime")
 _RUNTIME = ("numpy", "onnxruntime")
 
@@ -36,6 +37,19 @@ METHODS: tuple[Method, ...] = (
     Method("finetune", "full", "edgeft.finetune.config:FullConfig", "edgeft.finetune.full:run", 2, _TRAINING),
     Method("finetune", "frozen", "edgeft.finetune.config:FrozenConfig", "edgeft.finetune.frozen:run", 2, _TRAINING),
     Method("finetune", "gradual", "edgeft.finetune.config:GradualConfig", "edgeft.finetune.gradual:run", 3, _TRAINING),
+    Method(
+        "finetune",
+        "first_n_frozen",
+        "edgeft.finetune.config:FirstNFrozenConfig",
+        "edgeft.finetune.first_n_frozen:run",
+        1,
+        _TRAINING,
+    ),
+    Method("finetune", "bitfit", "edgeft.finetune.config:BitFitConfig", "edgeft.finetune.bitfit:run", 1, _TRAINING),
+    Method("finetune", "lora", "edgeft.finetune.config:LoraConfig", "edgeft.finetune.adapted:run", 1, _ADAPTING),
+    Method("finetune", "ia3", "edgeft.finetune.config:Ia3Config", "edgeft.finetune.adapted:run", 1, _ADAPTING),
+    Method("merge", "lora", "edgeft.finetune.config:MergeConfig", "edgeft.finetune.merge:run", 1, _ADAPTING),
+    Method("merge", "ia3", "edgeft.finetune.config:MergeConfig", "edgeft.finetune.merge:run", 1, _ADAPTING),
     Method(
         "export",
         "onnx",
@@ -66,7 +80,8 @@ METHODS: tuple[Method, ...] = (
         (*_GRAPH, "pillow", "torch"),
     ),
 )
-"""The built-in methods, in the order of the stages; `lower` has one per exporter."""
+"""The built-in methods, in the order of the stages; `lower` has one per exporter. A finetune method that leaves
+adapters has a merge method of its name."""
 
 _METHOD_GROUP = "edgeft.methods"
 _EXPORTER_GROUP = "edgeft.exporters"

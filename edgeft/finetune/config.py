@@ -41,6 +41,8 @@ class TrainConfig(Config):
     """Peak learning rate of the trunk's topmost trained group."""
     head_lr_factor: PositiveFloat = 5.0
     """The new classifier learns with lr times this."""
+    lr_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Each group learns with its upper neighbour's rate times this; 1 gives all of the trunk the same."""
     weight_decay: NonNegativeFloat = 0.05
     """Decoupled for AdamW; never applied to biases and BatchNorm."""
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
@@ -82,6 +84,60 @@ class TrainConfig(Config):
 
 class FullConfig(TrainConfig):
     """Train every layer from the first step."""
+
+
+class FirstNFrozenConfig(TrainConfig):
+    """Keep the first groups as they are, statistics included, and train all others from the first step."""
+
+    frozen_groups: PositiveInt = 2
+    """Groups at the stem that are never trained."""
+
+
+class BitFitConfig(TrainConfig):
+    """Train biases, the scales of normalisations, and the head."""
+
+    lr: PositiveFloat = 2e-3
+    """Peak learning rate."""
+
+
+class LoraConfig(TrainConfig):
+    """Train low-rank adapters beside linear layers and convolutions, and the head; merged before the export."""
+
+    lr: PositiveFloat = 5e-4
+    """Peak learning rate of the adapters."""
+    rank: PositiveInt = 8
+    """Inner dimension of each adapter."""
+    alpha: PositiveFloat = 16.0
+    """The adapter's output is scaled by alpha / rank."""
+    adapter_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Probability of dropping an adapter's input while training."""
+    targets: tuple[str, ...] = ("auto",)
+    """Ends of the names of the layers that get one, e.g. [query, value]; `auto`: every linear layer and ungrouped
+    convolution but the head."""
+    dora: bool = False
+    """Weight-decomposed adapters: a trained magnitude for each output."""
+    rslora: bool = False
+    """Scale by alpha / sqrt(rank) instead."""
+    batch_norm: Literal["frozen"] = "frozen"
+    """The base stays as it is, statistics included."""
+
+
+class Ia3Config(TrainConfig):
+    """Train one factor for each output of linear layers and convolutions, and the head; merged before the export."""
+
+    lr: PositiveFloat = 5e-3
+    """Peak learning rate of the factors."""
+    targets: tuple[str, ...] = ("auto",)
+    """As in `lora`."""
+    batch_norm: Literal["frozen"] = "frozen"
+    """The base stays as it is, statistics included."""
+
+
+class MergeConfig(Config):
+    """How adapters are folded into the weights that they stand beside."""
+
+    model: ModelConfig
+    """Filled from the recipe's `model:` block."""
 
 
 class CachedConfig(TrainConfig):

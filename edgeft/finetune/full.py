@@ -16,6 +16,6 @@ def run(ctx: Context, inputs: Inputs, config: FullConfig) -> StageResult:
     """
     with session(ctx, inputs, config) as opened:
         phases = [Phase(0, config.epochs, boundary=0)]
-        loop = opened.loop(rates_by_depth(len(opened.groups), config.lr, config.head_lr_factor))
+        loop = opened.loop(rates_by_depth(len(opened.groups), config.lr, config.head_lr_factor, config.lr_decay))
         fit = loop.run(phases, lambda _: opened.feed())
         return finish(opened, fit, phases)

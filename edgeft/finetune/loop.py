@@ -6,7 +6,7 @@ rest. One optimizer step sees `accumulate` batches, each weighted by its share o
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -36,11 +36,26 @@ _NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Epochs first <= e < last train the groups from `boundary` up to the head; those below it are frozen."""
+    """Epochs first <= e < last train the groups from `boundary` up to the head; those below it are frozen.
+
+    Of these groups only parameters whose name `selects` is true of are trained; None trains all.
+    """
 
     first: int
     last: int
     boundary: int
+    selects: Callable[[str], bool] | None = None
+
+    def trained(self, module: nn.Module, groups: Groups) -> dict[str, nn.Parameter]:
+        """Return the parameters of `module` that this phase trains, by name."""
+        names = {id(parameter): name for name, parameter in module.named_parameters()}
+        found = {}
+        for _, group in groups[self.boundary :]:
+            for parameter in group.parameters():
+                name = names[id(parameter)]
+                if self.selects is None or self.selects(name):
+                    found[name] = parameter
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +130,7 @@ class Loop:
         for phase in phases:
             if cursor.epoch >= phase.last:
                 continue
-            self._set_trainable_(phase.boundary)
+            self._set_trainable_(phase)
             layers, feed = chain(self._groups[phase.boundary :]), feed_for(phase)
             while cursor.epoch < phase.last and not self._exhausted(cursor):
                 clock = [time.perf_counter()]
@@ -133,9 +148,11 @@ class Loop:
         patience = self._config.early_stop
         return patience is not None and cursor.best_epoch >= 0 and cursor.epoch - cursor.best_epoch > patience
 
-    def _set_trainable_(self, boundary: int) -> None:
-        for index, (_, group) in enumerate(self._groups):
-            group.requires_grad_(index >= boundary)
+    def _set_trainable_(self, phase: Phase) -> None:
+        trained = phase.trained(self._module, self._groups)
+        for name, parameter in self._module.named_parameters():
+            parameter.requires_grad_(name in trained)
+        for _, group in self._groups:
             group.eval()
 
     def _epoch(self, cursor: Cursor, layers: nn.Module, feed: Feed) -> Cursor:
@@ -233,9 +250,3 @@ def _objective(config: TrainConfig, data: Dataset) -> objectives.Objective:
     if config.loss == "focal":
         return objectives.focal(config.focal_gamma, config.label_smoothing, weights)
     return objectives.cross_entropy(config.label_smoothing, weights)
-
-
-def trainable(groups: Groups, boundary: int) -> Iterator[nn.Parameter]:
-    """Yield the parameters of the groups from `boundary` on."""
-    for _, group in groups[boundary:]:
-        yield from group.parameters()

@@ -1,9 +1,9 @@
 """What every method does around the loop: open the data, make the model, write the checkpoint folder."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from accelerate import Accelerator
 from torch import nn
@@ -16,7 +16,7 @@ from edgeft.data.dataset import Dataset
 from edgeft.finetune.config import TrainConfig
 from edgeft.finetune.environment import accelerator, peak_memory_bytes, training_process
 from edgeft.finetune.feeds import Augment, Feed, PixelFeed, TokenFeed
-from edgeft.finetune.loop import Fit, Loop, Phase, trainable
+from edgeft.finetune.loop import Fit, Loop, Phase
 from edgeft.models.checkpoint import CheckpointMeta, save
 from edgeft.models.pixels import Normalizer
 from edgeft.models.sources import create_with_notes
@@ -79,15 +79,33 @@ def session(ctx: Context, inputs: Inputs, config: TrainConfig) -> Iterator[Sessi
 
 
 def finish(
-    run: Session, fit: Fit, phases: Sequence[Phase], notes: Sequence[str] = (), timings: dict[str, Json] | None = None
+    run: Session,
+    fit: Fit,
+    phases: Sequence[Phase],
+    notes: Sequence[str] = (),
+    timings: dict[str, Json] | None = None,
+    *,
+    write: Callable[[Session], None] | None = None,
 ) -> StageResult:
-    """Write the best weights as a checkpoint folder and say what was measured."""
+    """Write the best weights and say what was measured.
+
+    Args:
+        run: the session.
+        fit: what the loop found.
+        phases: what was trained.
+        notes: what a reader must know.
+        timings: beside the loop's.
+        write: how the weights are written; None writes a checkpoint folder.
+    """
     run.module.load_state_dict(fit.best)
     folder, config = run.ctx.folder, run.config
-    save(folder, run.module, _meta(run))
+    if write is None:
+        save(folder, run.module, CheckpointMeta.of(run.module, config.model, run.data.classes, run.data.contract))
+    else:
+        write(run)
     write_atomic(folder / "history.json", json.dumps(fit.history, indent=2) + "\n")
-    lowest = min(phase.boundary for phase in phases)
-    trained = sum(parameter.numel() for parameter in trainable(run.groups, lowest))
+    moved = {name: each for phase in phases for name, each in phase.trained(run.module, run.groups).items()}
+    trained = sum(parameter.numel() for parameter in moved.values())
     total = sum(parameter.numel() for parameter in run.module.parameters())
     best = fit.history[fit.best_epoch]
     measurements: dict[str, Json] = {
@@ -103,18 +121,6 @@ def finish(
     stopped = config.epochs - len(fit.history)
     early = [f"stopped {stopped} epochs early: {config.metric} did not improve"] if stopped else []
     return StageResult(folder, measurements, (*run.notes, *notes, *early), _timings(fit) | (timings or {}))
-
-
-def _meta(run: Session) -> CheckpointMeta:
-    config, data = run.config.model, run.data
-    meta = CheckpointMeta(config.base, data.classes, data.contract, config.dropout)
-    if not config.takes_texts:
-        return meta
-    from edgeft.models import text  # brings transformers, which image models do without
-
-    if not isinstance(run.module, text.TextClassifier):
-        raise TypeError(f"{config.base}: {type(run.module).__name__} is no text classifier")
-    return replace(meta, encoder=text.config_json(run.module), pooling=config.text.pooling)
 
 
 def _timings(fit: Fit) -> dict[str, Json]:

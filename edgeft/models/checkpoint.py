@@ -1,6 +1,7 @@
 """The checkpoint folder: `model.safetensors` (weights only) and `model.json` (what they are)."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from edgeft.core.atomic import write_atomic
 from edgeft.core.errors import DataError
 from edgeft.core.stage import Json
 from edgeft.models import architectures
+from edgeft.models.config import ModelConfig
 from edgeft.runtime.encode import Contract, contract_from_json
 
 WEIGHTS = "model.safetensors"
@@ -40,6 +42,18 @@ class CheckpointMeta:
     dropout: float
     encoder: dict[str, Any] | None = None
     pooling: str | None = None
+
+    @classmethod
+    def of(cls, module: nn.Module, config: ModelConfig, classes: Sequence[str], contract: Contract) -> "CheckpointMeta":
+        """Return what `module`, made from `config`, is."""
+        if not config.takes_texts:
+            return cls(config.base, tuple(classes), contract, config.dropout)
+        from edgeft.models import text  # brings transformers, which image models do without
+
+        if not isinstance(module, text.TextClassifier):
+            raise TypeError(f"{config.base}: {type(module).__name__} is no text classifier")
+        encoder, pooling = text.config_json(module), config.text.pooling
+        return cls(config.base, tuple(classes), contract, config.dropout, encoder, pooling)
 
     def to_json(self) -> dict[str, Json]:
         """Return what `model.json` holds."""

@@ -1,6 +1,6 @@
 """A checkpoint's logits in torch: the first hop of the parity check."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,7 +36,7 @@ def logits(
         DataError: the checkpoint is damaged.
     """
     module, meta = load(checkpoint)
-    inputs = _Inputs(meta)
+    inputs = as_module_takes(meta)
     scores = np.empty((len(rows), len(meta.classes)), np.float32)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -50,13 +50,13 @@ def logits(
     return scores
 
 
-class _Inputs:
-    """From what the graph takes to what the module takes."""
+def as_module_takes(meta: CheckpointMeta) -> Callable[[Mapping[str, npt.NDArray[Any]]], Tensor | dict[str, Tensor]]:
+    """Return what turns the graph's inputs into the module's: normalised pixels, or tokens."""
+    normalize = Normalizer(meta.input) if isinstance(meta.input, InputContract) else None
 
-    def __init__(self, meta: CheckpointMeta) -> None:
-        self._normalize = Normalizer(meta.input) if isinstance(meta.input, InputContract) else None
-
-    def __call__(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Tensor | dict[str, Tensor]:
-        if self._normalize is None:
+    def turned(feeds: Mapping[str, npt.NDArray[Any]]) -> Tensor | dict[str, Tensor]:
+        if normalize is None:
             return {name: torch.from_numpy(values) for name, values in feeds.items()}
-        return self._normalize(as_tensor(feeds[INPUT]))
+        return normalize(as_tensor(feeds[INPUT]))
+
+    return turned

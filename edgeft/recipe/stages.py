@@ -82,12 +82,19 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
             f"lower.targets: {target}: a bundle runs in {BUNDLE_RUNTIME}, so far in nothing else",
             hint=f"build with lower.targets: [onnx], then: edgeft quantize MODEL.onnx --calib DATA --target {target}",
         )
+    merge = [
+        _stage("merge", _bare(method), {"model": model}, {"data": "data", "finetune": "finetune"}, sources=weights)
+        for method in catalog.methods("merge")
+        if method.name == recipe.finetune.method.name
+    ]
+    checkpoint = "merge" if merge else "finetune"
     trial: dict[str, Json] = {"max_drop_pp": TRIAL_MARGIN_PP} if recipe.smoke else {}
     untimed: dict[str, Json] = {"rounds": 0} if recipe.smoke else {}  # the same choice on a busy machine
     return (
         _stage("data", recipe.data, {"input": _input(recipe, weights, store)}, {}, sources={"source": source, **files}),
         _stage("finetune", recipe.finetune, {"model": model}, {"data": "data"}, sources=weights),
-        _stage("export", recipe.export, {}, {"checkpoint": "finetune", "data": "data"}),
+        *merge,
+        _stage("export", recipe.export, {}, {"checkpoint": checkpoint, "data": "data"}),
         _stage(
             "compress",
             recipe.compress,
@@ -110,7 +117,7 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
             {**bars, **{name: recipe.decide.values.get(name) for name in ("max_escape", "max_overkill")}},
             {
                 "data": "data",
-                "checkpoint": "finetune",
+                "checkpoint": checkpoint,
                 "graph": "export",
                 "compress": "compress",
                 "lower": "lower",

@@ -55,8 +55,8 @@ def _use(view: View) -> str:
     ok = f" **{escape(data.text('ok_class'))}** means a good part." if data.text("ok_class") else ""
     if takes_texts(view):
         return (
-            f"It sorts a text into one of: {classes}.{ok} It takes texts of up to {contract.text('max_length')} tokens, "
-            "what is longer is cut; `edgeft.runtime` applies the same tokenizer that training used, which is in the "
+            f"It sorts a text into one of: {classes}.{ok} It takes texts of up to {contract.text('max_length')} "
+            "tokens, what is longer is cut; `edgeft.runtime` applies the tokenizer that training used, which is in the "
             "bundle. It knows no other classes and always answers with one of these."
         )
     pixels = (

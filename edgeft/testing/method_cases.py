@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from edgeft import catalog
 from edgeft.core.digest import canonical_json, sha256_tree
@@ -21,9 +22,11 @@ from edgeft.core.stage import Context, Json, Method, StageResult
 from edgeft.data.dataset import Dataset
 from edgeft.models.checkpoint import load
 from edgeft.models.predict import logits
+from edgeft.models.sources import create_with_notes
 from edgeft.testing.toys import CLASSES, PER_CLASS, TOYS, Toy
 
 _FILES: Final = {"history.json", "model.json", "model.safetensors"}
+_ADAPTER_FILES: Final = {"history.json", "adapter.json", "adapter.safetensors"}
 _HUGE_RATE: Final = 1e30
 _LEARNABLE: Final = 0.9
 
@@ -66,6 +69,20 @@ def run(
     return result  # type: ignore[no-any-return] # checked in the line above
 
 
+def plain(method: Method, toy: Toy, folder: Path, data: Path, result: StageResult) -> Path:
+    """Return the checkpoint folder of what `method` made: its own, or where it left adapters, with them merged."""
+    merge = next((each for each in catalog.methods("merge") if each.name == method.name), None)
+    if merge is None:
+        return result.folder
+    model, inputs = toy.model(folder)
+    out = folder / "merged"
+    out.mkdir(exist_ok=True)
+    context = Context(out, folder / "workspace", seed=0, threads=1)
+    given = {"data": data, "finetune": result.folder, **inputs}
+    made: StageResult = catalog.resolve(merge.run)(context, given, catalog.resolve(merge.config)(model=model))
+    return made.folder
+
+
 def _refuses_unknown_settings(toy: Toy, method: Method, folder: Path) -> None:
     config = catalog.resolve(method.config)
     try:
@@ -79,12 +96,15 @@ def _writes_a_checkpoint(toy: Toy, method: Method, folder: Path) -> None:
     data = toy.write(folder / "data")
     result = run(method, toy, folder, data, {})
     files = {path.relative_to(result.folder).as_posix() for path in result.folder.rglob("*") if path.is_file()}
-    _require(files == _FILES, f"the folder holds {sorted(files)}, expected {sorted(_FILES)}")
-    module, meta = load(result.folder)
+    merged = any(each.name == method.name for each in catalog.methods("merge"))
+    expected = _ADAPTER_FILES if merged else _FILES
+    _require(files == expected, f"the folder holds {sorted(files)}, expected {sorted(expected)}")
+    checkpoint = plain(method, toy, folder, data, result)
+    module, meta = load(checkpoint)
     _require(meta.classes == CLASSES, f"classes {meta.classes}, expected the data's order {CLASSES}")
     _require(not module.training, "the loaded module is not in eval mode")
     dataset = Dataset.open(data)
-    scores = logits(result.folder, dataset.part(np.arange(len(dataset))), 1)
+    scores = logits(checkpoint, dataset.part(np.arange(len(dataset))), 1)
     _require(scores.shape == (len(CLASSES) * PER_CLASS, len(CLASSES)), f"logits of shape {scores.shape}")
     _require(bool(np.isfinite(scores).all()), "logits are not finite")
 
@@ -106,10 +126,36 @@ def _learns(toy: Toy, method: Method, folder: Path) -> None:
     result = run(method, toy, folder, data, {"epochs": toy.epochs, "lr": 1e-2})
     dataset = Dataset.open(data)
     held_out = np.concatenate([dataset.indices("val"), dataset.indices("test")])
-    decided = logits(result.folder, dataset.part(held_out), 1).argmax(axis=1)
+    decided = logits(plain(method, toy, folder, data, result), dataset.part(held_out), 1).argmax(axis=1)
     right = float(np.mean(decided == dataset.labels[held_out]))
     told = f"{right:.0%} of {len(held_out)} held-out rows are told apart, expected {_LEARNABLE:.0%}"
     _require(right >= _LEARNABLE, told)
+
+
+def _trains_what_it_claims(toy: Toy, method: Method, folder: Path) -> None:
+    """As many parameters as are claimed must differ from the base; all others must be the base's, bit for bit."""
+    data = toy.write(folder / "data")
+    result = run(method, toy, folder, data, {"epochs": 3})
+    model, inputs = toy.model(folder)
+    seed = Context(folder, folder, seed=0, threads=1).seed_for("head")
+    base = create_with_notes(model, inputs.get("weights"), CLASSES, seed).module
+    before = {name: parameter.detach() for name, parameter in base.named_parameters()}
+    if (result.folder / "adapter.safetensors").is_file():
+        trained = load_file(result.folder / "adapter.safetensors")
+        head = [name for name in trained if name in before]
+        moved = sum(tensor.numel() for tensor in trained.values())
+        _require(all(not torch.equal(trained[name], before[name]) for name in head), "the head did not move")
+        after = load(plain(method, toy, folder, data, result))[0].state_dict()
+        layers = json.loads((result.folder / "adapter.json").read_text())["layers"]
+        free = {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")} | set(head)
+    else:
+        after = load(result.folder)[0].state_dict()
+        free = {name for name in before if not torch.equal(before[name], after[name])}
+        moved = sum(before[name].numel() for name in free)
+    strange = [name for name in before if name not in free and not torch.equal(before[name], after[name])]
+    _require(not strange, f"{len(strange)} parameters moved that are not trained, first {strange[:1]}")
+    claimed = result.measurements["trainable_parameters"]
+    _require(moved == claimed, f"{claimed} parameters are claimed to be trained, {moved} moved")
 
 
 def _same_seed_same_bytes(toy: Toy, method: Method, folder: Path) -> None:
@@ -194,6 +240,7 @@ _QUESTIONS: Final[Mapping[str, Callable[[Toy, Method, Path], None]]] = {
     "writes a checkpoint": _writes_a_checkpoint,
     "reports canonical JSON": _reports_canonical_json,
     "learns": _learns,
+    "trains what it claims": _trains_what_it_claims,
     "same seed, same bytes": _same_seed_same_bytes,
     "never reads the test split": _never_reads_the_test_split,
     "resumes with the same bytes": _resumes_with_the_same_bytes,

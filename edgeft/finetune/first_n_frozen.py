@@ -1,0 +1,33 @@
+"""Keep the first groups as they are and train all others: the low layers of a good encoder need no change."""
+
+from edgeft.core.stage import Context, Inputs, StageResult
+from edgeft.finetune.config import FirstNFrozenConfig
+from edgeft.finetune.engines import torch_engine
+from edgeft.finetune.feeds import Feed, FrozenTokenFeed, PrefixFeed, TokenFeed
+from edgeft.finetune.loop import Phase
+from edgeft.finetune.optimizers import rates_by_depth
+from edgeft.finetune.session import Session, finish, session
+from edgeft.models.stages import chain
+
+
+def run(ctx: Context, inputs: Inputs, config: FirstNFrozenConfig) -> StageResult:
+    """Fine-tune all groups but the first `config.frozen_groups` and write a checkpoint folder.
+
+    Raises:
+        DataError: the data folder or the weights cannot be used.
+        UsageError: the settings cannot be used, or training diverged.
+    """
+    with session(ctx, inputs, config) as opened:
+        boundary = min(config.frozen_groups, opened.head)
+        phases = [Phase(0, config.epochs, boundary)]
+        rates = rates_by_depth(len(opened.groups), config.lr, config.head_lr_factor, config.lr_decay)
+        fit = opened.loop(rates).run(phases, lambda _: _feed(opened, boundary))
+        named = ", ".join(name for name, _ in opened.groups[:boundary])
+        return finish(opened, fit, phases, [f"frozen: {named}"])
+
+
+def _feed(opened: Session, boundary: int) -> Feed:
+    below, device = chain(opened.groups[:boundary]), opened.accelerate.device
+    if opened.data.is_text:
+        return FrozenTokenFeed(TokenFeed(opened.data.tokens, device), below)
+    return PrefixFeed(opened.pixel_feed(), torch_engine(below, opened.data.input, device), device)
