@@ -1,6 +1,6 @@
 """Every finetune method on one task: what it reaches, what it trains, what it costs.
 
-    python benchmarks/methods/methods.py samples/reviews_en OUT [--limit 1000] [--epochs 3] [--seeds 0] [--methods full ...]
+    python benchmarks/methods/methods.py SAMPLE OUT [--limit 1000] [--epochs 3] [--seeds 0] [--methods full lora]
 
 Each run is `edgeft build SAMPLE --no-latency` with the method's settings below, into OUT/METHOD-SEED; what is there
 already is not run again, so stop and start it at will. Ends with a table: metric on the test split with its interval,

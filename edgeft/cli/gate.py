@@ -12,7 +12,10 @@ _DATA = "golden (the bundle's own images), noise, a folder of images, or an .npz
 _LABELLED = "a folder with one folder of images for each class, or an .npz of pixels and labels"
 
 Subject = Annotated[Path, typer.Argument(metavar="BUNDLE|MODEL.onnx", help="What to measure.", show_default=False)]
-Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="Where to measure: local.")]
+Device = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="Where: local, or ssh://user@host[:port][/path/to/python].")
+]
+Here = Annotated[str, typer.Option("--device", metavar="DEVICE", help="Where: local. Two models need one machine.")]
 Input = Annotated[str | None, typer.Option("--input", metavar="DATA", help=f"What is timed: {_DATA}.")]
 Spinning = Annotated[bool, typer.Option("--spinning", help="Let idle threads spin: faster and hotter.")]
 
@@ -94,7 +97,7 @@ def compare(
         typer.Option("--metric", help="What may not drop."),
     ] = "accuracy",
     data: Input = None,
-    device: Device = "local",
+    device: Here = "local",
     rounds: Annotated[
         str, typer.Option("--rounds", metavar="N,N,...", help="Rounds after which a verdict is sought.")
     ] = "9,15,25,40",

@@ -30,7 +30,7 @@ def bench_text(record: Record) -> str:
         ("paced", _paced(found)),
         ("soak", _soak(found)),
         ("kept", record["baseline"] or ""),
-        ("device", f"{record['machine']['cpu']}, {record['machine']['cores']} cores"),
+        ("device", f"{record['machine']['cpu']}, {record['machine']['cores']} cores{_where(record)}"),
     ]
     lines = [f"{name:<8} {text}" for name, text in facts if text]
     return "\n\n".join(["", table(headings, rows, right=headings[1:]), "\n".join(lines)])
@@ -80,3 +80,7 @@ def _soak(found: Record) -> str:
         return ""
     slower = _MISSING if found["slowdown"] is None else f"{found['slowdown']:.3f}"
     return f"last tenth over first tenth {slower}; memory grew by {size(found['grown_bytes'])}"
+
+
+def _where(record: Mapping[str, Any]) -> str:
+    return f", {record['device']}" if record.get("device") else ""

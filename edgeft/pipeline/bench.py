@@ -41,15 +41,19 @@ class Options:
     device: str = "local"
 
 
+LOCAL = "local"
+
+
 def require_local(device: str) -> None:
-    """Refuse a device that cannot be reached.
+    """Refuse another device.
 
     Raises:
         UsageError: it is not this machine.
     """
-    if device != "local":
+    if device != LOCAL:
         raise UsageError(
-            f"--device {device}: only local works so far", hint="copy the bundle to the device and run edgeft there"
+            f"--device {device}: two models are compared on one machine, this one",
+            hint=f"edgeft bench BASE --device {device} --save-baseline FILE, and compare with it there",
         )
 
 
@@ -62,13 +66,16 @@ def measure(path: Path, options: Options, *, emit: EventSink = ignore, run: Laun
         IntegrityError: the bundle was changed.
         DeviceError: a process failed, or the baseline cannot be written.
     """
-    require_local(options.device)
     if options.evaluation is not None and options.baseline is None:
         raise UsageError("--eval is kept in a baseline, and none was asked for", hint="add --save-baseline FILE.json")
     if options.baseline is not None:
         if not stored.is_baseline(options.baseline):
             raise UsageError(f"--save-baseline {options.baseline}: a baseline's name ends with .json")
         require_writable(options.baseline.absolute().parent, purpose="the baseline", option="--save-baseline")
+    if options.device != LOCAL:
+        from edgeft.pipeline.remote import measure as measure_there
+
+        return measure_there(path, options, emit)
     began = time.perf_counter()
     name, started = new_run()
     subject = open_subject(path)

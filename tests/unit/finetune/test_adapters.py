@@ -163,7 +163,7 @@ def test_a_merge_that_changes_nothing_is_an_error(trained: tuple[Path, Path, Sta
 )
 def test_damaged_adapters_are_named(
     trained: tuple[Path, Path, StageResult],
-    damage: Any,
+    damage: Any,  # noqa: ANN401 - a case
     why: str,
 ) -> None:
     folder, data, result = trained
