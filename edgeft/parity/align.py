@@ -15,6 +15,7 @@ from edgeft.quantize.candidates import LOGITS
 
 _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE})
 _CONSTANT, _DEQUANTIZE = "Constant", "DequantizeLinear"
+_STORED = frozenset({onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.INT4, onnx.TensorProto.UINT4})
 _INTEGER = frozenset({_DEQUANTIZE, "ConvInteger", "MatMulInteger", "MatMulNBits"})
 _ACTIVATIONS = frozenset({"Relu", "Clip"})
 
@@ -61,6 +62,7 @@ def align(base: onnx.ModelProto, new: onnx.ModelProto) -> tuple[Pair, ...]:
     makers = {name: node for node in new.graph.node for name in node.output}
     known = {**{readable: name for name, readable in seen.items()}, **{name: name for name in inputs[1]}}
     floats, layers = _float_tensors(base), _layers(base)
+    stored = {tensor.name for tensor in new.graph.initializer if tensor.data_type in _STORED}
     known_before = {name for node in base.graph.node for name in node.output}
     return tuple(
         Pair(
@@ -68,7 +70,7 @@ def align(base: onnx.ModelProto, new: onnx.ModelProto) -> tuple[Pair, ...]:
             seen[name],
             layers[name][0],
             layers[name][1],
-            _is_integer(seen[name], makers, known_before),
+            _is_integer(seen[name], makers, known_before, stored),
             tuple(dict.fromkeys(known[source] for source in _sources(seen[name], makers, known))),
         )
         for node in base.graph.node
@@ -96,9 +98,12 @@ def _seen(base: onnx.ModelProto, new: onnx.ModelProto) -> dict[str, str]:
     return found
 
 
-def _is_integer(target: str, makers: Mapping[str, onnx.NodeProto], before: Collection[str]) -> bool:
+def _is_integer(
+    target: str, makers: Mapping[str, onnx.NodeProto], before: Collection[str], stored: Collection[str]
+) -> bool:
     """Return whether integers are on the way to `target` (before a Relu or Clip) from the nearest tensors of the base.
 
+    They are there where an operator dequantizes, multiplies integers, or reads weights that are `stored` as such.
     Tensors that are dequantized in the base graph, too (`before`), such as pixels, are none.
     """
     node = makers.get(target)
@@ -107,7 +112,8 @@ def _is_integer(target: str, makers: Mapping[str, onnx.NodeProto], before: Colle
     stack = [] if node is None else [node]
     while stack:
         each = stack.pop()
-        if each.op_type in _INTEGER and each.output[0] not in before:
+        fresh = each.output[0] not in before
+        if fresh and (each.op_type in _INTEGER or any(name in stored for name in each.input)):
             return True
         stack += [makers[name] for name in each.input if name in makers and name not in before]
     return False

@@ -9,7 +9,8 @@ Mul for each tensor. W_q is chosen under the pair rule, scale search and GPTQ in
 
     error = E |W_q x - W s x|^2 = tr(e E[x x^T] e^T),      e = W_q - W s,  x smoothed
 
-The raw moment, not the covariance: there is no bias to put the mean right.
+The raw moment, not the covariance: there is no bias to put the mean right. Large embedding tables are stored in 8 bits,
+too (embeddings.py).
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 from edgeft.core.events import EventSink, Progress, ignore
 from edgeft.quantize.affine import SMALLEST_SCALE, Doubles, Floats, QuantizationError
 from edgeft.quantize.calibration import Execution
+from edgeft.quantize.embeddings import quantize_embeddings_
 from edgeft.quantize.gptq import gptq
 from edgeft.quantize.insert import add_initializer_
 from edgeft.quantize.placement import OpRule, Placement
@@ -55,7 +57,7 @@ class DynamicMethod:
     @property
     def label(self) -> str:
         """What was done."""
-        return "dynamic+smooth+pair_safe+gptq"
+        return "dynamic+smooth+pair_safe+gptq+embeddings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ def quantize_dynamic(
             _replace_(model, product, integers, source)
             done += 1
             emit(Progress("round weights", done, len(products), str(product.node.name)))
+    quantize_embeddings_(model)
     RemoveUnusedNodesPass()(model)
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto)

@@ -18,6 +18,7 @@ from edgeft.core.events import EventSink, Progress, ignore
 from edgeft.graph.opset import at_least
 from edgeft.quantize.affine import SMALLEST_SCALE, Doubles, Floats, Integers, QuantizationError
 from edgeft.quantize.calibration import Execution
+from edgeft.quantize.embeddings import quantize_embeddings_
 from edgeft.quantize.gptq import output_error, pass_errors_on
 from edgeft.quantize.insert import add_initializer_
 from edgeft.quantize.placement import Placement
@@ -112,6 +113,7 @@ def quantize_weights_only(
         integers = round_blocks(product.matrix[0], found[str(product.input.name)].moment, method.bits, method.block)
         _replace_weight_(model, product, integers, method.bits)
         emit(Progress("round weights", done, len(products), str(product.node.name)))
+    quantize_embeddings_(model)
     RemoveUnusedNodesPass()(model)
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto)
