@@ -3,11 +3,10 @@
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from edgeft.core.errors import UsageError
 from edgeft.core.events import Message
-from edgeft.core.stage import Context, Inputs, Json, StageResult
+from edgeft.core.stage import Context, Inputs, StageResult
 from edgeft.data.audit.counts import Counts, certifiable_margin, class_counts, count
 from edgeft.data.audit.duplicates import (
     contradictory_labels,
@@ -17,16 +16,15 @@ from edgeft.data.audit.duplicates import (
     yielding,
 )
 from edgeft.data.audit.finding import MAX_ITEMS, Finding
-from edgeft.data.audit.quarantine import Quarantined, quarantine, quarantine_finding
+from edgeft.data.audit.quarantine import quarantine, quarantine_finding
 from edgeft.data.audit.resolution import resolution
 from edgeft.data.audit.shift import class_shift, picture_shift
 from edgeft.data.config import DataConfig, InputConfig
-from edgeft.data.dataset import SCHEMA, Row, Split
 from edgeft.data.decode import ImageFacts, read_images
 from edgeft.data.divide import divide
 from edgeft.data.partition import SPLITS, check_every_class
 from edgeft.data.sources.rows import SourceRow
-from edgeft.data.writing import keep_rows_, write_header, write_rows
+from edgeft.data.writing import header, keep_rows_, numbered, plain, write_header, write_rows
 from edgeft.runtime.preprocess import InputContract
 
 
@@ -97,14 +95,15 @@ def run(ctx: Context, inputs: Inputs, config: DataConfig) -> StageResult:
         *copies,
         *_picture_findings(selected, facts, counts, contract),
     ]
-    write_rows(ctx.folder / "rows.jsonl", _numbered(selected, facts, classes))
-    write_header(ctx.folder / "dataset.json", _header(classes, config.ok_class, contract, counts, findings, out))
+    write_rows(ctx.folder / "rows.jsonl", numbered(selected.rows, selected.splits, facts.sha256, classes))
+    described = header("image_classification", classes, config.ok_class, contract, counts, findings, out)
+    write_header(ctx.folder / "dataset.json", described)
     notes = tuple(f"{finding.check}: {finding.message}" for finding in findings if finding.severity != "info")
     for note in notes:
         ctx.emit(Message(note, warning=True))
     return StageResult(
         ctx.folder,
-        {"n": len(selected.rows), "classes": list(classes), "counts": _json(counts), "quarantined": len(out)},
+        {"n": len(selected.rows), "classes": list(classes), "counts": plain(counts), "quarantined": len(out)},
         notes,
         {"seconds": time.perf_counter() - started, "decode_seconds": decode_seconds},
     )
@@ -158,45 +157,3 @@ def _picture_findings(selected: Selection, facts: ImageFacts, counts: Counts, co
         resolution(facts, selected.paths, contract),
         certifiable_margin(sum(counts["test"].values())),
     ]
-
-
-def _numbered(selected: Selection, facts: ImageFacts, classes: Sequence[str]) -> list[Row]:
-    number = {name: label for label, name in enumerate(classes)}
-    return [
-        Row(
-            index=index,
-            path=row.path,
-            class_name=row.label,
-            label=number[row.label],
-            group=row.group,
-            split=cast("Split", split),
-            sha256=facts.sha256[index],
-            slices=row.slices,
-        )
-        for index, (row, split) in enumerate(zip(selected.rows, selected.splits, strict=True))
-    ]
-
-
-def _header(
-    classes: Sequence[str],
-    ok_class: str | None,
-    contract: InputContract,
-    counts: Counts,
-    findings: Sequence[Finding],
-    out: Sequence[Quarantined],
-) -> dict[str, Json]:
-    return {
-        "schema": SCHEMA,
-        "task": "image_classification",
-        "classes": list(classes),
-        "ok_class": ok_class,
-        "input": contract.to_json(),
-        "counts": _json(counts),
-        "n": sum(sum(row.values()) for row in counts.values()),
-        "audit": [finding.to_json() for finding in findings],
-        "quarantined": [item.to_json() for item in out],
-    }
-
-
-def _json(counts: Counts) -> dict[str, Json]:
-    return {split: dict(row) for split, row in counts.items()}

@@ -3,12 +3,18 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from edgeft.core.atomic import write_atomic
 from edgeft.core.stage import Json
-from edgeft.data.dataset import Row
+from edgeft.data.audit.counts import Counts
+from edgeft.data.audit.finding import Finding
+from edgeft.data.audit.quarantine import Quarantined
+from edgeft.data.dataset import SCHEMA, Row, Split
+from edgeft.data.sources.rows import SourceRow
+from edgeft.runtime.encode import Contract
 
 
 def keep_rows_(path: Path, keep: Sequence[int]) -> None:
@@ -55,6 +61,73 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
         for row in rows
     )
     write_atomic(path, "".join(f"{line}\n" for line in lines))
+
+
+def numbered(
+    rows: Sequence[SourceRow], splits: Sequence[str], digests: Sequence[str], classes: Sequence[str]
+) -> list[Row]:
+    """Return the rows of a dataset, numbered in their order.
+
+    Args:
+        rows: labelled, length N.
+        splits: the split of each.
+        digests: sha256 of each one's file or text.
+        classes: in frozen order.
+    """
+    number = {name: label for label, name in enumerate(classes)}
+    return [
+        Row(
+            index=index,
+            path=row.path,
+            class_name=row.label,
+            label=number[row.label],
+            group=row.group,
+            split=cast("Split", split),
+            sha256=digest,
+            slices=row.slices,
+            text=row.text,
+            pair=row.pair,
+        )
+        for index, (row, split, digest) in enumerate(zip(rows, splits, digests, strict=True))
+    ]
+
+
+def header(
+    task: str,
+    classes: Sequence[str],
+    ok_class: str | None,
+    contract: Contract,
+    counts: Counts,
+    findings: Sequence[Finding],
+    quarantined: Sequence[Quarantined] = (),
+) -> dict[str, Json]:
+    """Return what dataset.json holds.
+
+    Args:
+        task: "image_classification" or "text_classification".
+        classes: in frozen order.
+        ok_class: the class of good parts, or None.
+        contract: how inputs were made.
+        counts: rows by split and class.
+        findings: of the audit.
+        quarantined: what was left out.
+    """
+    return {
+        "schema": SCHEMA,
+        "task": task,
+        "classes": list(classes),
+        "ok_class": ok_class,
+        "input": contract.to_json(),
+        "counts": plain(counts),
+        "n": sum(sum(row.values()) for row in counts.values()),
+        "audit": [finding.to_json() for finding in findings],
+        "quarantined": [item.to_json() for item in quarantined],
+    }
+
+
+def plain(counts: Counts) -> dict[str, Json]:
+    """Return counts as JSON values."""
+    return {split: dict(row) for split, row in counts.items()}
 
 
 def write_header(path: Path, header: dict[str, Json]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,21 +10,10 @@ import torch
 from torch import Tensor
 
 from edgeft.core.events import EventSink, Progress, ignore
+from edgeft.data.rows import Rows
 from edgeft.models.checkpoint import CheckpointMeta, load
 from edgeft.models.pixels import Normalizer, as_tensor
 from edgeft.runtime.preprocess import INPUT, InputContract
-
-
-class Rows(Protocol):
-    """N rows as the graph takes them, read when they are asked for."""
-
-    def __len__(self) -> int:
-        """Return N."""
-        ...
-
-    def __getitem__(self, rows: slice, /) -> Mapping[str, npt.NDArray[Any]]:
-        """Return arrays [n, ...] by the graph's input."""
-        ...
 
 
 def logits(

@@ -2,29 +2,20 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from edgeft.core.events import EventSink, Progress, ignore
+from edgeft.data.rows import Rows
 from edgeft.graph.execute import open_session
 from edgeft.graph.taps import with_outputs
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
 
-
-class Rows(Protocol):
-    """N inputs of a graph; they may be read or computed as they are asked for."""
-
-    def __len__(self) -> int:
-        """Return N."""
-        ...
-
-    def __getitem__(self, rows: slice, /) -> Mapping[str, NDArray[Any]]:
-        """Return these rows, arrays [n, ...] by input name."""
-        ...
+__all__ = ["ArrayRows", "First", "Rows", "tensors_of"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 
@@ -11,16 +10,16 @@ from edgeft.core.digest import sha256_bytes
 from edgeft.core.errors import DataError, UsageError
 from edgeft.core.events import Message, Progress
 from edgeft.core.stage import Context, Inputs, Json, StageResult
-from edgeft.data.audit.counts import Counts, certifiable_margin, class_counts, count
+from edgeft.data.audit.counts import certifiable_margin, class_counts, count
 from edgeft.data.audit.finding import Finding
 from edgeft.data.audit.shift import class_shift
-from edgeft.data.dataset import SCHEMA, TOKENIZER, TOKENS, Row, Split
+from edgeft.data.dataset import TOKENIZER, TOKENS
 from edgeft.data.divide import divided
 from edgeft.data.partition import SPLITS
 from edgeft.data.sources.rows import SourceRow, read_table, read_texts
 from edgeft.data.text.audit import cut_texts, deduplicated, scripts
 from edgeft.data.text.config import TextDataConfig, TextInputConfig
-from edgeft.data.writing import write_header, write_rows
+from edgeft.data.writing import header, numbered, plain, write_header, write_rows
 from edgeft.runtime.text import Text, TextContract, TextEncoder, Tokens, TokenTable
 
 _CHUNK = 1024
@@ -70,15 +69,17 @@ def run(ctx: Context, inputs: Inputs, config: TextDataConfig) -> StageResult:
     ]
     write_atomic(ctx.folder / TOKENS, TokenTable.of(tokens, contract).to_bytes())
     write_atomic(ctx.folder / TOKENIZER, tokenizer)
-    write_rows(ctx.folder / "rows.jsonl", _numbered(found.rows, found.splits, found.classes))
-    write_header(ctx.folder / "dataset.json", _header(found.classes, config.ok_class, contract, counts, findings))
+    digests = [sha256_bytes("\0".join([row.text or "", row.pair or ""]).encode()) for row in found.rows]
+    write_rows(ctx.folder / "rows.jsonl", numbered(found.rows, found.splits, digests, found.classes))
+    described = header("text_classification", found.classes, config.ok_class, contract, counts, findings)
+    write_header(ctx.folder / "dataset.json", described)
     notes = tuple(f"{finding.check}: {finding.message}" for finding in findings if finding.severity != "info")
     for note in notes:
         ctx.emit(Message(note, warning=True))
     measurements: dict[str, Json] = {
         "n": len(texts),
         "classes": list(found.classes),
-        "counts": _json(counts),
+        "counts": plain(counts),
         "tokens": int(sum(len(one.ids) for one in tokens)),
     }
     return StageResult(ctx.folder, measurements, notes, {"seconds": time.perf_counter() - started})
@@ -119,46 +120,3 @@ def _source(row: SourceRow) -> Text:
 def _trial(limit: int) -> Finding:
     message = f"a trial: at most {limit} texts of each class in each split were used; no result is meaningful"
     return Finding("limit", "warning", message, numbers={"limit": limit})
-
-
-def _numbered(rows: Sequence[SourceRow], splits: Sequence[str], classes: Sequence[str]) -> list[Row]:
-    number = {name: label for label, name in enumerate(classes)}
-    return [
-        Row(
-            index=index,
-            path=row.path,
-            class_name=row.label,
-            label=number[row.label],
-            group=row.group,
-            split=cast("Split", split),
-            sha256=sha256_bytes("\0".join([row.text or "", row.pair or ""]).encode()),
-            slices=row.slices,
-            text=row.text,
-            pair=row.pair,
-        )
-        for index, (row, split) in enumerate(zip(rows, splits, strict=True))
-    ]
-
-
-def _header(
-    classes: Sequence[str],
-    ok_class: str | None,
-    contract: TextContract,
-    counts: Counts,
-    findings: Sequence[Finding],
-) -> dict[str, Json]:
-    return {
-        "schema": SCHEMA,
-        "task": "text_classification",
-        "classes": list(classes),
-        "ok_class": ok_class,
-        "input": contract.to_json(),
-        "counts": _json(counts),
-        "n": sum(sum(row.values()) for row in counts.values()),
-        "audit": [finding.to_json() for finding in findings],
-        "quarantined": [],
-    }
-
-
-def _json(counts: Counts) -> dict[str, Json]:
-    return {split: dict(row) for split, row in counts.items()}
