@@ -39,12 +39,12 @@ def test_every_exporter_is_a_lowering(points: Points) -> None:
 
 
 def test_a_broken_entry_point_is_listed_with_its_reason(points: Points) -> None:
-    points["edgeft.methods"] = [EntryPoint("lora", "no_such_module:METHOD", "edgeft.methods")]
+    points["edgeft.methods"] = [EntryPoint("theirs", "no_such_module:METHOD", "edgeft.methods")]
     (found,) = catalog.broken()
-    assert found.name == "lora"
+    assert found.name == "theirs"
     assert "no_such_module" in found.reason
     with pytest.raises(UsageError, match=r"cannot be imported.*no_such_module"):
-        catalog.find("finetune", "lora")
+        catalog.find("finetune", "theirs")
 
 
 def test_an_entry_point_that_is_no_method_is_listed(points: Points) -> None:

@@ -1,0 +1,87 @@
+"""What a recipe of texts, or one that leaves adapters, becomes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgeft.core.errors import DataError, UsageError
+from edgeft.core.store import Store
+from edgeft.recipe.load import load_recipe
+from edgeft.recipe.stages import Stage, stages
+
+
+@pytest.fixture
+def project(tmp_path: Path, toy_encoder: Path) -> Path:
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (encoder / name).write_bytes((toy_encoder / name).read_bytes())
+    (encoder / "tokenizer.json").write_text("{}")
+    (tmp_path / "r.csv").write_text("text,label\na,b\n")
+    (tmp_path / "recipe.yaml").write_text(
+        "version: 1\ndata: {source: r.csv}\nmodel: {base: transformers, weights: ./encoder, text: {max_length: 16}}\n"
+    )
+    return tmp_path
+
+
+def listed(project: Path, *overrides: str) -> dict[str, Stage]:
+    recipe = load_recipe(project, overrides)
+    return {stage.name: stage for stage in stages(recipe, Store(project / ".edgeft"))}
+
+
+def test_texts_are_the_default_of_an_encoder(project: Path) -> None:
+    found = listed(project)
+    assert found["data"].method.name == "text"
+    assert dict(found["data"].sources) == {
+        "source": project / "r.csv",
+        "tokenizer": project / "encoder" / "tokenizer.json",
+    }
+    assert found["data"].config_json()["input"] == {"max_length": 16, "prefix": "", "pad_id": 0, "has_types": True}
+    assert dict(found["finetune"].sources) == {"weights": project / "encoder"}
+    assert found["verify"].sources == {}
+
+
+@pytest.mark.parametrize("method", ["lora", "ia3"])
+def test_adapters_are_merged_in_a_stage_of_their_own(project: Path, method: str) -> None:
+    plain, adapted = listed(project), listed(project, f"finetune={{method: {method}}}")
+    assert "merge" not in plain
+    names = list(adapted)
+    assert names[names.index("finetune") + 1] == "merge"
+    assert adapted["merge"].method.name == method
+    for name in ("export", "verify"):
+        assert plain[name].upstream["checkpoint"] == "finetune"
+        assert adapted[name].upstream["checkpoint"] == "merge"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "why"),
+    [
+        (["data.method=images"], UsageError, "data.method: images, and transformers takes texts"),
+        (
+            ["model={base: timm/resnet18}", "data.method=text"],
+            UsageError,
+            "data.method: text, and timm/resnet18 takes images",
+        ),
+        (["model.weights=./gone"], DataError, "gone is not a folder"),
+        (["model.text.max_length=64"], UsageError, "has 32 positions"),
+        (["data.images=x"], UsageError, "unknown key data.images"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    project: Path, overrides: list[str], error: type[Exception], why: str
+) -> None:
+    with pytest.raises(error, match=why):
+        listed(project, *overrides)
+
+
+def test_the_schema_knows_all_of_it() -> None:
+    from edgeft.recipe.schema import json_schema
+
+    schema = json_schema()
+    text = json.dumps(schema)
+    assert list(schema["properties"]) == [
+        "version", "seed", "data", "model", "finetune", "export", "compress", "lower", "decide", "verify", "bundle",
+    ]  # fmt: skip
+    for word in ("first_n_frozen", "bitfit", "lora", "ia3", "threshold", "max_escape", "slices", "max_length"):
+        assert f'"{word}"' in text
