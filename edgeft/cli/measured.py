@@ -16,15 +16,15 @@ def bench_text(record: Record) -> str:
     found, subject = record["bench"], record["subject"]
     rows = [_row("model", found["model"])]
     if found["end_to_end"]:
-        rows.append(_row("from raw files", found["end_to_end"]))
+        rows.append(_row("from raw data", found["end_to_end"]))
     headings = ("ms", "p50", "p90", "p99", "jitter", "samples")
     facts = [
         ("what", f"{subject['name']} ({subject['path']})"),
         ("how", f"{found['mode']}, {found['threads']} thread(s), batch 1, {found['inputs']}"),
         ("load", f"{found['load_ms']:.1f} ms, first inference {found['first_ms']:.2f} ms"),
         ("memory", f"{size(found['peak_rss_bytes'])} at most, {size(found['base_rss_bytes'])} of it before the model"),
-        ("cpu", f"{found['cpu_share']:.2f} cores while images ran"),
-        ("rate", "" if found["throughput_per_s"] is None else f"{found['throughput_per_s']:.1f} images/s"),
+        ("cpu", f"{found['cpu_share']:.2f} cores while it ran"),
+        ("rate", "" if found["throughput_per_s"] is None else f"{found['throughput_per_s']:.1f} inferences/s"),
         ("energy", _energy(found)),
         ("code", _instructions(found)),
         ("paced", _paced(found)),
@@ -57,7 +57,7 @@ def _quantile(found: Record | None) -> str:
 def _energy(found: Record) -> str:
     if found["energy_j"] is None:
         return "not measured: this machine shows no energy counter (RAPL)"
-    return f"{1000 * found['energy_j']:.2f} mJ an image, of the whole processor"
+    return f"{1000 * found['energy_j']:.2f} mJ an inference, of the whole processor"
 
 
 def _instructions(found: Record) -> str:
@@ -65,14 +65,14 @@ def _instructions(found: Record) -> str:
         return ""
     if found["instructions"] is None:
         return "not measured: perf is missing or cannot count instructions here"
-    return f"{found['instructions'] / 1e6:.2f} million instructions an image"
+    return f"{found['instructions'] / 1e6:.2f} million instructions an inference"
 
 
 def _paced(found: Record) -> str:
     if found["period_ms"] is None:
         return ""
     n = found["model"]["samples"]
-    return f"{found['misses']} of {n} images took longer than the {found['period_ms']:g} ms to the next"
+    return f"{found['misses']} of {n} inferences took longer than the {found['period_ms']:g} ms to the next"
 
 
 def _soak(found: Record) -> str:

@@ -98,7 +98,7 @@ def _table(measured: list[tuple[str, View]], compared: View) -> Markup:
         "median",
         "p90",
         "p99",
-        "median from raw file",
+        "median from raw data",
         "load",
         "first inference",
         "peak memory",

@@ -97,7 +97,8 @@ def test_bench_prints_one_object_under_json(files: dict[str, str]) -> None:
 def test_bench_shows_a_table_and_prints_what_it_measured(files: dict[str, str]) -> None:
     result = RUNNER.invoke(app, ["bench", files["old"], "--processes", "1"])
     assert result.stdout == f"{files['old']}\n"
-    for words in ("100.0 images/s", "1.00 cores", "50.00 mJ an image", "2.50 million instructions", "p99", "jitter"):
+    figures = ("100.0 inferences/s", "1.00 cores", "50.00 mJ an inference", "2.50 million instructions")
+    for words in (*figures, "p99", "jitter"):
         assert words in result.stderr
     for words in ("paced ", "soak ", "kept "):
         assert words not in result.stderr
@@ -105,8 +106,8 @@ def test_bench_shows_a_table_and_prints_what_it_measured(files: dict[str, str]) 
 
 def test_bench_tells_of_its_mode(files: dict[str, str]) -> None:
     paced = RUNNER.invoke(app, ["bench", files["old"], "--mode", "paced", "--period-ms", "5", "--processes", "2"])
-    assert "12 of 12 images took longer than the 5 ms to the next" in paced.stderr
-    assert "images/s" not in paced.stderr
+    assert "12 of 12 inferences took longer than the 5 ms to the next" in paced.stderr
+    assert "inferences/s" not in paced.stderr
     soak = RUNNER.invoke(app, ["bench", files["old"], "--mode", "soak", "--seconds", "2"])
     assert "last tenth over first tenth -; memory grew by 4.1 kB" in soak.stderr
     assert "instructions" not in soak.stderr
