@@ -76,7 +76,7 @@ METHODS: tuple[Method, ...] = (
         "parity",
         "edgeft.pipeline.stage_configs:VerifyConfig",
         "edgeft.pipeline.verify:run",
-        4,
+        5,
         (*_GRAPH, "pillow", "torch"),
     ),
 )

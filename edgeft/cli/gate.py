@@ -7,6 +7,7 @@ import typer
 
 from edgeft.cli.ci import Github, Junit, Summary
 from edgeft.cli.options import JsonFlag, Strict, Threads
+from edgeft.core.metrics import Metric
 
 _DATA = "golden (the bundle's own images), noise, a folder of images, or an .npz of inputs"
 _LABELLED = "a folder with one folder of images for each class, or an .npz of pixels and labels"
@@ -92,10 +93,7 @@ def compare(
     evaluation: Annotated[
         Path | None, typer.Option("--eval", metavar="DATA", help=f"Judges accuracy: {_LABELLED}.")
     ] = None,
-    metric: Annotated[
-        Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc"],
-        typer.Option("--metric", help="What may not drop."),
-    ] = "accuracy",
+    metric: Annotated[Metric, typer.Option("--metric", help="What may not drop.")] = "accuracy",
     data: Input = None,
     device: Here = "local",
     rounds: Annotated[

@@ -5,11 +5,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from edgeft.config import Config
+from edgeft.core.metrics import Metric
 from edgeft.data.augment_config import AugmentSpec
 from edgeft.models.config import ModelConfig
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Metric = Literal["loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc"]
 
 
 class TrainConfig(Config):
@@ -62,7 +62,7 @@ class TrainConfig(Config):
     """Augmentation of the training images: a preset or a list of steps."""
     batch_norm: Literal["train", "frozen"] = "train"
     """`frozen` keeps the pretrained statistics of every BatchNorm."""
-    metric: Metric = "loss"
+    metric: Metric | Literal["loss"] = "loss"
     """The validation metric that picks the best checkpoint and drives early stopping."""
     early_stop: PositiveInt | None = None
     """Stop after so many epochs in a row without a better checkpoint."""

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeft.verify.accuracy import METRICS, confusion, metric_interval, metric_value, per_class
+from edgeft.core.metrics import METRICS
+from edgeft.verify.accuracy import calibration_error, confusion, metric_interval, metric_value, per_class
 from edgeft.verify.curves import pr_curve, roc_curve, thin
 from edgeft.verify.decision import HIGHEST, Decision
 from edgeft.verify.distributions import wilson
@@ -60,6 +61,7 @@ def block(  # noqa: PLR0913 - one model, one truth, how it decides, and what is 
         "n": len(labels),
         **{name: value(name) for name in METRICS},
         **{f"{name}_interval": interval(name) for name in METRICS},
+        "calibration_error": calibration_error(labels, scores),
         "per_class": [{"name": name, **asdict(row)} for name, row in zip(classes, per_class(matrix), strict=True)],
         "confusion": matrix.tolist(),
         "inspection": None if ok is None else _inspection(matrix.tolist(), classes, ok, reviewed),

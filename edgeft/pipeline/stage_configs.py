@@ -1,12 +1,11 @@
 """Configs of the stages that the engine itself runs: choose, lower, decide, verify. Pydantic and stdlib only."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from edgeft.config import Config
-
-Metric = Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc"]
+from edgeft.core.metrics import Metric
 
 
 class ChooseConfig(Config):

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from edgeft.config import Config
+from edgeft.core.metrics import Metric
 
 
 class CompressConfig(Config):
@@ -37,7 +38,7 @@ class CompressConfig(Config):
     swap_activations: bool = False
     """Change the architecture: Relu in the place of HardSwish and SiLU, healed by training with the float graph as
     teacher. Faster in int8, some accuracy lost; static methods only."""
-    metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc"] = "accuracy"
+    metric: Metric = "accuracy"
     """What candidates are compared by, on validation; from verify.accuracy unless set."""
     max_drop_pp: PositiveFloat = 2.0
     """How much of it a candidate may lose, in percentage points; from verify.accuracy unless set."""

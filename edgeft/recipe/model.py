@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, StringConstraints
 
 from edgeft.config import Config
+from edgeft.core.metrics import Metric
 from edgeft.core.stage import Json, Method
 
-Metric = Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc"]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 

@@ -3,25 +3,25 @@ r"""Classification metrics from scores, in numpy alone; each is held against sci
 A decision is `argmax` over the scores (the first of equal ones). With C the confusion matrix (rows truth, columns
 decisions), recall_k = C_kk / sum_j C_kj, precision_k = C_kk / sum_i C_ik, F1 their harmonic mean; 0/0 counts as 0.
 Balanced accuracy is the mean recall, macro F1 the mean F1. AUROC is the chance that a positive scores above a negative,
-ties counting half; with more than two classes it is the mean over classes of one against the rest.
+ties counting half; with more than two classes it is the mean over classes of one against the rest. Average precision
+is sum_n (R_n - R_{n-1}) P_n over falling thresholds, the mean over all classes of one against the rest, so that it does
+not hang on the order of two classes.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeft.core.errors import DataError, UsageError
+from edgeft.core.metrics import METRICS, RANKING
 from edgeft.verify.distributions import wilson
 
 Floats: TypeAlias = npt.NDArray[np.floating]
 Doubles: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
-Metric: TypeAlias = Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc"]
-
-METRICS: tuple[str, ...] = get_args(Metric)
 RESAMPLES = 2000
 BINARY = 2
 
@@ -81,8 +81,8 @@ def metric_value(metric: str, labels: Ints, scores: Floats, n_classes: int) -> f
         DataError: the set is empty, or shapes or classes do not fit.
     """
     check_scores(metric, labels, scores, n_classes)
-    if metric == "auroc":
-        return float(weighted_auroc(labels, scores, np.ones((1, len(labels))))[0])
+    if metric in RANKING:
+        return float(weighted_ranking(metric, labels, scores, np.ones((1, len(labels))))[0])
     matrix = confusion(labels, decisions(scores), n_classes)
     return float(confusion_metric(metric)(matrix[None].astype(np.float64))[0])
 
@@ -138,21 +138,44 @@ def confusion_metric(metric: str) -> Callable[[Doubles], Doubles]:
     return known[metric]
 
 
-def weighted_auroc(labels: Ints, scores: Floats, weights: Doubles) -> Doubles:
-    """Return the AUROC under each row of sample weights.
+def weighted_ranking(metric: str, labels: Ints, scores: Floats, weights: Doubles) -> Doubles:
+    """Return a metric of ranking under each row of sample weights.
 
     Args:
+        metric: one of `RANKING`.
         labels: int64 [N].
         scores: float [N, K].
         weights: float64 [R, N], 0 or more; a bootstrap resample is a row of counts.
 
     Returns:
-        float64 [R]: of class 1 where K = 2, else the mean over classes of one against the rest. NaN where a resample
-        lacks positives or negatives.
+        float64 [R], the mean over classes of one against the rest; AUROC of two classes is that of class 1. NaN where
+        a resample lacks positives or negatives.
     """
     k = scores.shape[1]
-    classes = [1] if k == BINARY else range(k)
-    return np.asarray(np.mean([_binary_auroc(labels == one, scores[:, one], weights) for one in classes], axis=0))
+    classes, of_one = ([1] if k == BINARY else range(k), _auroc) if metric == "auroc" else (range(k), _precision)
+    parts = [of_one(*_tied(labels == one, scores[:, one], weights)) for one in classes]
+    return np.asarray(np.mean(parts, axis=0))
+
+
+def calibration_error(labels: Ints, scores: Floats, n_bins: int = 15) -> float:
+    """Return the expected calibration error: how far confidence and accuracy part, weighted over bins of confidence.
+
+    Confidence is the highest score; bins are `n_bins` equal parts of (0, 1], closed above. Source: Guo et al. 2017.
+
+    Args:
+        labels: int64 [N].
+        scores: float [N, K], probabilities.
+        n_bins: how many.
+
+    Raises:
+        DataError: a score is outside 0..1.
+    """
+    if scores.min() < 0 or scores.max() > 1:
+        raise DataError(f"scores {scores.min():g}..{scores.max():g} are no probabilities, so they have no calibration")
+    confidence = scores.max(axis=1).astype(np.float64)
+    place = np.searchsorted(np.linspace(0, 1, n_bins + 1)[1:-1], confidence, side="left")
+    surplus = np.bincount(place, weights=confidence - (decisions(scores) == labels), minlength=n_bins)
+    return float(np.abs(surplus).sum() / len(labels))
 
 
 def check_scores(metric: str, labels: Ints, scores: Floats, n_classes: int) -> None:
@@ -196,15 +219,28 @@ def _mean_f1(cells: Doubles) -> Doubles:
     return np.asarray(ratio(2 * hits, cells.sum(axis=2) + cells.sum(axis=1)).mean(axis=1))
 
 
-def _binary_auroc(positive: npt.NDArray[np.bool_], score: Floats, weights: Doubles) -> Doubles:
+def _tied(positive: npt.NDArray[np.bool_], score: Floats, weights: Doubles) -> tuple[Doubles, Doubles]:
+    """Return the weights of positives and of negatives by distinct score, ascending: each [R, scores]."""
     order = np.argsort(score, kind="stable")
-    starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))  # one group per distinct score, ascending
+    starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
     sorted_weights, sorted_positive = weights[:, order], positive[order]
     up = np.add.reduceat(sorted_weights * sorted_positive, starts, axis=1)
-    down = np.add.reduceat(sorted_weights * ~sorted_positive, starts, axis=1)
+    return up, np.add.reduceat(sorted_weights * ~sorted_positive, starts, axis=1)
+
+
+def _auroc(up: Doubles, down: Doubles) -> Doubles:
     below = np.cumsum(down, axis=1) - down
     pairs = up.sum(axis=1) * down.sum(axis=1)
     wins = (up * (below + down / 2)).sum(axis=1)
-    area = np.full(len(weights), np.nan)
+    area = np.full(len(up), np.nan)
     np.divide(wins, pairs, out=area, where=pairs > 0)
     return area
+
+
+def _precision(up: Doubles, down: Doubles) -> Doubles:
+    up, down = up[:, ::-1], down[:, ::-1]  # from the strictest threshold
+    hits = np.cumsum(up, axis=1)
+    area = (up * ratio(hits, hits + np.cumsum(down, axis=1))).sum(axis=1)
+    found = np.full(len(up), np.nan)
+    np.divide(area, hits[:, -1], out=found, where=(hits[:, -1] > 0) & (down.sum(axis=1) > 0))
+    return found

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeft.core.errors import DataError
+from edgeft.core.metrics import RANKING
 from edgeft.verify.accuracy import Doubles, Floats, Ints, decisions
 
 ARGMAX, THRESHOLD = "argmax", "threshold"
@@ -63,10 +64,10 @@ class Decision:
     def scores_for(self, metric: str, scores: Floats) -> Floats:
         """Return what `metric` is computed on, float [N, K], where decisions are those of the highest score.
 
-        AUROC needs `scores` as they are; for other metrics a threshold's decision gets 1 and the rest 0. Rows that
-        hold NaN or infinity stay as they are, to be refused.
+        Metrics of ranking need `scores` as they are; for others a threshold's decision gets 1 and the rest 0. Rows
+        that hold NaN or infinity stay as they are, to be refused.
         """
-        if metric == "auroc" or self.ok is None:
+        if metric in RANKING or self.ok is None:
             return scores
         finite = np.isfinite(scores).all(axis=1, keepdims=True)
         return np.where(finite, np.eye(scores.shape[1])[self.decided(scores)], scores)

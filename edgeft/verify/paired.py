@@ -6,8 +6,8 @@ The interval is a paired bootstrap (percentiles over resamples of the images). W
 a bootstrap cannot see what it has not drawn: with no disagreement at all it would claim certainty. So its ends are
 never nearer to the estimate than those of Tango's score interval for paired proportions (Statistics in Medicine 17,
 1998), which for no disagreement in n is z^2 / (n + z^2). Balanced accuracy combines one such interval per class by
-square-and-add (MOVER, Zou & Donner 2008); AUROC takes the no-disagreement bound per class where its bootstrap is a
-single point.
+square-and-add (MOVER, Zou & Donner 2008); metrics of ranking take the no-disagreement bound per class where their
+bootstrap is a single point.
 
 An accuracy drop can never exceed the share of changed decisions, which needs no labels: `discordance_bound_pp`.
 """
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeft.core.metrics import RANKING
 from edgeft.core.record import Verdict
 from edgeft.verify.accuracy import (
     RESAMPLES,
@@ -88,7 +89,7 @@ def paired_difference(  # noqa: PLR0913 - two models, one truth, one seed
     of_a, of_b = resampled_metric(metric, labels, (scores_a, scores_b), n_classes, seed, n_resamples)
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
     low, high = (float(end) for end in np.quantile(of_a - of_b, tails))
-    if metric != "auroc":
+    if metric not in RANKING:
         below, above = _score_distances(metric, labels, decisions(scores_a), decisions(scores_b), confidence)
         low, high = min(low, value - below), max(high, value + above)
     elif low == high:

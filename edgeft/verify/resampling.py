@@ -2,19 +2,21 @@ r"""The bootstrap, by counts.
 
 A metric that follows from decisions depends on the images only through the counts of the cells (label, decision of
 model 1, decision of model 2, ...), so a bootstrap resample of the images is one multinomial draw of those counts:
-exactly the same distribution, without touching N images 2,000 times. AUROC resamples the images themselves, as weights.
+exactly the same distribution, without touching N images 2,000 times. Metrics of ranking resample the images themselves,
+as weights.
 
-Metrics that average over classes (balanced accuracy, AUROC) are resampled within each class, so that no resample lacks
-one; the others over all images.
+Metrics that average over classes (balanced accuracy, AUROC, average precision) are resampled within each class, so that
+no resample lacks one; the others over all images.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from edgeft.verify.accuracy import Doubles, Floats, Ints, confusion_metric, decisions, weighted_auroc
+from edgeft.core.metrics import RANKING
+from edgeft.verify.accuracy import Doubles, Floats, Ints, confusion_metric, decisions, weighted_ranking
 
-_STRATIFIED = frozenset({"balanced_accuracy", "auroc"})
+_STRATIFIED = RANKING | {"balanced_accuracy"}
 _CHUNK_WEIGHTS = 1 << 22
 """Sample weights held at once (32 MB as float64)."""
 
@@ -36,8 +38,8 @@ def resampled_metric(
         One float64 [R] per model, paired: entry r of each is on the same resample.
     """
     rng = np.random.default_rng(seed)
-    if metric == "auroc":
-        return _resampled_auroc(labels, models, rng, n_resamples)
+    if metric in RANKING:
+        return _resampled_ranking(metric, labels, models, rng, n_resamples)
     decided = [decisions(scores) for scores in models]
     if metric == "accuracy":  # right or wrong is all that counts: a thousand classes cost no more than two
         decided = [(each != labels).astype(np.int64) for each in decided]
@@ -53,8 +55,8 @@ def resampled_metric(
     return tuple(results)
 
 
-def _resampled_auroc(
-    labels: Ints, models: Sequence[Floats], rng: np.random.Generator, n_resamples: int
+def _resampled_ranking(
+    metric: str, labels: Ints, models: Sequence[Floats], rng: np.random.Generator, n_resamples: int
 ) -> tuple[Doubles, ...]:
     ones = np.ones(len(labels), dtype=np.int64)
     chunk = max(1, _CHUNK_WEIGHTS // len(labels))
@@ -62,7 +64,7 @@ def _resampled_auroc(
     for start in range(0, n_resamples, chunk):
         weights = _draw(ones, labels, rng, min(chunk, n_resamples - start))
         for part, scores in zip(parts, models, strict=True):
-            part.append(weighted_auroc(labels, scores, weights))
+            part.append(weighted_ranking(metric, labels, scores, weights))
     return tuple(np.concatenate(part) for part in parts)
 
 

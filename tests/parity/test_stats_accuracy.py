@@ -1,11 +1,14 @@
 """Classification metrics and curves against scikit-learn."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 from sklearn import metrics
+from sklearn.calibration import calibration_curve
 
-from edgeft.verify.accuracy import confusion, decisions, metric_value, per_class, weighted_auroc
+from edgeft.verify.accuracy import calibration_error, confusion, decisions, metric_value, per_class, weighted_ranking
 from edgeft.verify.curves import pr_curve, roc_curve
 
 
@@ -20,6 +23,7 @@ def simulated(seed: int, n: int, k: int, *, ties: bool) -> tuple[npt.NDArray[np.
     return labels, scores.astype(np.float32)
 
 
+THEIRS = {"auroc": metrics.roc_auc_score, "average_precision": metrics.average_precision_score}
 CASES = [(0, 50, 2, False), (1, 400, 2, True), (2, 300, 5, False), (3, 60, 3, True)]
 
 
@@ -34,6 +38,7 @@ def test_metrics(seed: int, n: int, k: int, ties: bool) -> None:  # noqa: FBT001
         "auroc": np.mean(
             [metrics.roc_auc_score(labels == c, scores[:, c]) for c in ([1] if k == 2 else range(k))]  # one vs rest
         ),
+        "average_precision": np.mean([metrics.average_precision_score(labels == c, scores[:, c]) for c in range(k)]),
     }
     for name, value in expected.items():
         assert metric_value(name, labels, scores, k) == pytest.approx(value, abs=1e-12)
@@ -63,9 +68,21 @@ def test_curves(seed: int, n: int, k: int, ties: bool) -> None:  # noqa: FBT001 
         np.testing.assert_allclose(np.stack([pr.recall, pr.precision]), np.stack([recall, precision]), atol=1e-12)
 
 
-def test_weighted_auroc_is_the_auroc_of_the_repeated_images() -> None:
+@pytest.mark.parametrize(("metric", "theirs"), list(THEIRS.items()))
+def test_weights_repeat_images(metric: str, theirs: Callable[..., float]) -> None:
     labels, scores = simulated(4, 80, 2, ties=True)
     weights = np.random.default_rng(5).integers(0, 4, (3, 80))
-    for row, got in zip(weights, weighted_auroc(labels, scores, weights.astype(float)), strict=True):
+    for row, got in zip(weights, weighted_ranking(metric, labels, scores, weights.astype(float)), strict=True):
         repeated = np.repeat(np.arange(80), row)
-        assert got == pytest.approx(metrics.roc_auc_score(labels[repeated], scores[repeated, 1]), abs=1e-12)
+        parts = [theirs(labels[repeated] == c, scores[repeated, c]) for c in range(2)]
+        assert got == pytest.approx(np.mean(parts), abs=1e-12)
+
+
+@pytest.mark.parametrize(("seed", "n", "k", "ties"), CASES)
+def test_calibration_error(seed: int, n: int, k: int, ties: bool) -> None:  # noqa: FBT001 - a test parameter
+    labels, scores = simulated(seed, n, k, ties=ties)
+    confidence, right = scores.max(axis=1).astype(np.float64), scores.argmax(axis=1) == labels
+    accuracy, mean_confidence = calibration_curve(right, confidence, n_bins=15)
+    sizes = np.histogram(np.ceil(confidence * 15), bins=np.arange(0.5, 16))[0]
+    expected = np.abs(accuracy - mean_confidence) @ sizes[sizes > 0] / n
+    assert calibration_error(labels, scores) == pytest.approx(expected, abs=1e-12)

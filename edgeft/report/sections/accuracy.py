@@ -16,6 +16,8 @@ _METRICS = (
     ("balanced_accuracy", "balanced accuracy"),
     ("macro_f1", "macro F1"),
     ("auroc", "AUROC"),
+    ("average_precision", "average precision"),
+    ("calibration_error", "expected calibration error"),
 )
 
 

@@ -128,7 +128,7 @@ def test_without_latency_no_process_is_run(tiny_graph: Path, arrays: Path, make_
     assert record["notes"] == ["latency was left out"]
 
 
-@pytest.mark.parametrize("metric", ["balanced_accuracy", "macro_f1", "auroc"])
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "macro_f1", "auroc", "average_precision"])
 def test_other_metrics_are_judged(
     tiny_graph: Path, arrays: Path, make_model: Callable[..., Path], make_machine: Callable[..., Any], metric: str
 ) -> None:
@@ -281,7 +281,7 @@ def test_nothing_to_compare_is_refused_before_anything_is_opened(tmp_path: Path)
     assert caught.value.hint == "give --eval DATA"
 
 
-@pytest.mark.parametrize("metric", ["auroc", "balanced_accuracy", "macro_f1"])
+@pytest.mark.parametrize("metric", ["auroc", "average_precision", "balanced_accuracy", "macro_f1"])
 def test_one_class_alone_names_the_class_that_is_absent(
     pair: tuple[Path, Path], tmp_path: Path, tiny_images: Path, make_machine: Callable[..., Any], metric: str
 ) -> None:
@@ -301,7 +301,7 @@ def test_one_class_alone_still_has_an_accuracy(
     assert (record["accuracy"]["base"], record["accuracy"]["n"]) == (1.0, 24)
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1", "auroc"])
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision"])
 @pytest.mark.parametrize("label", [-1, 3])
 def test_a_label_that_is_no_class_is_refused(
     tiny_graph: Path, arrays: Path, make_machine: Callable[..., Any], metric: str, label: int

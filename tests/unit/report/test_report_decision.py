@@ -95,3 +95,13 @@ def test_the_confusion_matrix_is_that_of_the_rule() -> None:
     )
     assert by_rule[0][1] < by_score[0][1]
     assert by_rule[1][0] > by_score[1][0]
+
+
+def test_metrics_of_ranking_and_calibration_are_told() -> None:
+    found = record(Decision(), None, {})
+    page, metrics = str(accuracy(found)), found.at("verify", "metrics", "fp32")
+    for title, key in (("average precision", "average_precision"), ("expected calibration error", "calibration_error")):
+        value = metrics.number(key)
+        assert value is not None
+        assert f">{title}<" in page
+        assert f"{100 * value:.1f} %" in page

@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 
 from edgeft.core.errors import DataError, UsageError
-from edgeft.verify.accuracy import confusion, confusion_metric, decisions, metric_interval, metric_value, per_class
+from edgeft.verify.accuracy import (
+    calibration_error,
+    confusion,
+    confusion_metric,
+    decisions,
+    metric_interval,
+    metric_value,
+    per_class,
+)
 from edgeft.verify.curves import pr_curve, roc_curve, thin
 
 LABELS = np.array([0, 0, 0, 1, 1])
@@ -14,7 +22,16 @@ def test_metrics_by_hand() -> None:
     assert metric_value("balanced_accuracy", LABELS, SCORES, 2) == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert metric_value("macro_f1", LABELS, SCORES, 2) == pytest.approx((4 / 6 + 2 / 4) / 2)
     assert metric_value("auroc", LABELS, SCORES, 2) == pytest.approx(5 / 6)
+    of_0, of_1 = (1 + 1 + 3 / 4) / 3, (1 + 2 / 3) / 2
+    assert metric_value("average_precision", LABELS, SCORES, 2) == pytest.approx((of_0 + of_1) / 2)
     assert confusion(LABELS, decisions(SCORES), 2).tolist() == [[2, 1], [1, 1]]
+
+
+def test_calibration_error_by_hand() -> None:
+    """Three bins: .6 twice of which none right, .7 and .8 right, .9 right."""
+    assert calibration_error(LABELS, SCORES) == pytest.approx((2 * 0.6 + 0.3 + 0.2 + 0.1) / 5)
+    with pytest.raises(DataError, match="no probabilities"):
+        calibration_error(LABELS, 2 * SCORES)
 
 
 def test_a_class_never_decided_counts_as_zero() -> None:
@@ -26,7 +43,7 @@ def test_equal_scores_decide_for_the_first_class() -> None:
     assert decisions(np.full((1, 3), 0.25, dtype=np.float32)).tolist() == [0]
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1", "auroc"])
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision"])
 def test_interval_holds_the_value_and_repeats(metric: str) -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 200)

@@ -26,7 +26,7 @@ def test_the_sign_says_that_b_is_worse() -> None:
     assert gain.value_pp == pytest.approx(-5.0)
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1", "auroc"])
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision"])
 def test_no_disagreement_is_not_certainty(metric: str) -> None:
     labels = np.repeat([0, 1], [80, 20])
     drop = paired_difference(metric, labels, one_hot(labels), one_hot(labels), 2, seed=0)
