@@ -62,6 +62,8 @@ class TrainConfig(Config):
     """Augmentation of the training images: a preset or a list of steps."""
     batch_norm: Literal["train", "frozen"] = "train"
     """`frozen` keeps the pretrained statistics of every BatchNorm."""
+    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Decay of an exponential moving average of the weights, e.g. 0.999: it is validated and kept in their place."""
     metric: Metric | Literal["loss"] = "loss"
     """The validation metric that picks the best checkpoint and drives early stopping."""
     early_stop: PositiveInt | None = None

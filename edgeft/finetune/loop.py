@@ -22,12 +22,13 @@ from edgeft.core.events import Progress
 from edgeft.core.stage import Context, Json
 from edgeft.data.dataset import Dataset
 from edgeft.finetune import evaluate, objectives, optimizers, sampling
+from edgeft.finetune.averaging import MovingAverage
 from edgeft.finetune.config import TrainConfig
 from edgeft.finetune.feeds import Feed
 from edgeft.finetune.kernels import FastKernels
 from edgeft.finetune.sampling import Rows
 from edgeft.finetune.schedules import progress, schedule
-from edgeft.finetune.state import Cursor, Weights, load_state_, save_state
+from edgeft.finetune.state import Cursor, Saved, Weights, load_state_, save_state
 from edgeft.models.stages import Groups, chain
 
 _NAMED = 5
@@ -112,6 +113,7 @@ class Loop:
         plain_cpu = accelerate.device.type == "cpu" and config.precision == "fp32"
         self._kernels: AbstractContextManager[object] = FastKernels() if plain_cpu else nullcontext()
         self._best: Weights = {}
+        self._average = MovingAverage(module, config.ema)
         self._saved = time.monotonic()
         self._images = 0
 
@@ -123,14 +125,16 @@ class Loop:
         """
         config = self._config
         key = sha256_json({"config": config.model_dump(mode="json"), "seed": self._ctx.seed, "n": len(self._data)})
-        cursor, self._best, scale = load_state_(self._ctx.workspace, key, self._module, self._optimizer.optimizer)
-        if scale is not None and self._accelerate.scaler is not None:
-            self._accelerate.scaler.update(scale)
+        saved = load_state_(self._ctx.workspace, key, self._module, self._optimizer.optimizer)
+        cursor, self._best, self._average.values = saved.cursor, saved.best, saved.average
+        if saved.scale is not None and self._accelerate.scaler is not None:
+            self._accelerate.scaler.update(saved.scale)
         seconds: list[tuple[float, float, float]] = []
         for phase in phases:
             if cursor.epoch >= phase.last:
                 continue
             self._set_trainable_(phase)
+            self._average.enrol_()
             layers, feed = chain(self._groups[phase.boundary :]), feed_for(phase)
             while cursor.epoch < phase.last and not self._exhausted(cursor):
                 clock = [time.perf_counter()]
@@ -138,7 +142,8 @@ class Loop:
                 clock.append(time.perf_counter())
                 cursor = self._epoch(cursor, layers, feed)
                 clock.append(time.perf_counter())
-                cursor = self._validate(cursor, layers, feed)
+                with self._average.in_place():
+                    cursor = self._validate(cursor, layers, feed)
                 clock.append(time.perf_counter())
                 self._save_when_due(cursor)
                 seconds.append((clock[1] - clock[0], clock[2] - clock[1], clock[3] - clock[2]))
@@ -167,6 +172,7 @@ class Loop:
             factor = self._schedule(progress(epoch * len(steps) + step, config.epochs * len(steps)))
             optimizers.set_rates_(self._optimizer.optimizer, factor)
             loss = self._step(layers, feed, epoch, step, steps[step])
+            self._average.update_(epoch * len(steps) + step)
             rows = sum(len(batch) for batch in steps[step])
             cursor = replace(cursor, step=step + 1, loss_sum=cursor.loss_sum + loss * rows, seen=cursor.seen + rows)
             self._images += rows
@@ -233,7 +239,8 @@ class Loop:
         if time.monotonic() - self._saved >= self._config.checkpoint_seconds:
             scaler = self._accelerate.scaler
             scale = None if scaler is None else scaler.get_scale()
-            save_state(self._ctx.workspace, cursor, self._module, self._best, self._optimizer.optimizer, scale)
+            saved = Saved(cursor, self._best, self._average.values, scale)
+            save_state(self._ctx.workspace, saved, self._module, self._optimizer.optimizer)
             self._saved = time.monotonic()
 
     def _diverged(self, what: str, value: float, epoch: int, batch: int, rows: Rows) -> UsageError:

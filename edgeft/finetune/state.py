@@ -19,7 +19,7 @@ from edgeft.core.atomic import write_atomic
 from edgeft.core.stage import Json
 
 _FILE = "state.safetensors"
-_MODEL, _BEST, _MOMENTS = "model.", "best.", "optimizer."
+_MODEL, _BEST, _AVERAGE, _MOMENTS = "model.", "best.", "average.", "optimizer."
 
 Weights: TypeAlias = dict[str, Tensor]
 """A module's state by name."""
@@ -50,38 +50,53 @@ class Cursor:
     best_value: float = float("-inf")
 
 
-def save_state(
-    folder: Path, cursor: Cursor, module: nn.Module, best: Weights, optimizer: Optimizer, scale: float | None
-) -> None:
-    """Write the run's state whole or not at all; `scale` is the loss scale of fp16."""
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a run holds beside its module and its optimizer.
+
+    Args:
+        cursor: where it stands.
+        best: weights of the best epoch.
+        average: moving averages of what is trained.
+        scale: the loss scale of fp16.
+    """
+
+    cursor: Cursor
+    best: Weights = field(default_factory=dict)
+    average: Weights = field(default_factory=dict)
+    scale: float | None = None
+
+
+def save_state(folder: Path, saved: Saved, module: nn.Module, optimizer: Optimizer) -> None:
+    """Write the run's state whole or not at all."""
     tensors = {f"{_MODEL}{name}": tensor for name, tensor in module.state_dict().items()}
-    tensors |= {f"{_BEST}{name}": tensor for name, tensor in best.items()}
+    tensors |= {f"{_BEST}{name}": tensor for name, tensor in saved.best.items()}
+    tensors |= {f"{_AVERAGE}{name}": tensor for name, tensor in saved.average.items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"{_MOMENTS}{index}.{name}": value for name, value in values.items() if value is not None}
-    metadata = {"cursor": json.dumps(asdict(cursor)), "scale": json.dumps(scale)}
+    metadata = {"cursor": json.dumps(asdict(saved.cursor)), "scale": json.dumps(saved.scale)}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomic(folder / _FILE, save(plain, metadata))
 
 
-def load_state_(
-    folder: Path, key: str, module: nn.Module, optimizer: Optimizer
-) -> tuple[Cursor, Weights, float | None]:
-    """Restore `module` and `optimizer` in place; return the cursor, the best weights and the loss scale.
+def load_state_(folder: Path, key: str, module: nn.Module, optimizer: Optimizer) -> Saved:
+    """Restore `module` and `optimizer` in place and return the rest.
 
-    Where there is no state, or one of another `key`, nothing is touched and a new cursor is returned.
+    Where there is no state, or one of another `key`, nothing is touched and what is returned has a new cursor.
     """
     try:
         with safe_open(folder / _FILE, framework="pt") as file:
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (FileNotFoundError, SafetensorError):
-        return Cursor(key), {}, None
+        return Saved(Cursor(key))
     cursor = Cursor(**json.loads(metadata["cursor"]))
     if cursor.key != key:
-        return Cursor(key), {}, None
+        return Saved(Cursor(key))
     module.load_state_dict(_below(_MODEL, tensors))
     _load_moments_(optimizer, _below(_MOMENTS, tensors))
-    return replace(cursor, history=tuple(cursor.history)), _below(_BEST, tensors), json.loads(metadata["scale"])
+    cursor = replace(cursor, history=tuple(cursor.history))
+    return Saved(cursor, _below(_BEST, tensors), _below(_AVERAGE, tensors), json.loads(metadata["scale"]))
 
 
 def _below(prefix: str, tensors: Weights) -> Weights:

@@ -128,6 +128,26 @@ def test_a_resumed_run_repeats_no_step(tmp_path: Path, data: Path) -> None:
     assert [event.done for event in events if isinstance(event, Progress)] == [5, 6, 7, 8, 9]
 
 
+@pytest.mark.parametrize("method", [FULL, GRADUAL], ids=["full", "gradual"])
+def test_averages_survive_a_kill(tmp_path: Path, data: Path, method: Method) -> None:
+    def kill(event: Event) -> None:
+        if isinstance(event, Progress) and event.task == "finetune" and event.done == 7:
+            raise KeyboardInterrupt
+
+    settings: dict[str, Json] = {"epochs": 4, "checkpoint_seconds": 0, "ema": 0.9}
+    whole = weights(run(method, tmp_path / "whole", data, settings))
+    with pytest.raises(KeyboardInterrupt):
+        run(method, tmp_path / "killed", data, settings, emit=kill)
+    resumed = weights(run(method, tmp_path / "killed", data, settings))
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
+
+
+def test_averages_leave_alone_what_is_frozen(tmp_path: Path, data: Path) -> None:
+    kept, averaged = (weights(run(FROZEN, tmp_path / str(ema), data, {"ema": ema})) for ema in (None, 0.9))
+    moved = {name for name, tensor in kept.items() if not torch.equal(averaged[name], tensor)}
+    assert moved == {"fc.weight", "fc.bias"}
+
+
 def test_state_of_other_settings_is_not_resumed(tmp_path: Path, data: Path) -> None:
     run(FULL, tmp_path / "a", data, {"checkpoint_seconds": 0, "lr": 1e-2})
     run(FULL, tmp_path / "b", data, {"checkpoint_seconds": 0, "lr": 1e-3})
@@ -146,9 +166,10 @@ def test_state_of_other_settings_is_not_resumed(tmp_path: Path, data: Path) -> N
         {"sampling": "balanced", "optimizer": "sgd", "schedule": "step"},
         {"schedule": "one_cycle", "clip_norm": None, "batch_size": 5, "accumulate": 2},
         {"precision": "bf16", "schedule": "constant"},
+        {"ema": 0.9},
         {"model": {**MODEL, "dropout": 0.5}},
     ],
-    ids=["focal", "weights", "balanced", "one_cycle", "bf16", "dropout"],
+    ids=["focal", "weights", "balanced", "one_cycle", "bf16", "ema", "dropout"],
 )
 def test_options_change_the_result_and_stay_finite(tmp_path: Path, data: Path, settings: dict[str, Json]) -> None:
     plain, changed = run(FULL, tmp_path / "a", data, {}), run(FULL, tmp_path / "b", data, settings)
