@@ -60,6 +60,10 @@ class TrainConfig(Config):
 
     augment: AugmentSpec = ()
     """Augmentation of the training images: a preset or a list of steps."""
+    mixup: NonNegativeFloat = 0.0
+    """Mix images of a batch pairwise, by shares drawn from Beta(mixup, mixup), e.g. 0.2; 0 mixes none."""
+    cutmix: NonNegativeFloat = 0.0
+    """Paste a box of another image, its area drawn from Beta(cutmix, cutmix), e.g. 1; with `mixup` they take turns."""
     batch_norm: Literal["train", "frozen"] = "train"
     """`frozen` keeps the pretrained statistics of every BatchNorm."""
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
@@ -149,6 +153,13 @@ class CachedConfig(TrainConfig):
     """Cached views per image: the first is the image itself, the others are augmented; epochs take turns."""
     engine: Literal["auto", "torch", "onnxruntime"] = "auto"
     """What computes the frozen layers; `auto` takes onnxruntime where its export pays (engines.py)."""
+
+    @model_validator(mode="after")
+    def _mixes_nothing(self) -> Self:
+        if self.mixup or self.cutmix:
+            msg = "mixup and cutmix need fresh images, and this method stores what frozen layers make of them"
+            raise ValueError(msg)
+        return self
 
 
 class FrozenConfig(CachedConfig):

@@ -24,8 +24,9 @@ from edgeft.data.dataset import Dataset
 from edgeft.finetune import evaluate, objectives, optimizers, sampling
 from edgeft.finetune.averaging import MovingAverage
 from edgeft.finetune.config import TrainConfig
-from edgeft.finetune.feeds import Feed
+from edgeft.finetune.feeds import Feed, Input
 from edgeft.finetune.kernels import FastKernels
+from edgeft.finetune.mixing import mix
 from edgeft.finetune.sampling import Rows
 from edgeft.finetune.schedules import progress, schedule
 from edgeft.finetune.state import Cursor, Saved, Weights, load_state_, save_state
@@ -199,9 +200,8 @@ class Loop:
             number = step * self._config.accumulate + part
             torch.manual_seed(sampling.epoch_seed(self._ctx.seed, "dropout", epoch, number))
             inputs, labels = feed.train(batch, epoch, number), self._labels[batch].to(self._accelerate.device)
-            with self._accelerate.autocast(), self._kernels:
-                logits: Tensor = layers(inputs)
-            loss = self._objective(logits, labels) * (len(batch) / len(rows))
+            seed = sampling.epoch_seed(self._ctx.seed, "mix", epoch, number)
+            loss = self._loss(layers, inputs, labels, seed) * (len(batch) / len(rows))
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise self._diverged("loss", value, epoch, number, batch)
@@ -209,6 +209,16 @@ class Loop:
             total += value
         self._update(epoch, step, rows)
         return total
+
+    def _loss(self, layers: nn.Module, inputs: Input, labels: Tensor, seed: int) -> Tensor:
+        mixup, cutmix = self._config.mixup, self._config.cutmix
+        mixed = mix(inputs, labels, mixup, cutmix, seed) if isinstance(inputs, Tensor) and (mixup or cutmix) else None
+        with self._accelerate.autocast(), self._kernels:
+            logits: Tensor = layers(inputs if mixed is None else mixed.inputs)
+        loss = self._objective(logits, labels)
+        if mixed is None:
+            return loss
+        return mixed.share * loss + (1 - mixed.share) * self._objective(logits, mixed.partners)
 
     def _update(self, epoch: int, step: int, rows: Rows) -> None:
         parameters = [parameter for parameter in self._module.parameters() if parameter.requires_grad]

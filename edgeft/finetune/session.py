@@ -70,8 +70,9 @@ def session(ctx: Context, inputs: Inputs, config: TrainConfig) -> Iterator[Sessi
     """
     with training_process(ctx.seed_for("finetune"), ctx.threads):
         data = Dataset.open(inputs["data"])
-        if data.is_text and config.augment:
-            raise UsageError("finetune.augment: changes images, and the data are texts", hint="remove it")
+        for name in ("augment", "mixup", "cutmix"):
+            if data.is_text and getattr(config, name):
+                raise UsageError(f"finetune.{name}: changes images, and the data are texts", hint="remove it")
         created = create_with_notes(config.model, inputs.get("weights"), data.classes, ctx.seed_for("head"))
         accelerate = accelerator(config.device, config.precision)
         module = created.module.to(accelerate.device)

@@ -10,13 +10,14 @@ import torch
 from pydantic import ValidationError
 
 from edgeft import catalog
+from edgeft.core.errors import UsageError
 from edgeft.core.events import Event, Progress
 from edgeft.core.stage import Json, Method, StageResult
-from edgeft.finetune.config import FullConfig
+from edgeft.finetune.config import FrozenConfig, FullConfig
 from edgeft.finetune.environment import training_process
 from edgeft.models.checkpoint import load
 from edgeft.testing import method_cases
-from edgeft.testing.toys import Images
+from edgeft.testing.toys import Images, Texts
 
 FULL, FROZEN, GRADUAL = (catalog.find("finetune", name) for name in ("full", "frozen", "gradual"))
 MODEL = {"base": "timm/test_resnet", "input": {"height": 32, "width": 32, "resize": "squash"}}
@@ -167,14 +168,29 @@ def test_state_of_other_settings_is_not_resumed(tmp_path: Path, data: Path) -> N
         {"schedule": "one_cycle", "clip_norm": None, "batch_size": 5, "accumulate": 2},
         {"precision": "bf16", "schedule": "constant"},
         {"ema": 0.9},
+        {"mixup": 0.4, "batch_norm": "frozen"},
+        {"cutmix": 1.0, "mixup": 0.2, "accumulate": 2},
         {"model": {**MODEL, "dropout": 0.5}},
     ],
-    ids=["focal", "weights", "balanced", "one_cycle", "bf16", "ema", "dropout"],
+    ids=["focal", "weights", "balanced", "one_cycle", "bf16", "ema", "mixup", "both", "dropout"],
 )
 def test_options_change_the_result_and_stay_finite(tmp_path: Path, data: Path, settings: dict[str, Json]) -> None:
     plain, changed = run(FULL, tmp_path / "a", data, {}), run(FULL, tmp_path / "b", data, settings)
     assert all(np.isfinite(value) for entry in history(changed) for value in entry.values())
     assert not torch.equal(weights(plain)["fc.weight"], weights(changed)["fc.weight"])
+
+
+def test_stored_features_cannot_be_mixed() -> None:
+    with pytest.raises(ValidationError, match="mixup and cutmix need fresh images"):
+        FrozenConfig(model=MODEL, mixup=0.2)
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_texts_cannot_be_mixed(tmp_path: Path, name: str) -> None:
+    texts = Texts()
+    folder = texts.write(tmp_path / "data")
+    with pytest.raises(UsageError, match=f"finetune.{name}: changes images"):
+        method_cases.run(FULL, texts, tmp_path, folder, {name: 0.2})
 
 
 def test_fp16_without_a_gpu_is_refused() -> None:
