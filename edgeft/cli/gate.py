@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from edgeft.cli.ci import Github, Junit, Summary
-from edgeft.cli.options import JsonFlag, Strict, Threads
-from edgeft.core.metrics import Metric
+from edgeft.cli.options import JsonFlag, JudgedBy, Strict, Threads
 
 _DATA = "golden (the bundle's own images), noise, a folder of images, or an .npz of inputs"
 _LABELLED = "a folder with one folder of images for each class, or an .npz of pixels and labels"
@@ -44,6 +43,17 @@ def bench(
         Path | None,
         typer.Option("--save-baseline", metavar="FILE.json", help="Keep what `edgeft compare` needs of this model."),
     ] = None,
+    ssh_config: Annotated[
+        Path | None,
+        typer.Option(
+            "--ssh-config",
+            metavar="FILE",
+            envvar="EDGEFT_SSH_CONFIG",
+            exists=True,
+            dir_okay=False,
+            help="Of --device ssh://...: OpenSSH's configuration, instead of the user's own.",
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure a bundle or a model on this device.
@@ -70,6 +80,7 @@ def bench(
         evaluation=evaluation,
         baseline=save_baseline,
         device=device,
+        ssh_config=ssh_config,
     )
     with stdout_reserved(), narrate() as emit:
         record = measure(subject, options, emit=emit)
@@ -93,7 +104,7 @@ def compare(
     evaluation: Annotated[
         Path | None, typer.Option("--eval", metavar="DATA", help=f"Judges accuracy: {_LABELLED}.")
     ] = None,
-    metric: Annotated[Metric, typer.Option("--metric", help="What may not drop.")] = "accuracy",
+    metric: JudgedBy = "accuracy",
     data: Input = None,
     device: Here = "local",
     rounds: Annotated[

@@ -5,11 +5,15 @@ from typing import Annotated
 
 import typer
 
+from edgeft.core.metrics import Metric
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder with recipe.yaml, a recipe file, or bare data.")]
 
 Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle folder, as `edgeft build` wrote it.")]
+
+JudgedBy = Annotated[Metric, typer.Option("--metric", help="What may not drop.")]
 
 Overrides = Annotated[
     list[str] | None,

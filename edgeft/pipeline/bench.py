@@ -39,6 +39,7 @@ class Options:
     evaluation: Path | None = None
     baseline: Path | None = None
     device: str = "local"
+    ssh_config: Path | None = None
 
 
 LOCAL = "local"

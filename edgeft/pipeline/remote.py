@@ -8,7 +8,6 @@ alive, so a machine that vanishes is an error within seconds, and a device whose
 
 import io
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -28,8 +27,6 @@ from edgeft.pipeline.subject import GOLDEN_INPUT, NOISE_INPUT
 
 SILENCE_S: Final = 20.0
 """A device that tells nothing for so long has vanished; it tells something every second."""
-CONFIG: Final = "EDGEFT_SSH_CONFIG"
-"""Environment variable with the path of another ssh_config than the user's own."""
 _ADDRESS = re.compile(
     r"ssh://(?:(?P<user>[\w.-]+)@)?(?P<host>[\w.-]+|\[[0-9a-fA-F:]+\])(?::(?P<port>\d+))?(?P<python>/.*)?"
 )
@@ -76,9 +73,9 @@ class Device:
         user, host = found["user"], found["host"].strip("[]")
         return cls(text, f"{user}@{host}" if user else host, found["port"], found["python"] or "python3")
 
-    def command(self) -> list[str]:
-        """Return the ssh command that reads an archive and runs the job in it."""
-        config = ["-F", os.environ[CONFIG]] if os.environ.get(CONFIG) else []
+    def command(self, ssh_config: Path | None) -> list[str]:
+        """Return the ssh command that reads an archive and runs the job in it; None is the user's own configuration."""
+        config = ["-F", str(ssh_config)] if ssh_config else []
         port = ["-p", self.port] if self.port else []
         alive = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
         alive += ["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]
@@ -102,7 +99,7 @@ def measure(path: Path, options: Options, emit: EventSink) -> dict[str, Any]:
     archive = _archive(path, options)
     try:
         started = subprocess.Popen(  # noqa: S603 - an argument list, no shell here
-            device.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            device.command(options.ssh_config), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
     except FileNotFoundError as error:
         raise DeviceError("ssh is not installed here", hint="install OpenSSH's client") from error
@@ -129,7 +126,7 @@ def _archive(path: Path, options: Options) -> bytes:
             if file.suffix in _SENT_SUFFIXES and (len(inside.parts) == 1 or inside.parts[0] in _SENT_ROOMS):
                 tar.add(file, f"edgeft/{inside.as_posix()}")
         tar.add(path, f"subject/{path.name}")
-        kept = {**asdict(options), "device": "local", "evaluation": None, "baseline": None}
+        kept = {**asdict(options), "device": "local", "ssh_config": None, "evaluation": None, "baseline": None}
         job = {"subject": f"subject/{path.name}", "options": kept, "baseline": options.baseline is not None}
         text = json.dumps(job).encode()
         entry = tarfile.TarInfo("job.json")

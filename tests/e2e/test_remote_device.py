@@ -10,9 +10,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from edgeft.cli.main import app
 from edgeft.core.errors import DeviceError, IntegrityError, UsageError
 from edgeft.core.events import Event, Progress
 from edgeft.pipeline import remote
@@ -54,12 +57,16 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 break
         time.sleep(0.05)
-    os.environ[remote.CONFIG] = str(folder / "ssh_config")
+    os.environ["EDGEFT_SSH_CONFIG"] = str(folder / "ssh_config")
     user = os.environ.get("USER") or subprocess.check_output(["id", "-un"], text=True).strip()
     yield f"ssh://{user}@127.0.0.1:{port}{sys.executable}"
-    del os.environ[remote.CONFIG]
+    del os.environ["EDGEFT_SSH_CONFIG"]
     server.terminate()
     server.wait()
+
+
+def there(**settings: Any) -> Options:  # noqa: ANN401 - any option
+    return Options(ssh_config=Path(os.environ["EDGEFT_SSH_CONFIG"]), **settings)
 
 
 def left_over() -> list[Path]:
@@ -80,7 +87,7 @@ def nothing_left_behind() -> Iterator[None]:
 def test_a_bundle_is_measured_there_as_it_would_be_here(address: str, tiny_bundle: Path, tmp_path: Path) -> None:
     heard: list[Event] = []
     kept = tmp_path / "kept.json"
-    found = measure(tiny_bundle, Options(device=address, baseline=kept, **SMALL), emit=heard.append)
+    found = measure(tiny_bundle, there(device=address, baseline=kept, **SMALL), emit=heard.append)
     here = measure(tiny_bundle, Options(**SMALL))
     assert (found["device"], found["status"], found["baseline"]) == (address, "ok", str(kept))
     assert set(found) - {"device"} == set(here)
@@ -92,14 +99,14 @@ def test_a_bundle_is_measured_there_as_it_would_be_here(address: str, tiny_bundl
 
 
 def test_texts_and_bare_models_go_the_same_way(address: str, text_bundle: Path, tiny_graph: Path) -> None:
-    assert measure(text_bundle, Options(device=address, **SMALL))["subject"]["contract"]["kind"] == "text"
-    assert measure(tiny_graph, Options(device=address, **SMALL))["subject"]["name"] == "model"
+    assert measure(text_bundle, there(device=address, **SMALL))["subject"]["contract"]["kind"] == "text"
+    assert measure(tiny_graph, there(device=address, **SMALL))["subject"]["name"] == "model"
 
 
 def test_what_is_wrong_there_is_said_here(address: str, tiny_bundle: Path) -> None:
     (tiny_bundle / "LICENSES.md").write_text("mine")
     with pytest.raises(IntegrityError, match=r"ssh://.*LICENSES\.md: sha256"):
-        measure(tiny_bundle, Options(device=address, **SMALL))
+        measure(tiny_bundle, there(device=address, **SMALL))
 
 
 def test_a_device_that_lacks_something_says_what(address: str, tiny_bundle: Path, tmp_path: Path) -> None:
@@ -108,7 +115,7 @@ def test_a_device_that_lacks_something_says_what(address: str, tiny_bundle: Path
     bare.chmod(0o755)
     start, _, _ = address.partition(sys.executable)
     with pytest.raises(DeviceError, match=r"ended with 1 and said: .*No module named") as caught:
-        measure(tiny_bundle, Options(device=f"{start}{bare}", **SMALL))
+        measure(tiny_bundle, there(device=f"{start}{bare}", **SMALL))
     assert caught.value.hint is not None
     assert "numpy, onnxruntime" in caught.value.hint
 
@@ -116,7 +123,7 @@ def test_a_device_that_lacks_something_says_what(address: str, tiny_bundle: Path
 def test_no_connection_is_said_at_once(address: str, tiny_bundle: Path) -> None:
     del address
     with pytest.raises(DeviceError, match=r"no connection: .*refused"):
-        measure(tiny_bundle, Options(device=f"ssh://127.0.0.1:{free_port()}", **SMALL))
+        measure(tiny_bundle, there(device=f"ssh://127.0.0.1:{free_port()}", **SMALL))
 
 
 def test_a_device_that_vanishes_in_the_middle_is_an_error(
@@ -134,7 +141,7 @@ def test_a_device_that_vanishes_in_the_middle_is_an_error(
 
     try:
         with pytest.raises(DeviceError, match="told nothing for 3 s: it vanished"):
-            measure(tiny_bundle, Options(device=address, processes=20, samples=5), emit=freeze)
+            measure(tiny_bundle, there(device=address, processes=20, samples=5), emit=freeze)
     finally:
         for process in stopped:
             os.kill(process, signal.SIGCONT)
@@ -151,7 +158,7 @@ def test_a_line_that_is_cut_leaves_nothing_running(address: str, tiny_bundle: Pa
             os.kill(cut[0], signal.SIGKILL)
 
     with pytest.raises(DeviceError, match="ended with -9"):
-        measure(tiny_bundle, Options(device=address, processes=60, samples=200, seconds=60), emit=hang_up)
+        measure(tiny_bundle, there(device=address, processes=60, samples=200, seconds=60), emit=hang_up)
     for _ in range(100):
         if subprocess.run(["pgrep", "-f", THERE], check=False, capture_output=True).returncode:
             return
@@ -164,10 +171,22 @@ def test_a_line_that_is_cut_leaves_nothing_running(address: str, tiny_bundle: Pa
 )
 def test_what_is_no_address_is_refused(text: str, tiny_bundle: Path) -> None:
     with pytest.raises(UsageError, match="expected local, or ssh://"):
-        measure(tiny_bundle, Options(device=text))
+        measure(tiny_bundle, there(device=text))
 
 
 def test_data_that_lies_here_stays_here(tiny_bundle: Path, tmp_path: Path) -> None:
     for options in ({"inputs": str(tmp_path)}, {"evaluation": tmp_path, "baseline": tmp_path / "b.json"}):
         with pytest.raises(UsageError, match="measures on golden images or texts, or on noise"):
-            measure(tiny_bundle, Options(device="ssh://host", **options))  # type: ignore[arg-type]  # options of a case
+            measure(tiny_bundle, there(device="ssh://host", **options))  # type: ignore[arg-type]  # options of a case
+
+
+def test_the_command_takes_a_configuration_by_option_or_environment(address: str, tiny_bundle: Path) -> None:
+    command = ["bench", str(tiny_bundle), "--device", address, "--processes", "2", "--samples", "5", "--json"]
+    by_environment = CliRunner().invoke(app, command)
+    given = os.environ["EDGEFT_SSH_CONFIG"]
+    by_option = CliRunner().invoke(app, [*command, "--ssh-config", given], env={"EDGEFT_SSH_CONFIG": None})
+    assert (by_environment.exit_code, by_option.exit_code) == (0, 0), by_environment.output + by_option.output
+    assert json.loads(by_option.stdout)["device"] == address
+    missing = CliRunner().invoke(app, [*command, "--ssh-config", f"{given}.gone"])
+    assert missing.exit_code == 2
+    assert "ssh_config.gone" in missing.output

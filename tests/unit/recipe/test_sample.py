@@ -10,6 +10,7 @@ from edgeft.recipe.plan import make_plan
 from edgeft.recipe.stages import Stage, stages
 
 SAMPLES = sorted((Path(__file__).parents[3] / "samples").glob("*/recipe.yaml"))
+(SOLAR_CELLS,) = [path for path in SAMPLES if path.parent.name == "solar_cells"]
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.parent.name)
@@ -21,8 +22,7 @@ def test_a_sample_recipe_is_accepted(path: Path, smoke: bool) -> None:  # noqa: 
 
 
 def test_before_anything_ran_the_plan_tells_what_the_solar_cells_can_certify(tmp_path: Path) -> None:
-    (recipe,) = [path for path in SAMPLES if path.parent.name == "solar_cells"]
-    plan = make_plan(load_recipe(recipe), Store(tmp_path / "cache"))
+    plan = make_plan(load_recipe(SOLAR_CELLS), Store(tmp_path / "cache"))
     assert plan.certifiable is not None
     assert plan.certifiable.n == 512  # 16 of 82 blocks of 32 cells
     assert plan.certifiable.asked_pp >= plan.certifiable.margins_pp["0.02"]
@@ -31,7 +31,7 @@ def test_before_anything_ran_the_plan_tells_what_the_solar_cells_can_certify(tmp
 
 def test_compress_depends_on_the_device_only_where_it_searches(tmp_path: Path) -> None:
     def compress(*overrides: str, smoke: bool = False) -> Stage:
-        recipe = load_recipe(SAMPLES[0], (*overrides, "verify.latency.threads=2"), smoke=smoke)
+        recipe = load_recipe(SOLAR_CELLS, (*overrides, "verify.latency.threads=2"), smoke=smoke)
         return next(stage for stage in stages(recipe, Store(tmp_path)) if stage.name == "compress")
 
     plain, searching = compress(), compress("compress.search=true")
