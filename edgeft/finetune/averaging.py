@@ -33,9 +33,9 @@ class MovingAverage:
     def update_(self, step: int) -> None:
         """Take in the weights after optimizer step `step`, counted from 0 over the whole run."""
         if self._decay is not None:
-            kept = min(self._decay, (1 + step) / (10 + step))
-            for name, tensor in self._trained():
-                self.values[name].lerp_(tensor.detach(), 1 - kept)
+            kept, live = min(self._decay, (1 + step) / (10 + step)), self._module.state_dict()
+            for name, average in self.values.items():
+                average.lerp_(live[name], 1 - kept)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
