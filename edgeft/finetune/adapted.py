@@ -4,7 +4,6 @@ from edgeft.core.stage import Context, Inputs, StageResult
 from edgeft.finetune import adapters
 from edgeft.finetune.config import Ia3Config, LoraConfig
 from edgeft.finetune.loop import Phase
-from edgeft.finetune.optimizers import rates_by_depth
 from edgeft.finetune.session import Session, finish, session
 
 
@@ -20,8 +19,7 @@ def run(ctx: Context, inputs: Inputs, config: LoraConfig | Ia3Config) -> StageRe
         base = adapters.base_digest(opened.module)
         layers = adapters.inject_(opened.module, config, ctx.seed_for("adapters"))
         phases = [Phase(0, config.epochs, 0, lambda name: adapters.is_adapter(name) or name.startswith(head))]
-        rates = rates_by_depth(len(opened.groups), config.lr, config.head_lr_factor, config.lr_decay)
-        fit = opened.loop(rates).run(phases, lambda _: opened.feed())
+        fit = opened.loop().run(phases, lambda _: opened.feed())
 
         def write(run: Session) -> None:
             trained = phases[0].trained(run.module, run.groups)

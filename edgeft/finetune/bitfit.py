@@ -5,7 +5,6 @@ from torch import nn
 from edgeft.core.stage import Context, Inputs, StageResult
 from edgeft.finetune.config import BitFitConfig
 from edgeft.finetune.loop import Phase
-from edgeft.finetune.optimizers import rates_by_depth
 from edgeft.finetune.session import finish, session
 
 
@@ -21,8 +20,7 @@ def run(ctx: Context, inputs: Inputs, config: BitFitConfig) -> StageResult:
         head = {names[id(parameter)] for parameter in opened.groups[opened.head][1].parameters()}
         chosen = head | one_dimensional(opened.module)
         phases = [Phase(0, config.epochs, 0, chosen.__contains__)]
-        rates = rates_by_depth(len(opened.groups), config.lr, config.head_lr_factor, config.lr_decay)
-        fit = opened.loop(rates).run(phases, lambda _: opened.feed())
+        fit = opened.loop().run(phases, lambda _: opened.feed())
         return finish(opened, fit, phases)
 
 

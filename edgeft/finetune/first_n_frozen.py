@@ -5,7 +5,6 @@ from edgeft.finetune.config import FirstNFrozenConfig
 from edgeft.finetune.engines import torch_engine
 from edgeft.finetune.feeds import Feed, FrozenTokenFeed, PrefixFeed, TokenFeed
 from edgeft.finetune.loop import Phase
-from edgeft.finetune.optimizers import rates_by_depth
 from edgeft.finetune.session import Session, finish, session
 from edgeft.models.stages import chain
 
@@ -20,8 +19,7 @@ def run(ctx: Context, inputs: Inputs, config: FirstNFrozenConfig) -> StageResult
     with session(ctx, inputs, config) as opened:
         boundary = min(config.frozen_groups, opened.head)
         phases = [Phase(0, config.epochs, boundary)]
-        rates = rates_by_depth(len(opened.groups), config.lr, config.head_lr_factor, config.lr_decay)
-        fit = opened.loop(rates).run(phases, lambda _: _feed(opened, boundary))
+        fit = opened.loop().run(phases, lambda _: _feed(opened, boundary))
         named = ", ".join(name for name, _ in opened.groups[:boundary])
         return finish(opened, fit, phases, [f"frozen: {named}"])
 

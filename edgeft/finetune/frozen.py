@@ -4,7 +4,6 @@ from edgeft.core.stage import Context, Inputs, StageResult
 from edgeft.finetune import features
 from edgeft.finetune.config import FrozenConfig
 from edgeft.finetune.loop import Phase
-from edgeft.finetune.optimizers import rates_by_depth
 from edgeft.finetune.session import finish, session
 
 
@@ -20,7 +19,7 @@ def run(ctx: Context, inputs: Inputs, config: FrozenConfig) -> StageResult:
         images = views * len(opened.data.indices("train")) + len(opened.data.indices("val"))
         cache, engine = features.base_cache(opened, config, opened.head, images)
         phases = [Phase(0, config.epochs, boundary=opened.head)]
-        loop = opened.loop(rates_by_depth(len(opened.groups), config.lr, config.head_lr_factor))
+        loop = opened.loop()
         fit = loop.run(phases, lambda _: features.feed(cache, opened, config))
         seconds = sum(prepare for prepare, _, _ in fit.seconds)
         rate = round(cache.computed / seconds, 2) if cache.computed and seconds else None

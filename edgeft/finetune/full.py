@@ -3,7 +3,6 @@
 from edgeft.core.stage import Context, Inputs, StageResult
 from edgeft.finetune.config import FullConfig
 from edgeft.finetune.loop import Phase
-from edgeft.finetune.optimizers import rates_by_depth
 from edgeft.finetune.session import finish, session
 
 
@@ -16,6 +15,6 @@ def run(ctx: Context, inputs: Inputs, config: FullConfig) -> StageResult:
     """
     with session(ctx, inputs, config) as opened:
         phases = [Phase(0, config.epochs, boundary=0)]
-        loop = opened.loop(rates_by_depth(len(opened.groups), config.lr, config.head_lr_factor, config.lr_decay))
+        loop = opened.loop()
         fit = loop.run(phases, lambda _: opened.feed())
         return finish(opened, fit, phases)

@@ -16,7 +16,6 @@ from edgeft.finetune.cache import ActivationCache
 from edgeft.finetune.config import GradualConfig
 from edgeft.finetune.feeds import Feed, FrozenTokenFeed, PrefixFeed, TokenFeed
 from edgeft.finetune.loop import Phase
-from edgeft.finetune.optimizers import rates_by_depth
 from edgeft.finetune.sampling import Rows
 from edgeft.finetune.session import Session, finish, session
 from edgeft.models.stages import chain
@@ -43,7 +42,7 @@ def run(ctx: Context, inputs: Inputs, config: GradualConfig) -> StageResult:
             frozen=config.frozen_groups,
         )
         feeds = _TextFeeds(opened, config) if opened.data.is_text else _Feeds(opened, config, phases)
-        loop = opened.loop(rates_by_depth(count, config.lr, config.head_lr_factor, config.lr_decay))
+        loop = opened.loop()
         fit = loop.run(phases, feeds)
         return finish(opened, fit, phases, [feeds.note()])
 

@@ -17,6 +17,7 @@ from edgeft.finetune.config import TrainConfig
 from edgeft.finetune.environment import accelerator, peak_memory_bytes, training_process
 from edgeft.finetune.feeds import Augment, Feed, PixelFeed, TokenFeed
 from edgeft.finetune.loop import Fit, Loop, Phase
+from edgeft.finetune.optimizers import rates_by_depth
 from edgeft.models.checkpoint import CheckpointMeta, save
 from edgeft.models.pixels import Normalizer
 from edgeft.models.sources import create_with_notes
@@ -55,8 +56,10 @@ class Session:
         normalize = Normalizer(self.data.input, self.accelerate.device)
         return PixelFeed(self.data.pixels, normalize, self.augment(), self.ctx.seed_for("augment"))
 
-    def loop(self, rates: Sequence[float]) -> Loop:
-        """Return the training loop with these peak learning rates, from stem to head."""
+    def loop(self) -> Loop:
+        """Return the training loop, with the recipe's peak learning rates from stem to head."""
+        config = self.config
+        rates = rates_by_depth(len(self.groups), config.lr, config.head_lr_factor, config.lr_decay)
         return Loop(self.ctx, self.data, self.module, self.groups, rates, self.config, self.accelerate)
 
 
