@@ -58,7 +58,7 @@ METHODS: tuple[Method, ...] = (
         2,
         (*_GRAPH, "onnxscript", "timm", "torch"),
     ),
-    Method("compress", "auto", "edgeft.quantize.config:CompressConfig", "edgeft.quantize.stage:run", 9, _GRAPH),
+    Method("compress", "auto", "edgeft.quantize.config:CompressConfig", "edgeft.quantize.stage:run", 10, _GRAPH),
     Method("choose", "fastest", "edgeft.pipeline.stage_configs:ChooseConfig", "edgeft.pipeline.choose:run", 1, _GRAPH),
     Method(
         "decide", "argmax", "edgeft.pipeline.stage_configs:ArgmaxConfig", "edgeft.pipeline.decide:argmax", 1, _RUNTIME
@@ -76,7 +76,7 @@ METHODS: tuple[Method, ...] = (
         "parity",
         "edgeft.pipeline.stage_configs:VerifyConfig",
         "edgeft.pipeline.verify:run",
-        5,
+        6,
         (*_GRAPH, "pillow", "torch"),
     ),
 )

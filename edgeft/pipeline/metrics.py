@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeft.core.metrics import METRICS
-from edgeft.verify.accuracy import calibration_error, confusion, metric_interval, metric_value, per_class
+from edgeft.verify.accuracy import calibration_error, confusion, metric_value, per_class
 from edgeft.verify.curves import pr_curve, roc_curve, thin
 from edgeft.verify.decision import HIGHEST, Decision
 from edgeft.verify.distributions import wilson
 from edgeft.verify.inspection import inspection
+from edgeft.verify.intervals import metric_interval
 from edgeft.verify.slices import accuracy_gap
 
 _MOST_POINTS = 400

@@ -15,7 +15,8 @@ from edgeft.quantize.calibration import Execution
 from edgeft.quantize.plan import Skip
 from edgeft.quantize.rows import Rows, tensors_of
 from edgeft.quantize.temperature import softmax
-from edgeft.verify.accuracy import metric_interval, metric_value
+from edgeft.verify.accuracy import metric_value
+from edgeft.verify.intervals import metric_interval
 from edgeft.verify.numerics import error_summary, sqnr_db
 from edgeft.verify.paired import paired_difference
 

@@ -1,8 +1,8 @@
 """Is the new model faster than the base, on this machine? ABBA rounds of fresh processes until the answer is clear.
 
 Rounds run in the order base, new, new, base. After 9, 15, 25 and 40 rounds the interval of the ratio is held against
-the limit; the first clear answer ends it. A FAIL must come out of a second, independent set of rounds too, at a lower
-confidence, else the verdict is INCONCLUSIVE. The statistics are in `edgeft.verify.latency`.
+the limit; the first clear answer ends it. A FAIL must come out of a second, independent set of rounds too, else the
+verdict is INCONCLUSIVE. The statistics are in `edgeft.verify.latency`.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from edgeft.runtime.launch import launch
 from edgeft.runtime.preprocess import InputContract
 from edgeft.runtime.worker import Request, Timing
 from edgeft.verify.latency import (
-    CONFIRM_TAIL,
+    FAIL_BOUNDARY,
     LOOKS,
     MIN_ROUNDS,
     PairedRuns,
@@ -234,14 +234,7 @@ def compare_requests(
     if verdict is Verdict.FAIL:
         emit(Message("latency: the limit was missed; measuring a second time to be sure", warning=True))
         start = len(arms.base) // 2
-        again = _seek(
-            arms,
-            looks,
-            max_ratio,
-            lambda total: _round(arms, requests, run, emit, start + total),
-            start,
-            confirming=True,
-        )
+        again = _seek(arms, looks, max_ratio, lambda total: _round(arms, requests, run, emit, start + total), start)
         confirmed = again is Verdict.FAIL
         verdict = Verdict.FAIL if confirmed else Verdict.INCONCLUSIVE
     whole = ratio(*arms.medians(), look_tail(len(arms.base) // 2, looks[-1]))
@@ -262,23 +255,14 @@ def compare_requests(
     )
 
 
-def _seek(
-    arms: _Arms,
-    looks: tuple[int, ...],
-    limit: float,
-    one_round: Callable[[int], None],
-    start: int,
-    *,
-    confirming: bool = False,
-) -> Verdict:
+def _seek(arms: _Arms, looks: tuple[int, ...], limit: float, one_round: Callable[[int], None], start: int) -> Verdict:
     """Add rounds until the interval over those from `start` on is clear of the limit."""
     for look in looks:
         while len(arms.base) // 2 - start < look:
             one_round(look)
-        found = ratio(*arms.medians(start), look_tail(look, looks[-1]))
-        verdict = below(found.low, found.high, limit)
-        if confirming and ratio(*arms.medians(start), CONFIRM_TAIL).low > limit:
-            verdict = Verdict.FAIL
+        medians = arms.medians(start)
+        low = ratio(*medians, look_tail(look, looks[-1], FAIL_BOUNDARY)).low
+        verdict = below(low, ratio(*medians, look_tail(look, looks[-1])).high, limit)
         if verdict is not Verdict.INCONCLUSIVE:
             return verdict
     return Verdict.INCONCLUSIVE

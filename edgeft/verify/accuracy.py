@@ -8,7 +8,6 @@ is sum_n (R_n - R_{n-1}) P_n over falling thresholds, the mean over all classes 
 not hang on the order of two classes.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -17,12 +16,10 @@ import numpy.typing as npt
 
 from edgeft.core.errors import DataError, UsageError
 from edgeft.core.metrics import METRICS, RANKING
-from edgeft.verify.distributions import wilson
 
 Floats: TypeAlias = npt.NDArray[np.floating]
 Doubles: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
-RESAMPLES = 2000
 BINARY = 2
 
 
@@ -84,58 +81,9 @@ def metric_value(metric: str, labels: Ints, scores: Floats, n_classes: int) -> f
     if metric in RANKING:
         return float(weighted_ranking(metric, labels, scores, np.ones((1, len(labels))))[0])
     matrix = confusion(labels, decisions(scores), n_classes)
-    return float(confusion_metric(metric)(matrix[None].astype(np.float64))[0])
-
-
-def metric_interval(
-    metric: str,
-    labels: Ints,
-    scores: Floats,
-    n_classes: int,
-    seed: int,
-    *,
-    n_resamples: int = RESAMPLES,
-    confidence: float = 0.95,
-) -> tuple[float, float]:
-    """Return the two-sided interval of one metric: Wilson's for accuracy, else a percentile bootstrap.
-
-    Args:
-        metric: one of `METRICS`.
-        labels: int64 [N].
-        scores: float [N, K].
-        n_classes: K.
-        seed: of the resampling.
-        n_resamples: bootstrap resamples.
-        confidence: two-sided.
-
-    Raises:
-        UsageError: the metric is unknown.
-        DataError: the set is empty, or shapes or classes do not fit.
-    """
-    from edgeft.verify.resampling import resampled_metric  # it builds on the definitions above
-
-    check_scores(metric, labels, scores, n_classes)
     if metric == "accuracy":
-        return wilson(int((decisions(scores) == labels).sum()), len(labels), confidence)
-    (values,) = resampled_metric(metric, labels, (scores,), n_classes, seed, n_resamples)
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
-
-
-def confusion_metric(metric: str) -> Callable[[Doubles], Doubles]:
-    """Return the function from confusion matrices [R, K, K] to metric values [R].
-
-    Raises:
-        UsageError: the metric is unknown or does not follow from decisions.
-    """
-    known: dict[str, Callable[[Doubles], Doubles]] = {
-        "accuracy": lambda cells: np.trace(cells, axis1=1, axis2=2) / cells.sum(axis=(1, 2)),
-        "balanced_accuracy": _mean_recall,
-        "macro_f1": _mean_f1,
-    }
-    if metric not in known:
-        raise UsageError(f"metric {metric!r} does not follow from decisions", hint=f"one of {', '.join(known)}")
-    return known[metric]
+        return float(np.trace(matrix) / len(labels))
+    return float(np.mean([row.f1 if metric == "macro_f1" else row.recall for row in per_class(matrix)]))
 
 
 def weighted_ranking(metric: str, labels: Ints, scores: Floats, weights: Doubles) -> Doubles:
@@ -208,15 +156,6 @@ def ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Doubles:
     quotient: Doubles = np.zeros(np.broadcast_shapes(top.shape, bottom.shape))
     np.divide(top, bottom, out=quotient, where=bottom > 0)
     return quotient
-
-
-def _mean_recall(cells: Doubles) -> Doubles:
-    return np.asarray(ratio(np.diagonal(cells, axis1=1, axis2=2), cells.sum(axis=2)).mean(axis=1))
-
-
-def _mean_f1(cells: Doubles) -> Doubles:
-    hits = np.diagonal(cells, axis1=1, axis2=2)
-    return np.asarray(ratio(2 * hits, cells.sum(axis=2) + cells.sum(axis=1)).mean(axis=1))
 
 
 def _tied(positive: npt.NDArray[np.bool_], score: Floats, weights: Doubles) -> tuple[Doubles, Doubles]:

@@ -2,12 +2,14 @@ r"""How much worse one model is than another on the same images, with an interva
 
     drop = metric(a) - metric(b)        in percentage points; positive: b is worse
 
-The interval is a paired bootstrap (percentiles over resamples of the images). Where the two models hardly ever disagree
-a bootstrap cannot see what it has not drawn: with no disagreement at all it would claim certainty. So its ends are
-never nearer to the estimate than those of Tango's score interval for paired proportions (Statistics in Medicine 17,
-1998), which for no disagreement in n is z^2 / (n + z^2). Balanced accuracy combines one such interval per class by
-square-and-add (MOVER, Zou & Donner 2008); metrics of ranking take the no-disagreement bound per class where their
-bootstrap is a single point.
+    accuracy             Tango's score interval of paired proportions (Statistics in Medicine 17, 1998)
+    balanced accuracy    one such interval per class, added by squares (MOVER, Zou & Donner 2008)
+    macro F1             paired bootstrap, never narrower than Tango's interval
+    metrics of ranking   paired bootstrap
+
+Where the two models hardly ever disagree a bootstrap cannot see what it has not drawn: with no disagreement at all it
+would claim certainty, where Tango's interval reaches to z^2 / (n + z^2). Metrics of ranking take that bound per class
+where their bootstrap is a single point.
 
 An accuracy drop can never exceed the share of changed decisions, which needs no labels: `discordance_bound_pp`.
 """
@@ -21,7 +23,6 @@ import numpy as np
 from edgeft.core.metrics import RANKING
 from edgeft.core.record import Verdict
 from edgeft.verify.accuracy import (
-    RESAMPLES,
     Floats,
     Ints,
     check_scores,
@@ -30,13 +31,13 @@ from edgeft.verify.accuracy import (
 )
 from edgeft.verify.decision import HIGHEST, Decision
 from edgeft.verify.distributions import CONFIDENCE, clopper_pearson, normal_quantile
-from edgeft.verify.resampling import resampled_metric
+from edgeft.verify.resampling import RESAMPLES, percentiles, resampled_metric
 from edgeft.verify.verdicts import at_most
 
-METHOD = (
-    f"paired bootstrap, {RESAMPLES} resamples, never narrower than Tango's score interval; "
-    f"{CONFIDENCE:.0%} two-sided, so each end is a one-sided {(1 + CONFIDENCE) / 2:.0%} bound"
-)
+_SCORED = {
+    "accuracy": "Tango's score interval",
+    "balanced_accuracy": "Tango's score intervals by class, added by squares",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +87,10 @@ def paired_difference(  # noqa: PLR0913 - two models, one truth, one seed
     for scores in (scores_a, scores_b):
         check_scores(metric, labels, scores, n_classes)
     value = metric_value(metric, labels, scores_a, n_classes) - metric_value(metric, labels, scores_b, n_classes)
-    of_a, of_b = resampled_metric(metric, labels, (scores_a, scores_b), n_classes, seed, n_resamples)
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    low, high = (float(end) for end in np.quantile(of_a - of_b, tails))
+    low = high = value
+    if metric not in _SCORED:
+        of_a, of_b = resampled_metric(metric, labels, (scores_a, scores_b), n_classes, seed, n_resamples)
+        low, high = percentiles(labels, of_a - of_b, confidence)
     if metric not in RANKING:
         below, above = _score_distances(metric, labels, decisions(scores_a), decisions(scores_b), confidence)
         low, high = min(low, value - below), max(high, value + above)
@@ -143,10 +145,16 @@ def judge_drop(  # noqa: PLR0913 - two models, one truth, one margin
     base, new = rules[0].scores_for(metric, base), rules[1].scores_for(metric, new)
     found = paired_difference(metric, labels, base, new, n_classes, seed, n_resamples)
     bound = discordance_bound_pp(changed, len(labels))
-    verdict, method = at_most(found.low_pp, found.high_pp, limit_pp), METHOD
+    verdict, method = at_most(found.low_pp, found.high_pp, limit_pp), interval_method(metric, n_resamples)
     if verdict is not Verdict.PASS and metric == "accuracy" and bound <= limit_pp:
         verdict, method = Verdict.PASS, f"share of changed decisions, at most {bound:.2f} % (Clopper-Pearson, 95 %)"
     return JudgedDrop(found, changed, bound, verdict, method)
+
+
+def interval_method(metric: str, n_resamples: int = RESAMPLES) -> str:
+    """Return what the interval of a drop of `metric` rests on, in words."""
+    how = _SCORED.get(metric, f"paired bootstrap, {n_resamples} resamples")
+    return f"{how}; {CONFIDENCE:.0%} two-sided, so each end is a one-sided {(1 + CONFIDENCE) / 2:.0%} bound"
 
 
 def discordance_bound_pp(changed: int, n: int, *, confidence: float = CONFIDENCE) -> float:
