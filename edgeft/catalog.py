@@ -46,10 +46,15 @@ METHODS: tuple[Method, ...] = (
         _TRAINING,
     ),
     Method("finetune", "bitfit", "edgeft.finetune.config:BitFitConfig", "edgeft.finetune.bitfit:run", 1, _TRAINING),
-    Method("finetune", "lora", "edgeft.finetune.config:LoraConfig", "edgeft.finetune.adapted:run", 1, _ADAPTING),
-    Method("finetune", "ia3", "edgeft.finetune.config:Ia3Config", "edgeft.finetune.adapted:run", 1, _ADAPTING),
-    Method("merge", "lora", "edgeft.finetune.config:MergeConfig", "edgeft.finetune.merge:run", 1, _ADAPTING),
-    Method("merge", "ia3", "edgeft.finetune.config:MergeConfig", "edgeft.finetune.merge:run", 1, _ADAPTING),
+    Method("finetune", "lora", "edgeft.finetune.config:LoraConfig", "edgeft.finetune.adapted:run", 2, _ADAPTING),
+    Method("finetune", "ia3", "edgeft.finetune.config:Ia3Config", "edgeft.finetune.adapted:run", 2, _ADAPTING),
+    Method("finetune", "adapter", "edgeft.finetune.config:AdapterConfig", "edgeft.finetune.adapted:run", 1, _ADAPTING),
+    Method("finetune", "prompt", "edgeft.finetune.config:PromptConfig", "edgeft.finetune.adapted:run", 1, _ADAPTING),
+    Method("finetune", "prefix", "edgeft.finetune.config:PrefixConfig", "edgeft.finetune.adapted:run", 1, _ADAPTING),
+    *(
+        Method("merge", name, "edgeft.finetune.config:MergeConfig", "edgeft.finetune.merge:run", 2, _ADAPTING)
+        for name in ("lora", "ia3", "adapter", "prompt", "prefix")
+    ),
     Method(
         "export",
         "onnx",

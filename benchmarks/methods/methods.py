@@ -28,6 +28,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "lora, dora": {"method": "lora", "dora": True, "lr": 5e-4, "head_lr_factor": 2},
     "lora, rslora": {"method": "lora", "rslora": True, "lr": 5e-4, "head_lr_factor": 2},
     "ia3": {"lr": 1e-2, "head_lr_factor": 0.5},
+    "adapter": {"lr": 1e-3, "head_lr_factor": 1, "bottleneck": 32},
+    "prompt": {"lr": 1e-2, "head_lr_factor": 0.5, "prompts": 16},
+    "prefix": {"lr": 1e-2, "head_lr_factor": 0.5, "prefixes": 16},
 }
 COMMON = {
     "batch_size": 32,

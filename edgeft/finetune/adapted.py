@@ -1,28 +1,63 @@
-"""The methods `lora` and `ia3`: adapters and a new head are trained, the base stays as it is."""
+"""The methods lora, ia3, adapter, prompt and prefix: the base stays, small parts and a new head are trained."""
+
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
 
 from edgeft.core.stage import Context, Inputs, StageResult
 from edgeft.finetune import adapters
-from edgeft.finetune.config import Ia3Config, LoraConfig
+from edgeft.finetune.config import AdapterConfig, Ia3Config, LoraConfig, PrefixConfig, PromptConfig, TrainConfig
 from edgeft.finetune.loop import Phase
 from edgeft.finetune.session import Session, finish, session
+from edgeft.models import inserts
+from edgeft.models.inserts import Insert
+from edgeft.models.stages import depth_groups
 
 
-def run(ctx: Context, inputs: Inputs, config: LoraConfig | Ia3Config) -> StageResult:
-    """Train adapters and head, and write them alone.
+def run(ctx: Context, inputs: Inputs, config: TrainConfig) -> StageResult:
+    """Train what `config` puts beside or into the model, and the head, and write them alone.
 
     Raises:
         DataError: the data folder or the weights cannot be used.
-        UsageError: the settings cannot be used, no layer fits `targets`, or training diverged.
+        UsageError: the settings cannot be used, the model has no place for what they ask, or training diverged.
     """
-    with session(ctx, inputs, config) as opened:
-        head = adapters.head_prefix(opened.module)
-        base = adapters.base_digest(opened.module)
-        layers = adapters.inject_(opened.module, config, ctx.seed_for("adapters"))
+    with session(ctx, inputs, config) as plain:
+        head, base = adapters.head_prefix(plain.module), adapters.base_digest(plain.module)
+        settings = _put_in_(plain.module, config, ctx.seed_for("adapters"))
+        opened = replace(plain, groups=depth_groups(plain.module))
         phases = [Phase(0, config.epochs, 0, lambda name: adapters.is_adapter(name) or name.startswith(head))]
         fit = opened.loop().run(phases, lambda _: opened.feed())
 
         def write(run: Session) -> None:
-            trained = phases[0].trained(run.module, run.groups)
-            adapters.write(run.ctx.folder, trained, config, layers, base)
+            adapters.write(run.ctx.folder, phases[0].trained(run.module, run.groups), settings, base)
 
-        return finish(opened, fit, phases, [f"adapters beside {len(layers)} layers"], write=write)
+        return finish(opened, fit, phases, [_told(settings)], write=write)
+
+
+def _put_in_(module: nn.Module, config: TrainConfig, seed: int) -> dict[str, Any]:
+    if isinstance(config, LoraConfig | Ia3Config):
+        return adapters.folded_settings(config, adapters.inject_(module, config, seed))
+    insert = _planned(module, config)
+    inserts.insert_(module, insert, seed)
+    return adapters.kept_settings(insert)
+
+
+def _planned(module: nn.Module, config: TrainConfig) -> Insert:
+    match config:
+        case AdapterConfig():
+            return inserts.plan(module, "adapter", config.bottleneck, config.targets)
+        case PromptConfig():
+            return inserts.plan(module, "prompt", config.prompts)
+        case PrefixConfig():
+            return inserts.plan(module, "prefix", config.prefixes)
+        case _:
+            raise TypeError(f"{type(config).__name__} puts nothing into a model")
+
+
+def _told(settings: dict[str, Any]) -> str:
+    where = f"{len(settings['layers'])} {'place' if len(settings['layers']) == 1 else 'places'}"
+    stays = settings["kind"] in ("adapter", "prompt", "prefix")
+    return f"{settings['kind']} in {where}; " + (
+        "it stays in the model, and costs time on the device" if stays else "folded into the weights before the export"
+    )

@@ -1,17 +1,21 @@
-"""Adapters by peft, beside a model's own layers: put in, written alone, and folded into the weights.
+"""What is trained beside a model's own weights: put in, written alone, put back.
+
+By peft, and folded into the weights in the end:
 
     lora    y = W x + b + (alpha / r) B A x                      (Hu et al. 2021), DoRA and rsLoRA as options
     ia3     y = (l * W) x + l * b                                (Liu et al. 2022), one factor l for each output
 
+By `models.inserts`, and kept in the model: adapter, prompt, prefix.
+
 The folder of an adapted model holds what was trained (`adapter.safetensors`: adapters and head) and what is needed to
-put it back (`adapter.json`); the base stays where it is. `merge` folds them in float32 before anything is quantized.
+put it back (`adapter.json`); the base stays where it is. `merge` makes one model of both before anything is exported.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import peft
 import torch
@@ -24,12 +28,15 @@ from torch import Tensor, nn
 from edgeft.core.atomic import write_atomic
 from edgeft.core.errors import DataError, UsageError
 from edgeft.finetune.config import Ia3Config, LoraConfig
+from edgeft.models import inserts
 from edgeft.models.architectures import classifier_prefix
+from edgeft.models.inserts import Insert
 
 WEIGHTS, META = "adapter.safetensors", "adapter.json"
 AUTO: Final = "auto"
 _NAME = "default"
-_SCHEMA = 1
+_SCHEMA = 2
+_FOLDED = frozenset({"lora", "ia3"})
 
 
 def inject_(module: nn.Module, config: LoraConfig | Ia3Config, seed: int) -> tuple[str, ...]:
@@ -79,7 +86,7 @@ def head_prefix(module: nn.Module) -> str:
 
 def is_adapter(name: str) -> bool:
     """Return whether a parameter of an adapted module is an adapter's."""
-    return any(part in name for part in (".lora_", ".ia3_"))
+    return inserts.is_inserted(name) or any(part in name for part in (".lora_", ".ia3_"))
 
 
 def base_digest(module: nn.Module) -> str:
@@ -92,29 +99,30 @@ def base_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def write(
-    folder: Path, trained: Mapping[str, Tensor], config: LoraConfig | Ia3Config, layers: tuple[str, ...], base: str
-) -> None:
+def folded_settings(config: LoraConfig | Ia3Config, layers: tuple[str, ...]) -> dict[str, Any]:
+    """Return what `put_back_` needs to know of adapters by peft beside `layers`."""
+    kept = {"rank", "alpha", "dora", "rslora", "targets"}
+    kind = "ia3" if isinstance(config, Ia3Config) else "lora"
+    return {"kind": kind, "settings": config.model_dump(mode="json", include=kept), "layers": list(layers)}
+
+
+def kept_settings(insert: Insert) -> dict[str, Any]:
+    """Return what `put_back_` needs to know of modules that stay in the model."""
+    return {"kind": insert.kind, "settings": insert.to_json(), "layers": list(insert.sites)}
+
+
+def write(folder: Path, trained: Mapping[str, Tensor], settings: Mapping[str, Any], base: str) -> None:
     """Write what was trained, and how to put it back; equal weights give equal bytes.
 
     Args:
         folder: where to.
         trained: tensors by name: adapters and head.
-        config: what the adapters are.
-        layers: beside which they stand.
+        settings: by `folded_settings` or `kept_settings`.
         base: `base_digest` of what they were trained beside.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.items()}
     write_atomic(folder / WEIGHTS, to_bytes(tensors))
-    kept = {"rank", "alpha", "dora", "rslora", "targets"}
-    settings = config.model_dump(mode="json", include=kept)
-    meta = {
-        "schema": _SCHEMA,
-        "kind": "ia3" if isinstance(config, Ia3Config) else "lora",
-        "settings": settings,
-        "layers": list(layers),
-        "base": base,
-    }
+    meta = {"schema": _SCHEMA, **settings, "base": base}
     write_atomic(folder / META, json.dumps(meta, indent=2) + "\n")
 
 
@@ -126,7 +134,8 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     try:
         meta = json.loads((folder / META).read_bytes())
-        known = meta["schema"] == _SCHEMA and meta["kind"] in {"lora", "ia3"} and len(meta["base"]) > 0
+        kinds = _FOLDED | set(get_args(inserts.Kind))
+        known = meta["schema"] == _SCHEMA and meta["kind"] in kinds and len(meta["base"]) > 0
         tensors = load_file(folder / WEIGHTS)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DataError(
@@ -147,8 +156,11 @@ def put_back_(module: nn.Module, meta: Mapping[str, Any], tensors: Mapping[str, 
     missing = sorted(set(names) - {name for name, _ in module.named_modules()})
     if missing:
         raise DataError(f"the adapters are of another model: it has no layer {missing[0]!r}")
-    config = (Ia3Config if meta["kind"] == "ia3" else LoraConfig).model_construct(**meta["settings"])
-    peft.inject_adapter_in_model(_peft_config(config, names), module, adapter_name=_NAME)
+    if meta["kind"] in _FOLDED:
+        config = (Ia3Config if meta["kind"] == "ia3" else LoraConfig).model_construct(**meta["settings"])
+        peft.inject_adapter_in_model(_peft_config(config, names), module, adapter_name=_NAME)
+    else:
+        inserts.insert_(module, Insert.from_json(meta["settings"]))
     own = dict(module.named_parameters())
     unknown = [name for name in tensors if name not in own or own[name].shape != tensors[name].shape]
     untouched = [name for name in own if is_adapter(name) and name not in tensors]
@@ -160,7 +172,7 @@ def put_back_(module: nn.Module, meta: Mapping[str, Any], tensors: Mapping[str, 
 
 
 def fold_(module: nn.Module) -> nn.Module:
-    """Fold all adapters of `module` into the weights that they stand beside, in float32, and take them out."""
+    """Fold the adapters of `module` that can be into the weights beside them, in float32, and take them out."""
     for name, layer in list(module.named_modules()):
         if isinstance(layer, BaseTunerLayer):
             layer.merge(safe_merge=True)

@@ -1,6 +1,6 @@
 """The `finetune:` block: how a pretrained classifier is trained. Imports pydantic and the standard library only."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -9,11 +9,16 @@ from edgeft.core.metrics import Metric
 from edgeft.data.augment_config import AugmentSpec
 from edgeft.models.config import ModelConfig
 
+Family = Literal["convolutions", "patches", "texts"]
+"""Of models: convolutional networks and vision transformers for images, encoders for texts."""
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class TrainConfig(Config):
     """What every method of the training loop shares."""
+
+    works_on: ClassVar[frozenset[Family]] = frozenset({"convolutions", "patches", "texts"})
+    """What the method can train."""
 
     model: ModelConfig
     """Filled from the recipe's `model:` block."""
@@ -139,8 +144,52 @@ class Ia3Config(TrainConfig):
     """The base stays as it is, statistics included."""
 
 
+class AdapterConfig(TrainConfig):
+    """Train bottleneck adapters behind sub-layers or blocks, and the head; the adapters stay in the model."""
+
+    lr: PositiveFloat = 1e-3
+    """Peak learning rate of the adapters."""
+    bottleneck: PositiveInt = 32
+    """Inner width of each adapter."""
+    targets: tuple[str, ...] = ("auto",)
+    """Ends of the names of the modules that get one behind them; `auto`: attention and feed-forward of a text encoder,
+    the blocks of an image model."""
+    batch_norm: Literal["frozen"] = "frozen"
+    """The base stays as it is, statistics included."""
+
+
+class PromptConfig(TrainConfig):
+    """Train vectors that stand beside those of the input, and the head; they stay in the model."""
+
+    works_on: ClassVar[frozenset[Family]] = frozenset({"patches", "texts"})
+
+    lr: PositiveFloat = 1e-2
+    """Peak learning rate of the vectors."""
+    head_lr_factor: PositiveFloat = 1.0
+    """The head learns with lr times this."""
+    prompts: PositiveInt = 16
+    """How many."""
+    batch_norm: Literal["frozen"] = "frozen"
+    """The base stays as it is."""
+
+
+class PrefixConfig(TrainConfig):
+    """Train keys and values that each attention sees beside its own, and the head; they stay in the model."""
+
+    works_on: ClassVar[frozenset[Family]] = frozenset({"texts"})
+
+    lr: PositiveFloat = 1e-2
+    """Peak learning rate of keys and values."""
+    head_lr_factor: PositiveFloat = 1.0
+    """The head learns with lr times this."""
+    prefixes: PositiveInt = 16
+    """How many in each layer."""
+    batch_norm: Literal["frozen"] = "frozen"
+    """The base stays as it is."""
+
+
 class MergeConfig(Config):
-    """How adapters are folded into the weights that they stand beside."""
+    """How adapters are put into their base: folded into its weights where they can be."""
 
     model: ModelConfig
     """Filled from the recipe's `model:` block."""

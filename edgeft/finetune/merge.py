@@ -1,5 +1,6 @@
-"""The merge stage: adapters folded into the base's weights, in float32, before anything is exported or quantized.
+"""The merge stage: adapters and base become one model, in float32, before anything is exported or quantized.
 
+Those that can be are folded into the base's weights; the others stay in the model and are exported with it.
 Merged and unmerged must give the same logits, and others than the base: a merge that changes nothing is an error.
 """
 
@@ -39,7 +40,7 @@ def run(ctx: Context, inputs: Inputs, config: MergeConfig) -> StageResult:
             hint="merge them into the base that they were trained on",
         )
     part = data.part(_spread(data))
-    checkpoint = CheckpointMeta.of(module, config.model, data.classes, data.contract)
+    plain = CheckpointMeta.of(module, config.model, data.classes, data.contract)
     head = {name: tensor for name, tensor in tensors.items() if not adapters.is_adapter(name)}
     with torch.no_grad():
         own = dict(module.named_parameters())
@@ -47,10 +48,10 @@ def run(ctx: Context, inputs: Inputs, config: MergeConfig) -> StageResult:
             if name not in own or own[name].shape != tensor.shape:
                 raise DataError(f"the adapters are of another model: {name!r} does not fit")
             own[name].copy_(tensor)
-    base = _logits(module, checkpoint, part, ctx.threads)
+    base = _logits(module, plain, part, ctx.threads)
     adapters.put_back_(module, meta, tensors)
-    unmerged = _logits(module, checkpoint, part, ctx.threads)
-    merged = _logits(adapters.fold_(module), checkpoint, part, ctx.threads)
+    unmerged = _logits(module, plain, part, ctx.threads)
+    merged = _logits(adapters.fold_(module), plain, part, ctx.threads)
     error, moved = float(np.abs(merged - unmerged).max()), float(np.abs(unmerged - base).max())
     limit = _TOLERANCE * max(1.0, float(np.abs(unmerged).max()))
     if not error <= limit:  # NaN fails
@@ -62,7 +63,7 @@ def run(ctx: Context, inputs: Inputs, config: MergeConfig) -> StageResult:
             "the adapters change nothing: the merged model would be the base with another head",
             hint="train longer or with a higher finetune.lr, or use finetune.method: frozen",
         )
-    save(ctx.folder, module, checkpoint)
+    save(ctx.folder, module, CheckpointMeta.of(module, config.model, data.classes, data.contract))
     measured = {"layers": len(meta["layers"]), "max_abs_logit_error": error, "max_abs_logit_change": moved}
     return StageResult(ctx.folder, measured)
 

@@ -14,8 +14,9 @@ from torch import nn
 from edgeft.core.atomic import write_atomic
 from edgeft.core.errors import DataError
 from edgeft.core.stage import Json
-from edgeft.models import architectures
+from edgeft.models import architectures, inserts
 from edgeft.models.config import ModelConfig
+from edgeft.models.inserts import Insert
 from edgeft.runtime.encode import Contract, contract_from_json
 
 WEIGHTS = "model.safetensors"
@@ -34,6 +35,7 @@ class CheckpointMeta:
         dropout: probability in front of the classifier while training.
         encoder: of a text model, transformers' configuration as JSON values; None of an image model.
         pooling: of a text model.
+        inserts: what was put into the architecture.
     """
 
     architecture: str
@@ -42,18 +44,19 @@ class CheckpointMeta:
     dropout: float
     encoder: dict[str, Any] | None = None
     pooling: str | None = None
+    inserts: tuple[Insert, ...] = ()
 
     @classmethod
     def of(cls, module: nn.Module, config: ModelConfig, classes: Sequence[str], contract: Contract) -> "CheckpointMeta":
         """Return what `module`, made from `config`, is."""
         if not config.takes_texts:
-            return cls(config.base, tuple(classes), contract, config.dropout)
+            return cls(config.base, tuple(classes), contract, config.dropout, inserts=inserts.of(module))
         from edgeft.models import text  # brings transformers, which image models do without
 
         if not isinstance(module, text.TextClassifier):
             raise TypeError(f"{config.base}: {type(module).__name__} is no text classifier")
         encoder, pooling = text.config_json(module), config.text.pooling
-        return cls(config.base, tuple(classes), contract, config.dropout, encoder, pooling)
+        return cls(config.base, tuple(classes), contract, config.dropout, encoder, pooling, inserts.of(module))
 
     def to_json(self) -> dict[str, Json]:
         """Return what `model.json` holds."""
@@ -65,6 +68,7 @@ class CheckpointMeta:
             "dropout": self.dropout,
             "encoder": self.encoder,
             "pooling": self.pooling,
+            "inserts": [insert.to_json() for insert in self.inserts],
         }
 
 
@@ -95,6 +99,7 @@ def read_meta(folder: Path) -> CheckpointMeta:
             dropout=float(values["dropout"]),
             encoder=values["encoder"],
             pooling=values["pooling"],
+            inserts=tuple(Insert.from_json(each) for each in values.get("inserts", ())),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a checkpoint's model.json: {error!r}", hint="run `edgeft build` again") from error
@@ -113,6 +118,8 @@ def load(folder: Path) -> tuple[nn.Module, CheckpointMeta]:
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path}: cannot be read: {error}", hint="run `edgeft build` again") from error
     module = _architecture(meta)
+    for insert in meta.inserts:
+        inserts.insert_(module, insert)
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:

@@ -20,6 +20,9 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from edgeft.core.errors import DataError
+from edgeft.models import prefixes
+from edgeft.models.inserts import PLACE
+from edgeft.models.inserts import of as inserts_of
 from edgeft.runtime.text import IDS, MASK, TYPES
 
 TASK = "feature-extraction"
@@ -33,6 +36,7 @@ _POOLER = "pooler."
 _OF_THE_MACHINE = frozenset({"_name_or_path", "transformers_version"})
 """Keys of a configuration that say where it was read, not what the encoder is."""
 _PROBE_ATOL = 1e-4
+_PROBE_LENGTH = 4
 Tokens: TypeAlias = Mapping[str, Tensor]
 """int64 [N, L] by input."""
 
@@ -65,7 +69,13 @@ class Embed(nn.Module):
             types = {TYPES: torch.zeros(1, 1, dtype=torch.int64, device=tokens[IDS].device)}
         states = self.embeddings(input_ids=tokens[IDS], **types)
         mask = tokens[MASK].to(states.dtype)
-        return Hidden(states, mask[:, :, None], ((1 - mask) * MASKED)[:, None, None, :])
+        seen = mask
+        prompt = getattr(self.embeddings, PLACE, None)
+        if prompt is not None:  # attention sees it, pooling does not
+            states = prompt.behind(states)
+            beside = torch.zeros_like(states[:, mask.shape[1] :, 0])
+            mask, seen = torch.cat([mask, beside], dim=1), torch.cat([mask, beside + 1], dim=1)
+        return Hidden(states, mask[:, :, None], ((1 - seen) * MASKED)[:, None, None, :])
 
 
 class Layer(nn.Module):
@@ -123,7 +133,7 @@ class TextClassifier(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(_width(encoder), classes)
+        self.classifier = nn.Linear(width(encoder), classes)
         nn.init.normal_(self.classifier.weight, std=_HEAD_STD)
         nn.init.zeros_(self.classifier.bias)
         self.pooling = pooling
@@ -196,10 +206,27 @@ def config_json(module: TextClassifier) -> dict[str, Any]:
 
 def set_attention_(module: TextClassifier, name: str) -> None:
     """Compute attention by transformers' "sdpa" (fused, to train) or "eager" (plain products, to export)."""
-    module.encoder.set_attn_implementation(name)
+    prefixed = any(insert.kind == "prefix" for insert in inserts_of(module))
+    module.encoder.set_attn_implementation(prefixes.NAMES[name] if prefixed else name)
 
 
-def _width(encoder: PreTrainedModel) -> int:
+def attentions(module: TextClassifier) -> dict[str, tuple[int, ...]]:
+    """Return the attentions that a prefix fits, by name: heads and the width of each."""
+    ids = torch.ones(1, _PROBE_LENGTH, dtype=torch.int64, device=next(module.parameters()).device)
+
+    def run() -> None:
+        was_training = module.training
+        try:
+            with torch.inference_mode():
+                module.eval()({IDS: ids, MASK: ids})
+        finally:
+            module.train(was_training)
+
+    return {f"encoder.{name}": shape for name, shape in prefixes.attentions(module.encoder, run).items()}
+
+
+def width(encoder: PreTrainedModel) -> int:
+    """Return D, the width of the hidden states."""
     return int(encoder.config.hidden_size)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgeft.core.digest import sha256_bytes
 from edgeft.core.stage import Json
+from edgeft.finetune.config import Family
 from edgeft.models.config import InputOverride, ModelConfig, TextOptions
 from edgeft.runtime.text import TextContract, TextEncoder, TokenTable
 
@@ -29,6 +30,11 @@ _LONGEST: Final = 16
 
 class Toy(Protocol):
     """A task that a method can be tried on in seconds."""
+
+    @property
+    def family(self) -> Family:
+        """Of its network."""
+        ...
 
     @property
     def suffix(self) -> str:
@@ -66,8 +72,11 @@ class Toy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Coloured, noisy images and a tiny ResNet."""
+    """Coloured, noisy images and a tiny network: a ResNet, or a vision transformer."""
 
+    family: Family = "convolutions"
+    base: str = "timm/test_resnet"
+    side: int = SIDE
     suffix: str = ""
     epochs: int = 12
     row: str = ".png"
@@ -84,28 +93,29 @@ class Images:
         images = []
         rows = _rows("{name}/{index}.png", other_test_split=other_test_split)
         for row, name in zip(rows, _names(), strict=True):
-            noise = rng.normal(0, 25, (SIDE, SIDE, 3))
+            noise = rng.normal(0, 25, (self.side, self.side, 3))
             other = other_test_split and row["split"] == "test"
             images.append(np.clip(np.asarray(_COLOURS[name]) * (not other) + noise, 0, 255).astype(np.uint8))
-        contract: dict[str, Json] = {"height": SIDE, "width": SIDE, "resize": "squash", "resize_to": None}
+        contract: dict[str, Json] = {"height": self.side, "width": self.side, "resize": "squash", "resize_to": None}
         contract |= {"filter": "bilinear", "mean": [127.5] * 3, "std": [127.5] * 3}
         _write(folder, "image_classification", contract, rows)
         np.save(folder / "pixels.npy", np.stack(images))
         return folder
 
     def model(self, folder: Path) -> tuple[ModelConfig, dict[str, Path]]:
-        """Return a tiny ResNet's config; see `Toy.model`."""
+        """Return the network's config; see `Toy.model`."""
         del folder
-        override = InputOverride(height=SIDE, width=SIDE, resize="squash")
-        return ModelConfig(base="timm/test_resnet", input=override), {}
+        override = InputOverride(height=self.side, width=self.side, resize="squash")
+        return ModelConfig(base=self.base, input=override), {}
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
     """Sentences with a colour in them and a tiny BERT."""
 
+    family: Family = "texts"
     suffix: str = ", on texts"
-    epochs: int = 40
+    epochs: int = 80
     row: str = "toy line"
 
     @property
@@ -140,7 +150,7 @@ class Texts:
         return ModelConfig(base="transformers", weights=str(place), text=text), {"weights": place}
 
 
-TOYS: Final[tuple[Toy, ...]] = (Images(), Texts())
+CONVOLUTIONS, PATCHES, TEXTS = Images(), Images("patches", "timm/test_vit", 160), Texts()
 
 
 def word_tokenizer(words: tuple[str, ...]) -> bytes:
