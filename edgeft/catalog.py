@@ -51,6 +51,8 @@ METHODS: tuple[Method, ...] = (
     Method("finetune", "adapter", "edgeft.finetune.config:AdapterConfig", "edgeft.finetune.adapted:run", 1, _ADAPTING),
     Method("finetune", "prompt", "edgeft.finetune.config:PromptConfig", "edgeft.finetune.adapted:run", 1, _ADAPTING),
     Method("finetune", "prefix", "edgeft.finetune.config:PrefixConfig", "edgeft.finetune.adapted:run", 1, _ADAPTING),
+    Method("finetune", "hybrid", "edgeft.finetune.config:HybridConfig", "edgeft.finetune.hybrid:run", 1, _ADAPTING),
+    Method("finetune", "none", "edgeft.finetune.config:NoneConfig", "edgeft.finetune.none:run", 1, _TRAINING),
     *(
         Method("merge", name, "edgeft.finetune.config:MergeConfig", "edgeft.finetune.merge:run", 2, _ADAPTING)
         for name in ("lora", "ia3", "adapter", "prompt", "prefix")

@@ -25,6 +25,12 @@ def build(
     out: Out = None,
     strict: Strict = False,
     seed: Seed = None,
+    adapters: Annotated[
+        Path | None,
+        typer.Option(
+            "--adapters", metavar="DIR", help="Copy the adapters that were trained to DIR, for `edgeft merge`."
+        ),
+    ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Open no socket, even for a hub model.")] = False,
     junit: Junit = None,
     summary: Summary = None,
@@ -48,7 +54,9 @@ def build(
     with stdout_reserved(), narrate() as emit:
         recipe = open_recipe(folder, overrides, smoke=smoke, seed=seed, offline=offline)
         stages = cache_of(recipe.folder, cache)
-        record = run_build(recipe, cache=stages, out=out, latency=not no_latency, emit=emit, strict=strict).to_json()
+        record = run_build(
+            recipe, cache=stages, out=out, latency=not no_latency, emit=emit, strict=strict, adapters=adapters
+        ).to_json()
     tell(record, junit=junit, summary=summary, github=github)
     conclude(build_text(record), build_object(record), record["bundle"], as_json=as_json)
     return int(record["exit_code"])

@@ -10,6 +10,8 @@ from edgeft.cli.build import build, plan
 from edgeft.cli.device import inspect, predict, verify
 from edgeft.cli.gate import bench, compare
 from edgeft.cli.group import TRACEBACK_FLAG, TRACEBACK_VARIABLE, Verbs
+from edgeft.cli.lr_find import lr_find
+from edgeft.cli.merge import merge
 from edgeft.cli.project import doctor, init, runs, schema
 from edgeft.cli.quantize import quantize
 
@@ -46,7 +48,22 @@ def root(
         raise typer.Exit(2)
 
 
-for verb in (build, plan, quantize, verify, bench, compare, predict, inspect, runs, doctor, schema, init):
+for verb in (
+    build,
+    plan,
+    lr_find,
+    merge,
+    quantize,
+    verify,
+    bench,
+    compare,
+    predict,
+    inspect,
+    runs,
+    doctor,
+    schema,
+    init,
+):
     app.command()(verb)
 
 

@@ -15,6 +15,14 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One optimizer step: the learning rate it was taken with, and the mean loss before it."""
+
+    lr: float
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One line for the user."""
 
@@ -39,7 +47,7 @@ class StageFinished:
     seconds: float
 
 
-Event = Progress | Message | StageStarted | StageFinished
+Event = Progress | Step | Message | StageStarted | StageFinished
 EventSink = Callable[[Event], None]
 
 

@@ -11,6 +11,7 @@ from edgeft.finetune.config import AdapterConfig, Ia3Config, LoraConfig, PrefixC
 from edgeft.finetune.loop import Phase
 from edgeft.finetune.session import Session, finish, session
 from edgeft.models import inserts
+from edgeft.models.checkpoint import write_meta
 from edgeft.models.inserts import Insert
 from edgeft.models.stages import depth_groups
 
@@ -30,7 +31,9 @@ def run(ctx: Context, inputs: Inputs, config: TrainConfig) -> StageResult:
         fit = opened.loop().run(phases, lambda _: opened.feed())
 
         def write(run: Session) -> None:
-            adapters.write(run.ctx.folder, phases[0].trained(run.module, run.groups), settings, base)
+            samples = len(run.data.indices("train"))
+            adapters.write(run.ctx.folder, phases[0].trained(run.module, run.groups), settings, base, samples)
+            write_meta(run.ctx.folder, replace(run.checkpoint(), inserts=()))
 
         return finish(opened, fit, phases, [_told(settings)], write=write)
 

@@ -111,7 +111,7 @@ def kept_settings(insert: Insert) -> dict[str, Any]:
     return {"kind": insert.kind, "settings": insert.to_json(), "layers": list(insert.sites)}
 
 
-def write(folder: Path, trained: Mapping[str, Tensor], settings: Mapping[str, Any], base: str) -> None:
+def write(folder: Path, trained: Mapping[str, Tensor], settings: Mapping[str, Any], base: str, samples: int) -> None:
     """Write what was trained, and how to put it back; equal weights give equal bytes.
 
     Args:
@@ -119,10 +119,11 @@ def write(folder: Path, trained: Mapping[str, Tensor], settings: Mapping[str, An
         trained: tensors by name: adapters and head.
         settings: by `folded_settings` or `kept_settings`.
         base: `base_digest` of what they were trained beside.
+        samples: rows that they were trained on.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.items()}
     write_atomic(folder / WEIGHTS, to_bytes(tensors))
-    meta = {"schema": _SCHEMA, **settings, "base": base}
+    meta = {"schema": _SCHEMA, **settings, "base": base, "samples": samples}
     write_atomic(folder / META, json.dumps(meta, indent=2) + "\n")
 
 
@@ -135,7 +136,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         meta = json.loads((folder / META).read_bytes())
         kinds = _FOLDED | set(get_args(inserts.Kind))
-        known = meta["schema"] == _SCHEMA and meta["kind"] in kinds and len(meta["base"]) > 0
+        known = meta["schema"] == _SCHEMA and meta["kind"] in kinds and len(meta["base"]) > 0 and meta["samples"] > 0
         tensors = load_file(folder / WEIGHTS)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DataError(

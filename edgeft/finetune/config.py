@@ -1,6 +1,7 @@
 """The `finetune:` block: how a pretrained classifier is trained. Imports pydantic and the standard library only."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -188,6 +189,50 @@ class PrefixConfig(TrainConfig):
     """The base stays as it is."""
 
 
+class HybridConfig(TrainConfig):
+    """Train by several methods, one after the other, each from where the last one ended."""
+
+    steps: tuple[dict[str, Any], ...] = ({"method": "frozen", "epochs": 5}, {"method": "full"})
+    """Each is a `finetune:` block of its own; what it leaves out is taken from here. The default trains a new head
+    first and then everything, so that a random head does not spoil what was pretrained (Kumar et al. 2022)."""
+
+    def step_configs(self) -> tuple[tuple[str, TrainConfig], ...]:
+        """Return the steps' methods and their full settings.
+
+        Raises:
+            ValueError: a step names no method that can be one, or a setting is wrong.
+        """
+        shared = {name: getattr(self, name) for name in self.model_fields_set - {"steps"}}
+        found = []
+        for number, step in enumerate(self.steps, 1):
+            values = dict(step)
+            name = values.pop("method", None)
+            if name not in STEPS:
+                msg = f"step {number}: method {name!r} is not one of {', '.join(STEPS)}"
+                raise ValueError(msg)
+            config = STEPS[name]
+            fitting = {key: value for key, value in shared.items() if key in config.model_fields}
+            found.append((name, config(**{**fitting, **values})))
+        return tuple(found)
+
+    @model_validator(mode="after")
+    def _has_steps(self) -> Self:
+        if not self.steps:
+            msg = "steps: none are given"
+            raise ValueError(msg)
+        self.step_configs()
+        return self
+
+
+class NoneConfig(Config):
+    """Train nothing: `model.weights` names the folder of a checkpoint, e.g. one that `edgeft merge` wrote."""
+
+    works_on: ClassVar[frozenset[Family]] = frozenset()
+
+    model: ModelConfig
+    """Filled from the recipe's `model:` block."""
+
+
 class MergeConfig(Config):
     """How adapters are put into their base: folded into its weights where they can be."""
 
@@ -239,3 +284,18 @@ class GradualConfig(CachedConfig):
     """Each group learns with its upper neighbour's rate times this."""
     cache_limit_mb: PositiveInt = 4096
     """Activations above this size are computed anew each epoch instead of stored."""
+
+
+STEPS: Mapping[str, type[TrainConfig]] = {
+    "full": FullConfig,
+    "frozen": FrozenConfig,
+    "gradual": GradualConfig,
+    "first_n_frozen": FirstNFrozenConfig,
+    "bitfit": BitFitConfig,
+    "lora": LoraConfig,
+    "ia3": Ia3Config,
+    "adapter": AdapterConfig,
+    "prompt": PromptConfig,
+    "prefix": PrefixConfig,
+}
+"""The methods that may be steps of `hybrid`."""

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgeft.core.digest import sha256_json
 from edgeft.core.errors import UsageError
-from edgeft.core.events import Progress
+from edgeft.core.events import Progress, Step
 from edgeft.core.stage import Context, Json
 from edgeft.data.dataset import Dataset
 from edgeft.finetune import evaluate, objectives, optimizers, sampling
@@ -178,6 +178,7 @@ class Loop:
             cursor = replace(cursor, step=step + 1, loss_sum=cursor.loss_sum + loss * rows, seen=cursor.seen + rows)
             self._images += rows
             text = f"epoch {epoch + 1}/{config.epochs}, loss {cursor.loss_sum / cursor.seen:.3f}"
+            self._ctx.emit(Step(config.lr * factor, loss))
             self._ctx.emit(Progress("finetune", epoch * len(steps) + step + 1, config.epochs * len(steps), text))
             self._save_when_due(cursor)
         return cursor

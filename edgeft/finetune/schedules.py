@@ -5,8 +5,9 @@
     one_cycle   cosine from 1/25 up to 1 over the warm-up, cosine down to 1/250000 after it    (Smith & Topin 2018)
     step        factor ** floor(t / every)
     constant    1
+    range       factor ** (1 - t)                                      (range test, Smith 2017)
 
-All but one_cycle start with the same warm-up, over the share w of all steps.
+All but one_cycle and range start with the same warm-up, over the share w of all steps.
 """
 
 import math
@@ -21,9 +22,9 @@ _END = _START / 1e4
 
 
 def schedule(
-    name: Literal["cosine", "one_cycle", "step", "constant"], warmup: float, every: float, factor: float
+    name: Literal["cosine", "one_cycle", "step", "constant", "range"], warmup: float, every: float, factor: float
 ) -> Schedule:
-    """Return the schedule `name`; `every` and `factor` belong to "step"."""
+    """Return the schedule `name`; `every` belongs to "step", `factor` to it and to "range"."""
 
     def cosine(t: float) -> float:
         return t / warmup if t < warmup else _cosine(1.0, 0.0, (t - warmup) / (1 - warmup))
@@ -39,7 +40,10 @@ def schedule(
     def constant(t: float) -> float:
         return t / warmup if t < warmup else 1.0
 
-    return {"cosine": cosine, "one_cycle": one_cycle, "step": step, "constant": constant}[name]
+    def rising(t: float) -> float:
+        return float(factor ** (1 - t))
+
+    return {"cosine": cosine, "one_cycle": one_cycle, "step": step, "constant": constant, "range": rising}[name]
 
 
 def progress(step: int, steps: int) -> float:

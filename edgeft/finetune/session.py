@@ -56,6 +56,10 @@ class Session:
         normalize = Normalizer(self.data.input, self.accelerate.device)
         return PixelFeed(self.data.pixels, normalize, self.augment(), self.ctx.seed_for("augment"))
 
+    def checkpoint(self) -> CheckpointMeta:
+        """Return what the model is."""
+        return CheckpointMeta.of(self.module, self.config.model, self.data.classes, self.data.contract)
+
     def loop(self) -> Loop:
         """Return the training loop, with the recipe's peak learning rates from stem to head."""
         config = self.config
@@ -104,7 +108,7 @@ def finish(
     run.module.load_state_dict(fit.best)
     folder, config = run.ctx.folder, run.config
     if write is None:
-        save(folder, run.module, CheckpointMeta.of(run.module, config.model, run.data.classes, run.data.contract))
+        save(folder, run.module, run.checkpoint())
     else:
         write(run)
     write_atomic(folder / "history.json", json.dumps(fit.history, indent=2) + "\n")

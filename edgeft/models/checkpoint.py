@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
@@ -80,6 +81,11 @@ def save(folder: Path, module: nn.Module, meta: CheckpointMeta) -> None:
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     write_atomic(folder / WEIGHTS, to_bytes(tensors))
+    write_meta(folder, meta)
+
+
+def write_meta(folder: Path, meta: CheckpointMeta) -> None:
+    """Write `folder`'s model.json alone."""
     write_atomic(folder / META, json.dumps(meta.to_json(), indent=2, ensure_ascii=False) + "\n")
 
 
@@ -117,7 +123,8 @@ def load(folder: Path) -> tuple[nn.Module, CheckpointMeta]:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path}: cannot be read: {error}", hint="run `edgeft build` again") from error
-    module = _architecture(meta)
+    with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten
+        module = _architecture(meta)
     for insert in meta.inserts:
         inserts.insert_(module, insert)
     try:

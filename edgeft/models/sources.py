@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeft.core.errors import UsageError
+from edgeft.core.errors import DataError, UsageError
 from edgeft.models.config import ModelConfig
 from edgeft.models.contracts import native_contract
 from edgeft.runtime.preprocess import InputContract
@@ -60,7 +60,8 @@ def create(config: ModelConfig, weights: Path | None, classes: Sequence[str], se
 
     Args:
         config: the recipe's model block.
-        weights: the file that `config.weights` names, resolved; None for `hub` and for random weights.
+        weights: the file or folder that `config.weights` names, resolved; None for `hub` and for random weights. The
+            folder of a checkpoint gives its classifier, too.
         classes: class names in their frozen order.
         seed: initialises what is not pretrained.
 
@@ -76,9 +77,11 @@ def create_with_notes(config: ModelConfig, weights: Path | None, classes: Sequen
     """Do what `create` does, and say how the weights were matched."""
     import torch
 
-    from edgeft.models import architectures
+    from edgeft.models import architectures, checkpoint
     from edgeft.models import weights as files
 
+    if weights is not None and (weights / checkpoint.META).is_file():
+        return _from_checkpoint(config, weights, classes)
     if config.takes_texts:
         return _text_model(config, weights, classes, seed)
     hub = config.weights == _HUB
@@ -94,6 +97,23 @@ def create_with_notes(config: ModelConfig, weights: Path | None, classes: Sequen
             note = f"weights: {config.library}'s own, downloaded" if hub else "weights: none, training starts at random"
         architectures.replace_classifier_(module, len(classes), config.dropout)
     return Created(architectures.channels_last_(module), (note,))
+
+
+def _from_checkpoint(config: ModelConfig, folder: Path, classes: Sequence[str]) -> Created:
+    from edgeft.models import checkpoint
+
+    module, meta = checkpoint.load(folder)
+    if meta.architecture != config.base:
+        raise UsageError(
+            f"model.base: {config.base}, and {folder} holds {meta.architecture}",
+            hint=f"model.base: {meta.architecture}",
+        )
+    if meta.classes != tuple(classes):
+        raise DataError(
+            f"{folder}: its classes are {', '.join(meta.classes)}, the data's are {', '.join(classes)}",
+            hint="start from the pretrained weights instead, or give data with the same classes (data.classes)",
+        )
+    return Created(module.train(), (f"weights: the checkpoint in {folder.name}, its classifier too",))
 
 
 def _text_model(config: ModelConfig, folder: Path | None, classes: Sequence[str], seed: int) -> Created:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeft import __version__
+from edgeft import __version__, catalog
 from edgeft.core import machine
+from edgeft.core.atomic import write_atomic
 from edgeft.core.disk import disk_errors, require_writable
+from edgeft.core.errors import UsageError
 from edgeft.core.events import EventSink, ignore
 from edgeft.core.keys import versions
 from edgeft.core.record import Gate, StageRecord
@@ -29,6 +31,8 @@ from edgeft.recipe.resolve import Resolver, source_digests
 from edgeft.recipe.stages import Stage, stages
 
 _FP32_MODEL = "candidates/fp32/model.onnx"
+ADAPTER_FILES = ("adapter.safetensors", "model.json", "adapter.json")
+"""What a finetune stage that leaves adapters writes of them, in the order in which they are copied."""
 
 
 def build(
@@ -39,6 +43,7 @@ def build(
     latency: bool = True,
     emit: EventSink = ignore,
     strict: bool = False,
+    adapters: Path | None = None,
 ) -> RunRecord:
     """Run `recipe` to a verified bundle; what is stored already is reused, what was stopped goes on.
 
@@ -49,6 +54,7 @@ def build(
         latency: whether to measure latency.
         emit: where events go.
         strict: whether a gate that cannot decide makes the exit code 7.
+        adapters: where the adapters that were trained are copied to, new, empty or of an earlier build; None: nowhere.
 
     Raises:
         EdgeftError: a stage failed; its exit code says of what kind. Failed gates are no exception: see the record.
@@ -59,6 +65,8 @@ def build(
     run, started = new_run()
     bundle = (out or recipe.bundle_folder).absolute()
     refuse_strangers(bundle)
+    if adapters is not None:
+        _require_adapters(recipe, adapters)
     require_writable(bundle.parent, purpose="the bundle's folder", option="--out")
     store = Store(cache.absolute())
     store.prepare()
@@ -69,6 +77,10 @@ def build(
         resolver = Resolver(store, source_digests(recipe, store.cache, bundle), recipe.seed)
         entries, ran = walk(listed, resolver, store, emit)
         timed = _timed(recipe, entries, images, store.cache / "runs" / run, emit) if latency else _Timed()
+    if adapters is not None:
+        with disk_errors(adapters, purpose="the adapters' folder", option="--adapters"):
+            for name in ADAPTER_FILES:
+                write_atomic(adapters / name, (entries["finetune"].folder / name).read_bytes())
     found = _read(entries, recipe)
     gates = (*(judged.gate_from_json(gate) for gate in found["verify"]["gates"]), *timed.gates)
     status, exit_code = judged.status(gates, strict=strict)
@@ -98,6 +110,18 @@ def build(
     with disk_errors(store.cache, purpose="the cache", option="--cache"):
         write(record, store.cache)
     return record
+
+
+def _require_adapters(recipe: Recipe, folder: Path) -> None:
+    names = sorted(method.name for method in catalog.methods("merge"))
+    if recipe.finetune.method.name not in names:
+        raise UsageError(
+            f"--adapters: finetune.method {recipe.finetune.method.name} leaves none",
+            hint=f"methods that do: {', '.join(names)}",
+        )
+    strange = sorted({path.name for path in folder.iterdir()} - set(ADAPTER_FILES)) if folder.is_dir() else []
+    if strange:
+        raise UsageError(f"--adapters: {folder} holds {strange[0]}", hint="name a new folder")
 
 
 @dataclass(frozen=True, slots=True)

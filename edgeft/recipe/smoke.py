@@ -16,6 +16,7 @@ _SMALL: Mapping[str, Mapping[str, Json]] = {
     "finetune": {"epochs": 1, "views": 1},
     "compress": {"calib_images": 32, "bias_images": 16, "search": False},
 }
+_STEPS, _EPOCHS = "steps", "epochs"
 _LOOSE: Mapping[str, float] = {"max_escape": 0.1, "max_overkill": 0.1}
 """Smallest limits of decisions that a few validation images can hold."""
 
@@ -33,10 +34,17 @@ def shrink(block: str, values: Mapping[str, Json], config: type[BaseModel]) -> d
         written = values.get(name)
         if isinstance(written, int) and isinstance(value, int):
             small[name] = min(written, value)
-    loose = {
+    loose: dict[str, Json] = {
         name: max(limit, written) for name, limit in _LOOSE.items() if isinstance(written := values.get(name), float)
     }
+    steps = values.get(_STEPS)
+    if isinstance(steps, list):  # of a method made of methods
+        loose[_STEPS] = [_few_epochs(step, small) if isinstance(step, dict) else step for step in steps]
     return {**values, **small, **loose}
+
+
+def _few_epochs(step: Mapping[str, Json], small: Mapping[str, Json]) -> dict[str, Json]:
+    return {name: small[_EPOCHS] if name == _EPOCHS and _EPOCHS in small else value for name, value in step.items()}
 
 
 def shrink_latency(bar: LatencyBar) -> LatencyBar:

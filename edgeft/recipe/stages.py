@@ -20,6 +20,7 @@ _DESCRIBE = "edgeft.models.sources:describe"
 _DESCRIBE_TEXT, _TOKENIZER = "edgeft.models.text_source:describe", "tokenizer.json"
 _SNAPSHOT = "edgeft.models.hub:snapshot"
 _HUB = "hub"
+_CHECKPOINT = "model.json"
 BUNDLE_RUNTIME = "onnxruntime"
 """What `edgeft.runtime` runs a bundle with."""
 
@@ -194,9 +195,9 @@ def _weights(recipe: Recipe) -> dict[str, Path]:
                 hint=f"correct model.weights in {recipe.path}: a folder that transformers' save_pretrained wrote",
             )
         return {"weights": path}
-    if not path.is_file():
+    if not path.is_file() and not (path / _CHECKPOINT).is_file():
         raise DataError(
-            f"model.weights: {path} is not a file",
+            f"model.weights: {path} is neither a file nor a checkpoint's folder",
             hint=f"correct model.weights in {recipe.path}; null trains from random weights",
         )
     return {"weights": path}

