@@ -7,7 +7,7 @@ rest. One optimizer step sees `accumulate` batches, each weighted by its share o
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +27,7 @@ from edgeft.finetune.config import TrainConfig
 from edgeft.finetune.feeds import Feed, Input
 from edgeft.finetune.kernels import FastKernels
 from edgeft.finetune.mixing import mix
+from edgeft.finetune.recompute import Recomputed
 from edgeft.finetune.sampling import Rows
 from edgeft.finetune.schedules import progress, schedule
 from edgeft.finetune.state import Cursor, Saved, Weights, load_state_, save_state
@@ -112,7 +113,7 @@ class Loop:
         plain = optimizers.optimizer(config.optimizer, parameters, config.momentum, accelerate.device)
         self._optimizer = accelerate.prepare_optimizer(plain)
         plain_cpu = accelerate.device.type == "cpu" and config.precision == "fp32"
-        self._kernels: AbstractContextManager[object] = FastKernels() if plain_cpu else nullcontext()
+        self._kernels = FastKernels if plain_cpu else nullcontext
         self._best: Weights = {}
         self._average = MovingAverage(module, config.ema)
         self._saved = time.monotonic()
@@ -136,7 +137,7 @@ class Loop:
                 continue
             self._set_trainable_(phase)
             self._average.enrol_()
-            layers, feed = chain(self._groups[phase.boundary :]), feed_for(phase)
+            layers, feed = self._layers(phase), feed_for(phase)
             while cursor.epoch < phase.last and not self._exhausted(cursor):
                 clock = [time.perf_counter()]
                 feed.prepare(cursor.epoch)
@@ -149,6 +150,19 @@ class Loop:
                 self._save_when_due(cursor)
                 seconds.append((clock[1] - clock[0], clock[2] - clock[1], clock[3] - clock[2]))
         return Fit(self._best, cursor.best_epoch, cursor.history, tuple(seconds), self._images)
+
+    def _layers(self, phase: Phase) -> nn.Module:
+        groups = self._groups[phase.boundary :]
+        if not self._config.gradient_checkpointing:
+            return chain(groups)
+        if self._config.batch_norm == "train":
+            normed = [name for name, part in self._module.named_modules() if isinstance(part, _BatchNorm)]
+            if normed:
+                raise UsageError(
+                    f"finetune.gradient_checkpointing: {normed[0]} would see each batch twice in its statistics",
+                    hint="keep the pretrained ones: finetune.batch_norm: frozen",
+                )
+        return chain([(name, Recomputed(group, self._kernels)) for name, group in groups])
 
     def _exhausted(self, cursor: Cursor) -> bool:
         patience = self._config.early_stop
@@ -214,7 +228,7 @@ class Loop:
     def _loss(self, layers: nn.Module, inputs: Input, labels: Tensor, seed: int) -> Tensor:
         mixup, cutmix = self._config.mixup, self._config.cutmix
         mixed = mix(inputs, labels, mixup, cutmix, seed) if isinstance(inputs, Tensor) and (mixup or cutmix) else None
-        with self._accelerate.autocast(), self._kernels:
+        with self._accelerate.autocast(), self._kernels():
             logits: Tensor = layers(inputs if mixed is None else mixed.inputs)
         loss = self._objective(logits, labels)
         if mixed is None:

@@ -1,6 +1,7 @@
 """Each option of the loop does what its name says, seen from outside: in the history, the checkpoint or the notes."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,16 @@ import torch
 from pydantic import ValidationError
 
 from edgeft import catalog
+from edgeft.core.digest import sha256_tree
 from edgeft.core.errors import UsageError
 from edgeft.core.events import Event, Progress
 from edgeft.core.stage import Json, Method, StageResult
 from edgeft.finetune.config import FrozenConfig, FullConfig
 from edgeft.finetune.environment import training_process
+from edgeft.finetune.recompute import Recomputed
 from edgeft.models.checkpoint import load
+from edgeft.models.sources import create
+from edgeft.models.stages import chain, depth_groups
 from edgeft.testing import method_cases
 from edgeft.testing.toys import Images, Texts
 
@@ -210,3 +215,43 @@ def test_process_state_comes_back_after_an_error() -> None:
     with pytest.raises(RuntimeError, match="inside"):
         fail_inside()
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.initial_seed()) == before
+
+
+@pytest.mark.parametrize("toy", [Images(), Texts()], ids=["images", "texts"])
+@pytest.mark.parametrize("name", ["full", "lora", "gradual"])
+def test_gradient_checkpointing_gives_the_same_bits(name: str, toy: Images | Texts, tmp_path: Path) -> None:
+    """Dropout draws the same numbers the second time, and the faster kernels compute there, too."""
+    method, rows = catalog.find("finetune", name), toy.write(tmp_path / "data")
+    common: dict[str, Json] = {"batch_norm": "frozen", "epochs": 3, **toy.augment}
+    plain, again = (
+        sha256_tree(
+            method_cases.run(method, toy, tmp_path / str(flag), rows, {**common, "gradient_checkpointing": flag}).folder
+        )
+        for flag in (False, True)
+    )
+    assert plain == again
+
+
+def test_gradient_checkpointing_keeps_less(tmp_path: Path) -> None:
+    toy = Texts()
+    model, inputs = toy.model(tmp_path)
+    module = create(model, inputs["weights"], ("a", "b", "c"), 0).train()
+    tokens = {name: torch.ones(4, 9, dtype=torch.int64) for name in ("input_ids", "attention_mask")}
+    kept = []
+    for wrap in (lambda group: group, lambda group: Recomputed(group, nullcontext)):
+        layers = chain([(name, wrap(group)) for name, group in depth_groups(module)])
+        total = [0]
+
+        def count(tensor: torch.Tensor, total: list[int] = total) -> torch.Tensor:
+            total[0] += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            layers(tokens)
+        kept.append(total[0])
+    assert kept[1] < kept[0] / 3
+
+
+def test_batch_norm_would_see_each_batch_twice(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(UsageError, match="would see each batch twice"):
+        run(FULL, tmp_path, data, {"gradient_checkpointing": True})
