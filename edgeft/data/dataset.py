@@ -19,7 +19,7 @@ import numpy.typing as npt
 from edgeft.core.errors import DataError, IntegrityError, UsageError
 from edgeft.runtime.encode import Contract, contract_from_json
 from edgeft.runtime.preprocess import INPUT, InputContract
-from edgeft.runtime.text import Text, TextContract, TokenTable
+from edgeft.runtime.text import Text, TextContract, TextEncoder, TokenTable
 
 SCHEMA = 2
 """Version of the folder's layout."""
@@ -175,6 +175,17 @@ class Dataset:
     def is_text(self) -> bool:
         """Whether its rows are texts."""
         return isinstance(self.stored, TokenTable)
+
+    def encoder(self) -> TextEncoder:
+        """Return the tokenizer under its contract.
+
+        Raises:
+            UsageError: these are images.
+            IntegrityError: it is another tokenizer than the contract's.
+        """
+        if not isinstance(self.contract, TextContract):
+            raise UsageError(f"{self.folder}: images, and texts are needed here")
+        return TextEncoder(self.contract, (self.folder / TOKENIZER).read_bytes())
 
     def feeds(self, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
         """Return rows as the graph takes them, [n, ...] by input; texts are padded to the longest of them."""

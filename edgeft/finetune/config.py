@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from edgeft.config import Config
 from edgeft.core.metrics import Metric
 from edgeft.data.augment_config import AugmentSpec
+from edgeft.data.text.augment_config import TextAugment
 from edgeft.models.config import ModelConfig
 
 Family = Literal["convolutions", "patches", "texts"]
@@ -66,6 +67,8 @@ class TrainConfig(Config):
 
     augment: AugmentSpec = ()
     """Augmentation of the training images: a preset or a list of steps."""
+    augment_text: TextAugment = TextAugment()
+    """Augmentation of the training texts."""
     mixup: NonNegativeFloat = 0.0
     """Mix images of a batch pairwise, by shares drawn from Beta(mixup, mixup), e.g. 0.2; 0 mixes none."""
     cutmix: NonNegativeFloat = 0.0
@@ -261,6 +264,13 @@ class CachedConfig(TrainConfig):
 
 class FrozenConfig(CachedConfig):
     """Train a new head on the features of the pretrained trunk."""
+
+    @model_validator(mode="after")
+    def _texts_are_not_fresh(self) -> Self:
+        if self.augment_text.changes:
+            msg = "augment_text needs fresh texts, and this method stores what frozen layers make of them"
+            raise ValueError(msg)
+        return self
 
     lr: PositiveFloat = 1e-2
     """Peak learning rate of the head."""

@@ -75,24 +75,31 @@ class PixelFeed:
         return as_tensor(self._pixels[rows])
 
 
+Rewrite = Callable[[Rows, int], Mapping[str, npt.NDArray[np.int64]]]
+"""(dataset rows [n], epoch) -> tokens int64 [n, L] by input, of texts that were augmented for this epoch."""
+
+
 class TokenFeed:
     """Texts from the dataset, padded to the longest of a batch."""
 
-    def __init__(self, tokens: TokenTable, device: torch.device) -> None:
+    def __init__(self, tokens: TokenTable, device: torch.device, rewrite: Rewrite | None = None) -> None:
         self._tokens = tokens
         self._device = device
+        self._rewrite = rewrite
 
     def prepare(self, epoch: int) -> None:
         """Do nothing: tokens are ready."""
 
     def train(self, rows: Rows, epoch: int, step: int) -> Tokens:
-        """Return int64 [n, L] by input."""
-        del epoch, step
-        return self.evaluate(rows)
+        """Return int64 [n, L] by input; other augmentations in each epoch."""
+        del step
+        return self._on_device(self._tokens.feeds(rows) if self._rewrite is None else self._rewrite(rows, epoch))
 
     def evaluate(self, rows: Rows) -> Tokens:
         """Return int64 [n, L] by input."""
-        feeds = self._tokens.feeds(rows)
+        return self._on_device(self._tokens.feeds(rows))
+
+    def _on_device(self, feeds: Mapping[str, npt.NDArray[np.int64]]) -> Tokens:
         return {name: torch.from_numpy(values).to(self._device) for name, values in feeds.items()}
 
 
@@ -108,13 +115,15 @@ class FrozenTokenFeed:
 
     def train(self, rows: Rows, epoch: int, step: int) -> Input:
         """Return the output of the frozen layers."""
-        del epoch, step
-        return self.evaluate(rows)
+        return self._run(self._tokens.train(rows, epoch, step))
 
     def evaluate(self, rows: Rows) -> Input:
         """Return the output of the frozen layers."""
+        return self._run(self._tokens.evaluate(rows))
+
+    def _run(self, tokens: Tokens) -> Input:
         with torch.no_grad():
-            found: Input = self._layers.eval()(self._tokens.evaluate(rows))
+            found: Input = self._layers.eval()(tokens)
             return found
 
 

@@ -14,7 +14,7 @@ from edgeft.core.stage import Context, Inputs, StageResult
 from edgeft.finetune import features
 from edgeft.finetune.cache import ActivationCache
 from edgeft.finetune.config import GradualConfig
-from edgeft.finetune.feeds import Feed, FrozenTokenFeed, PrefixFeed, TokenFeed
+from edgeft.finetune.feeds import Feed, FrozenTokenFeed, PrefixFeed
 from edgeft.finetune.loop import Phase
 from edgeft.finetune.sampling import Rows
 from edgeft.finetune.session import Session, finish, session
@@ -92,7 +92,7 @@ class _TextFeeds:
 
     def __call__(self, phase: Phase) -> Feed:
         opened = self._opened
-        tokens = TokenFeed(opened.data.tokens, opened.accelerate.device)
+        tokens = opened.token_feed()
         if phase.boundary == 0:
             return tokens
         if phase.boundary == opened.head:

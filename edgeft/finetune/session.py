@@ -18,6 +18,7 @@ from edgeft.finetune.environment import accelerator, peak_memory_bytes, training
 from edgeft.finetune.feeds import Augment, Feed, PixelFeed, TokenFeed
 from edgeft.finetune.loop import Fit, Loop, Phase
 from edgeft.finetune.optimizers import rates_by_depth
+from edgeft.finetune.rewriting import rewriting
 from edgeft.models.checkpoint import CheckpointMeta, save
 from edgeft.models.pixels import Normalizer
 from edgeft.models.sources import create_with_notes
@@ -35,6 +36,7 @@ class Session:
     config: TrainConfig
     accelerate: Accelerator
     notes: tuple[str, ...]
+    sources: Inputs
 
     @property
     def head(self) -> int:
@@ -47,9 +49,13 @@ class Session:
 
     def feed(self) -> Feed:
         """Return the feed of the whole network."""
-        if self.data.is_text:
-            return TokenFeed(self.data.tokens, self.accelerate.device)
-        return self.pixel_feed()
+        return self.token_feed() if self.data.is_text else self.pixel_feed()
+
+    def token_feed(self) -> TokenFeed:
+        """Return the feed of a whole network of texts."""
+        config = self.config.augment_text
+        rewrite = rewriting(self.data, config, self.sources, self.ctx.seed_for("augment")) if config.changes else None
+        return TokenFeed(self.data.tokens, self.accelerate.device, rewrite)
 
     def pixel_feed(self) -> PixelFeed:
         """Return the feed of a whole network of images."""
@@ -80,10 +86,14 @@ def session(ctx: Context, inputs: Inputs, config: TrainConfig) -> Iterator[Sessi
         for name in ("augment", "mixup", "cutmix"):
             if data.is_text and getattr(config, name):
                 raise UsageError(f"finetune.{name}: changes images, and the data are texts", hint="remove it")
+        if config.augment_text.changes and not data.is_text:
+            raise UsageError(
+                "finetune.augment_text: changes texts, and the data are images", hint="use finetune.augment"
+            )
         created = create_with_notes(config.model, inputs.get("weights"), data.classes, ctx.seed_for("head"))
         accelerate = accelerator(config.device, config.precision)
         module = created.module.to(accelerate.device)
-        yield Session(ctx, data, module, depth_groups(module), config, accelerate, created.notes)
+        yield Session(ctx, data, module, depth_groups(module), config, accelerate, created.notes, inputs)
 
 
 def finish(

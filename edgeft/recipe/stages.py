@@ -93,7 +93,9 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
     untimed: dict[str, Json] = {"rounds": 0} if recipe.smoke else {}  # the same choice on a busy machine
     return (
         _stage("data", recipe.data, {"input": _input(recipe, weights, store)}, {}, sources={"source": source, **files}),
-        _stage("finetune", recipe.finetune, {"model": model}, {"data": "data"}, sources=weights),
+        _stage(
+            "finetune", recipe.finetune, {"model": model}, {"data": "data"}, sources={**weights, **_synonyms(recipe)}
+        ),
         *merge,
         _stage("export", recipe.export, {}, {"checkpoint": checkpoint, "data": "data"}),
         _stage(
@@ -201,6 +203,18 @@ def _weights(recipe: Recipe) -> dict[str, Path]:
             hint=f"correct model.weights in {recipe.path}; null trains from random weights",
         )
     return {"weights": path}
+
+
+def _synonyms(recipe: Recipe) -> dict[str, Path]:
+    augment = recipe.finetune.values.get("augment_text")
+    for key in ("table", "wordnet"):
+        if isinstance(augment, dict) and augment.get("synonyms") and augment.get(key):
+            path = locate(str(augment[key]), recipe.folder, key=f"finetune.augment_text.{key}")
+            if not path.exists():
+                hint = "apt-get install wordnet-base, then wordnet: /usr/share/wordnet" if key == "wordnet" else None
+                raise DataError(f"finetune.augment_text.{key}: {path} does not exist", hint=hint)
+            return {"synonyms": path}
+    return {}
 
 
 def _input(recipe: Recipe, weights: Mapping[str, Path], store: Store) -> dict[str, Json]:

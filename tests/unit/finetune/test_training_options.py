@@ -255,3 +255,26 @@ def test_gradient_checkpointing_keeps_less(tmp_path: Path) -> None:
 def test_batch_norm_would_see_each_batch_twice(tmp_path: Path, data: Path) -> None:
     with pytest.raises(UsageError, match="would see each batch twice"):
         run(FULL, tmp_path, data, {"gradient_checkpointing": True})
+
+
+@pytest.mark.parametrize("name", ["full", "gradual"])
+def test_texts_are_augmented_anew_in_every_epoch(name: str, tmp_path: Path) -> None:
+    toy, method = Texts(), catalog.find("finetune", name)
+    rows = toy.write(tmp_path / "data")
+    table = tmp_path / "words.csv"
+    table.write_text("the,under\nsky,house\n")
+    changed: dict[str, Json] = {"augment_text": {"swap": 0.3, "delete": 0.2, "synonyms": 0.5, "table": str(table)}}
+    plain, first, second, other = (
+        sha256_tree(method_cases.run(method, toy, tmp_path / place, rows, {"epochs": 3, **settings}, seed=seed).folder)
+        for place, settings, seed in (("a", {}, 0), ("b", changed, 0), ("c", changed, 0), ("d", changed, 1))
+    )
+    assert first == second
+    assert len({plain, first, other}) == 3
+
+
+def test_where_texts_are_not_fresh_they_are_not_augmented(tmp_path: Path, data: Path) -> None:
+    changed: dict[str, Json] = {"augment_text": {"swap": 0.3}}
+    with pytest.raises(UsageError, match="changes texts, and the data are images"):
+        run(FULL, tmp_path, data, changed)
+    with pytest.raises(ValidationError, match="needs fresh texts"):
+        FrozenConfig(model=MODEL, augment_text={"swap": 0.3})
