@@ -54,7 +54,7 @@ class Session:
     def token_feed(self) -> TokenFeed:
         """Return the feed of a whole network of texts."""
         config = self.config.augment_text
-        rewrite = rewriting(self.data, config, self.sources, self.ctx.seed_for("augment")) if config.changes else None
+        rewrite = rewriting(self.ctx, self.data, config, self.sources) if config.changes else None
         return TokenFeed(self.data.tokens, self.accelerate.device, rewrite)
 
     def pixel_feed(self) -> PixelFeed:

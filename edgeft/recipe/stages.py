@@ -94,7 +94,7 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
     return (
         _stage("data", recipe.data, {"input": _input(recipe, weights, store)}, {}, sources={"source": source, **files}),
         _stage(
-            "finetune", recipe.finetune, {"model": model}, {"data": "data"}, sources={**weights, **_synonyms(recipe)}
+            "finetune", recipe.finetune, {"model": model}, {"data": "data"}, sources={**weights, **_augmenting(recipe)}
         ),
         *merge,
         _stage("export", recipe.export, {}, {"checkpoint": checkpoint, "data": "data"}),
@@ -205,16 +205,25 @@ def _weights(recipe: Recipe) -> dict[str, Path]:
     return {"weights": path}
 
 
-def _synonyms(recipe: Recipe) -> dict[str, Path]:
+def _augmenting(recipe: Recipe) -> dict[str, Path]:
+    """Return what the augmentation of texts reads, by role."""
     augment = recipe.finetune.values.get("augment_text")
-    for key in ("table", "wordnet"):
-        if isinstance(augment, dict) and augment.get("synonyms") and augment.get(key):
-            path = locate(str(augment[key]), recipe.folder, key=f"finetune.augment_text.{key}")
-            if not path.exists():
-                hint = "apt-get install wordnet-base, then wordnet: /usr/share/wordnet" if key == "wordnet" else None
-                raise DataError(f"finetune.augment_text.{key}: {path} does not exist", hint=hint)
-            return {"synonyms": path}
-    return {}
+    if not isinstance(augment, dict):
+        return {}
+    named = {
+        key: ("synonyms", augment[key]) for key in ("table", "wordnet") if augment.get("synonyms") and augment.get(key)
+    }
+    models = augment.get("translators")
+    if augment.get("back_translate") and isinstance(models, list):
+        named |= {f"translators: {name}": (role, name) for role, name in zip(("there", "back"), models, strict=False)}
+    found = {}
+    for key, (role, name) in named.items():
+        path = locate(str(name), recipe.folder, key=f"finetune.augment_text.{key}")
+        if not path.exists():
+            hint = "apt-get install wordnet-base, then wordnet: /usr/share/wordnet" if key == "wordnet" else None
+            raise DataError(f"finetune.augment_text.{key}: {path} does not exist", hint=hint)
+        found[role] = path
+    return found
 
 
 def _input(recipe: Recipe, weights: Mapping[str, Path], store: Store) -> dict[str, Json]:

@@ -23,14 +23,22 @@ class TextAugment(Config):
     swap: Share = 0.0
     """Share of the words that change places with the next."""
 
+    back_translate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Share of the texts that are said in other words, by way of another language; translated once, before training."""
+    translators: tuple[str, str] | None = None
+    """Folders of the two translation models: into the other language, and back."""
+
     @property
     def changes(self) -> bool:
         """Whether anything is changed."""
-        return bool(self.synonyms or self.delete or self.swap)
+        return bool(self.synonyms or self.delete or self.swap or self.back_translate)
 
     @model_validator(mode="after")
-    def _synonyms_have_a_source(self) -> Self:
+    def _names_its_sources(self) -> Self:
         if self.synonyms and (self.table is None) == (self.wordnet is None):
             msg = "synonyms need one source: table or wordnet"
+            raise ValueError(msg)
+        if self.back_translate and self.translators is None:
+            msg = "back_translate needs translators: [there, back]"
             raise ValueError(msg)
         return self
