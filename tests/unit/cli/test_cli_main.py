@@ -10,7 +10,7 @@ from edgeft.cli.main import app
 
 RUNNER = CliRunner()
 VERBS = (
-    *("build", "plan", "quantize", "verify", "bench", "compare"),
+    *("build", "plan", "lr-find", "merge", "quantize", "verify", "bench", "compare"),
     *("predict", "inspect", "runs", "doctor", "schema", "init"),
 )
 

@@ -162,7 +162,7 @@ def test_smoke_tries_every_candidate_but_keeps_the_gate(project: Path) -> None:
     [
         ("data.source=nowhere", "data.source: .*nowhere does not exist"),
         ("data.images=nowhere", "data.images: .*nowhere is not a folder"),
-        ("model.weights=w.pth", "model.weights: .*w.pth is not a file"),
+        ("model.weights=w.pth", "model.weights: .*w.pth is neither a file"),
     ],
 )
 def test_a_missing_file_is_named_before_anything_runs(project: Path, override: str, message: str) -> None:
