@@ -21,6 +21,8 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_va
 from edgeft.config import Config
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+DOMAIN = "domain"
+"""Name of the slice that `mix` goes by."""
 
 
 class InputConfig(Config):
@@ -120,6 +122,21 @@ class LabelledConfig(Config):
     """How the rows are divided."""
     limit: PositiveInt | None = None
     """At most so many rows per class and split, for a quick trial."""
+    mix: dict[str, Share] | None = None
+    """Share of an epoch's training rows by the value of the slice `domain`, e.g. {target: 0.7, source: 0.3} with
+    `columns: {slices: {domain: COLUMN}}`; rows of a small domain are repeated, of a large one cut."""
+
+    @model_validator(mode="after")
+    def _mixes_domains(self) -> Self:
+        if self.mix is None:
+            return self
+        if not math.isclose(sum(self.mix.values()), 1, abs_tol=1e-6):
+            msg = f"mix: shares add up to {sum(self.mix.values()):g}, expected 1"
+            raise ValueError(msg)
+        if DOMAIN not in getattr(getattr(self, "columns", None), "slices", {}):
+            msg = f"mix: which domain a row is of is not said; add columns: {{slices: {{{DOMAIN}: COLUMN}}}}"
+            raise ValueError(msg)
+        return self
 
     @field_validator("classes")
     @classmethod

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeft.core.errors import DataError, IntegrityError, UsageError
+from edgeft.data.config import DOMAIN
 from edgeft.runtime.encode import Contract, contract_from_json
 from edgeft.runtime.preprocess import INPUT, InputContract
 from edgeft.runtime.text import Text, TextContract, TextEncoder, TokenTable
@@ -100,6 +101,7 @@ class Dataset:
         rows: length N, in the order of `stored`.
         stored: pixels uint8 [N, H, W, 3], mapped from disk; or tokens of N texts.
         labels: int64 [N], 0..K-1.
+        mix: share of an epoch's training rows by domain; None where all rows are taken once.
     """
 
     folder: Path
@@ -109,6 +111,7 @@ class Dataset:
     rows: tuple[Row, ...]
     stored: npt.NDArray[np.uint8] | TokenTable
     labels: npt.NDArray[np.int64]
+    mix: Mapping[str, float] | None = None
 
     @classmethod
     def open(cls, folder: Path) -> "Dataset":
@@ -133,7 +136,7 @@ class Dataset:
             )
         stored = _stored(folder, contract, len(rows))
         labels = np.array([row.label for row in rows], dtype=np.int64)
-        return cls(folder, tuple(head["classes"]), head["ok_class"], contract, rows, stored, labels)
+        return cls(folder, tuple(head["classes"]), head["ok_class"], contract, rows, stored, labels, head.get("mix"))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -175,6 +178,11 @@ class Dataset:
     def is_text(self) -> bool:
         """Whether its rows are texts."""
         return isinstance(self.stored, TokenTable)
+
+    def domains(self) -> npt.NDArray[np.int64]:
+        """Return the domain of each row as its place in `mix`, int64 [N]; -1 where it has none."""
+        places = {name: place for place, name in enumerate(self.mix or {})}
+        return np.array([places.get(row.slices.get(DOMAIN, ""), -1) for row in self.rows], dtype=np.int64)
 
     def encoder(self) -> TextEncoder:
         """Return the tokenizer under its contract.

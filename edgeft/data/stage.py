@@ -24,7 +24,7 @@ from edgeft.data.decode import ImageFacts, read_images
 from edgeft.data.divide import divide
 from edgeft.data.partition import SPLITS, check_every_class
 from edgeft.data.sources.rows import SourceRow
-from edgeft.data.writing import header, keep_rows_, numbered, plain, write_header, write_rows
+from edgeft.data.writing import header, keep_rows_, numbered, plain, require_domains, write_header, write_rows
 from edgeft.runtime.preprocess import InputContract
 
 
@@ -95,8 +95,10 @@ def run(ctx: Context, inputs: Inputs, config: DataConfig) -> StageResult:
         *copies,
         *_picture_findings(selected, facts, counts, contract),
     ]
-    write_rows(ctx.folder / "rows.jsonl", numbered(selected.rows, selected.splits, facts.sha256, classes))
-    described = header("image_classification", classes, config.ok_class, contract, counts, findings, out)
+    numbers = numbered(selected.rows, selected.splits, facts.sha256, classes)
+    require_domains(config.mix, numbers)
+    write_rows(ctx.folder / "rows.jsonl", numbers)
+    described = header("image_classification", classes, config, contract, counts, findings, out)
     write_header(ctx.folder / "dataset.json", described)
     notes = tuple(f"{finding.check}: {finding.message}" for finding in findings if finding.severity != "info")
     for note in notes:

@@ -1,17 +1,19 @@
 """Writing the data stage's folder: rows, header, and pixels of the images that stay."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
 from edgeft.core.atomic import write_atomic
+from edgeft.core.errors import DataError
 from edgeft.core.stage import Json
 from edgeft.data.audit.counts import Counts
 from edgeft.data.audit.finding import Finding
 from edgeft.data.audit.quarantine import Quarantined
+from edgeft.data.config import DOMAIN, LabelledConfig
 from edgeft.data.dataset import SCHEMA, Row, Split
 from edgeft.data.sources.rows import SourceRow
 from edgeft.runtime.encode import Contract
@@ -95,7 +97,7 @@ def numbered(
 def header(
     task: str,
     classes: Sequence[str],
-    ok_class: str | None,
+    config: LabelledConfig,
     contract: Contract,
     counts: Counts,
     findings: Sequence[Finding],
@@ -106,7 +108,7 @@ def header(
     Args:
         task: "image_classification" or "text_classification".
         classes: in frozen order.
-        ok_class: the class of good parts, or None.
+        config: names the class of good parts, and the mix of domains.
         contract: how inputs were made.
         counts: rows by split and class.
         findings: of the audit.
@@ -116,13 +118,34 @@ def header(
         "schema": SCHEMA,
         "task": task,
         "classes": list(classes),
-        "ok_class": ok_class,
+        "ok_class": config.ok_class,
         "input": contract.to_json(),
         "counts": plain(counts),
         "n": sum(sum(row.values()) for row in counts.values()),
         "audit": [finding.to_json() for finding in findings],
         "quarantined": [item.to_json() for item in quarantined],
+        "mix": None if config.mix is None else dict(config.mix),
     }
+
+
+def require_domains(mix: Mapping[str, float] | None, rows: Sequence[Row]) -> None:
+    """Refuse a mix that names other domains than the training rows have.
+
+    Raises:
+        DataError: names the domain, and a row of it.
+    """
+    if mix is None:
+        return
+    train = [row for row in rows if row.split == "train"]
+    strange = next((row for row in train if row.slices.get(DOMAIN) not in mix), None)
+    if strange is not None:
+        raise DataError(
+            f"{strange.path}: domain {strange.slices.get(DOMAIN)!r} has no share in data.mix",
+            hint=f"data.mix names {', '.join(mix)}",
+        )
+    absent = sorted(set(mix) - {row.slices[DOMAIN] for row in train})
+    if absent:
+        raise DataError(f"data.mix: no training row is of domain {absent[0]!r}", hint="correct data.mix, or the split")
 
 
 def plain(counts: Counts) -> dict[str, Json]:

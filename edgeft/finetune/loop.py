@@ -200,7 +200,10 @@ class Loop:
     def _steps(self, epoch: int) -> list[list[Rows]]:
         """Return the batches of each optimizer step of `epoch`."""
         config, seed = self._config, sampling.epoch_seed(self._ctx.seed, "order", epoch)
-        if config.sampling == "balanced":
+        if self._data.mix is not None:
+            kinds = self._data.domains()[self._train]
+            order = sampling.mixed(self._train, kinds, list(self._data.mix.values()), seed)
+        elif config.sampling == "balanced":
             order = sampling.balanced(self._train, self._data.labels[self._train], seed)
         else:
             order = sampling.shuffled(self._train, seed)

@@ -1,11 +1,14 @@
 """Which rows an epoch sees, in which order, cut into which batches: pure functions of a seed."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from edgeft.core.seeds import derive_seed
 
 Rows = npt.NDArray[np.int64]
+_ROUNDING = 1e-9
 
 
 def shuffled(rows: Rows, seed: int) -> Rows:
@@ -16,22 +19,36 @@ def shuffled(rows: Rows, seed: int) -> Rows:
 def balanced(rows: Rows, labels: Rows, seed: int) -> Rows:
     """Return as many rows as `rows`, every class (nearly) equally often, in random order.
 
-    A small class is gone through whole, again and again; a large one is cut. Over epochs every row is seen.
-
     Args:
         rows: row numbers, int64 [n].
         labels: their classes, int64 [n].
         seed: of this epoch.
     """
-    rng = np.random.default_rng(seed)
     classes = np.unique(labels)
-    shares = np.full(len(classes), len(rows) // len(classes))
-    shares[: len(rows) % len(classes)] += 1
+    return mixed(rows, np.searchsorted(classes, labels), [1 / len(classes)] * len(classes), seed)
+
+
+def mixed(rows: Rows, kinds: Rows, shares: Sequence[float], seed: int) -> Rows:
+    """Return as many rows as `rows`, of each kind its share (to one row), in random order.
+
+    A small kind is gone through whole, again and again; a large one is cut. Over epochs every row is seen.
+
+    Args:
+        rows: row numbers, int64 [n].
+        kinds: 0..len(shares) - 1, int64 [n]; each has a row.
+        shares: of each kind; they add up to 1.
+        seed: of this epoch.
+    """
+    rng = np.random.default_rng(seed)
+    exact = np.asarray(shares) * len(rows)
+    counts = np.floor(exact + _ROUNDING).astype(np.int64)
+    rest = np.argsort(-(exact - counts), kind="stable")[: len(rows) - int(counts.sum())]
+    counts[rest] += 1
     drawn = []
-    for label, share in zip(classes, shares, strict=True):
-        members = rows[labels == label]
-        laps = -(-int(share) // len(members))
-        drawn.append(np.concatenate([rng.permutation(members) for _ in range(laps)])[:share])
+    for kind, count in enumerate(counts):
+        members = rows[kinds == kind]
+        laps = -(-int(count) // len(members))
+        drawn.append(np.concatenate([members[:0], *(rng.permutation(members) for _ in range(laps))])[:count])
     return rng.permutation(np.concatenate(drawn))
 
 

@@ -86,6 +86,10 @@ def session(ctx: Context, inputs: Inputs, config: TrainConfig) -> Iterator[Sessi
         for name in ("augment", "mixup", "cutmix"):
             if data.is_text and getattr(config, name):
                 raise UsageError(f"finetune.{name}: changes images, and the data are texts", hint="remove it")
+        if data.mix is not None and config.sampling == "balanced":
+            raise UsageError(
+                "finetune.sampling: balanced draws by class, data.mix by domain", hint="keep one of the two"
+            )
         if config.augment_text.changes and not data.is_text:
             raise UsageError(
                 "finetune.augment_text: changes texts, and the data are images", hint="use finetune.augment"

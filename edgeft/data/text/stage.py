@@ -19,7 +19,7 @@ from edgeft.data.partition import SPLITS
 from edgeft.data.sources.rows import SourceRow, read_table, read_texts
 from edgeft.data.text.audit import cut_texts, deduplicated, scripts
 from edgeft.data.text.config import TextDataConfig, TextInputConfig
-from edgeft.data.writing import header, numbered, plain, write_header, write_rows
+from edgeft.data.writing import header, numbered, plain, require_domains, write_header, write_rows
 from edgeft.runtime.text import Text, TextContract, TextEncoder, Tokens, TokenTable
 
 _CHUNK = 1024
@@ -70,8 +70,10 @@ def run(ctx: Context, inputs: Inputs, config: TextDataConfig) -> StageResult:
     write_atomic(ctx.folder / TOKENS, TokenTable.of(tokens, contract).to_bytes())
     write_atomic(ctx.folder / TOKENIZER, tokenizer)
     digests = [sha256_bytes("\0".join([row.text or "", row.pair or ""]).encode()) for row in found.rows]
-    write_rows(ctx.folder / "rows.jsonl", numbered(found.rows, found.splits, digests, found.classes))
-    described = header("text_classification", found.classes, config.ok_class, contract, counts, findings)
+    numbers = numbered(found.rows, found.splits, digests, found.classes)
+    require_domains(config.mix, numbers)
+    write_rows(ctx.folder / "rows.jsonl", numbers)
+    described = header("text_classification", found.classes, config, contract, counts, findings)
     write_header(ctx.folder / "dataset.json", described)
     notes = tuple(f"{finding.check}: {finding.message}" for finding in findings if finding.severity != "info")
     for note in notes:

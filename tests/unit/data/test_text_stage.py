@@ -198,3 +198,38 @@ def test_a_trial_says_so_and_the_same_seed_divides_alike(
     assert "at most 4 texts" in findings(folder)["limit"]["message"]
     one, other = ((stage(table(reviews())).folder / "rows.jsonl").read_bytes() for _ in range(2))
     assert one == other
+
+
+def domains(folder: Path, source: int = 30, target: int = 10) -> Path:
+    """Reviews of two domains; target rows are rarer."""
+    path = folder / "domains.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label", "site"])
+        for name, count in (("source", source), ("target", target)):
+            for i in range(count):
+                writer.writerows([(f"good {name} {i}", "pos", name), (f"bad {name} {i}", "neg", name)])
+    return path
+
+
+COLUMNS = {"slices": {"domain": "site"}}
+
+
+def test_domains_are_mixed_by_their_shares(tmp_path: Path, stage: Callable[..., StageResult]) -> None:
+    source = domains(tmp_path)
+    data = Dataset.open(stage(source, columns=COLUMNS, mix={"target": 0.7, "source": 0.3}).folder)
+    assert data.mix == {"target": 0.7, "source": 0.3}
+    assert [row.slices["domain"] for row in data.rows] == [["target", "source"][i] for i in data.domains()]
+    assert Dataset.open(stage(source, columns=COLUMNS).folder).mix is None
+
+
+def test_a_mix_that_does_not_fit_is_refused(tmp_path: Path, stage: Callable[..., StageResult]) -> None:
+    source = domains(tmp_path)
+    with pytest.raises(ValueError, match=r"add up to 0\.9"):
+        stage(source, columns=COLUMNS, mix={"target": 0.6, "source": 0.3})
+    with pytest.raises(ValueError, match="which domain a row is of is not said"):
+        stage(source, mix={"target": 0.7, "source": 0.3})
+    with pytest.raises(DataError, match=r"domain 'source' has no share in data\.mix"):
+        stage(source, columns=COLUMNS, mix={"target": 0.7, "other": 0.3})
+    with pytest.raises(DataError, match="no training row is of domain 'other'"):
+        stage(source, columns=COLUMNS, mix={"target": 0.6, "source": 0.3, "other": 0.1})

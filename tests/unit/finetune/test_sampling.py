@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeft.finetune.sampling import balanced, batches, shuffled
+from edgeft.finetune.sampling import balanced, batches, mixed, shuffled
 
 ROWS = st.integers(1, 200).map(lambda n: np.arange(n, dtype=np.int64) * 3)
 
@@ -40,3 +40,15 @@ def test_balanced_repeats_a_small_class_evenly(few: int, many: int) -> None:
     times = np.bincount(drawn[drawn < few], minlength=few)
     assert times.max() - times.min() <= 1
     assert np.bincount(drawn[drawn >= few]).max() == 1
+
+
+@given(st.lists(st.integers(0, 2), min_size=9, max_size=90), st.floats(0.05, 0.9), st.integers(0, 9))
+def test_mixed_draws_each_kind_its_share(kinds: list[int], share: float, seed: int) -> None:
+    kinds = [0, 1, 2, *kinds]
+    rows = np.arange(len(kinds), dtype=np.int64) + 10
+    shares = [share, (1 - share) / 2, (1 - share) / 2]
+    drawn = mixed(rows, np.array(kinds), shares, seed)
+    assert len(drawn) == len(rows)
+    counts = np.bincount(np.array(kinds)[drawn - 10], minlength=3)
+    assert np.abs(counts - np.array(shares) * len(rows)).max() <= 1
+    assert (mixed(rows, np.array(kinds), shares, seed) == drawn).all()

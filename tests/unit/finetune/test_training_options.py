@@ -15,6 +15,8 @@ from edgeft.core.digest import sha256_tree
 from edgeft.core.errors import UsageError
 from edgeft.core.events import Event, Progress
 from edgeft.core.stage import Json, Method, StageResult
+from edgeft.data.dataset import Dataset
+from edgeft.finetune import sampling
 from edgeft.finetune.config import FrozenConfig, FullConfig
 from edgeft.finetune.environment import training_process
 from edgeft.finetune.recompute import Recomputed
@@ -278,3 +280,25 @@ def test_where_texts_are_not_fresh_they_are_not_augmented(tmp_path: Path, data: 
         run(FULL, tmp_path, data, changed)
     with pytest.raises(ValidationError, match="needs fresh texts"):
         FrozenConfig(model=MODEL, augment_text={"swap": 0.3})
+
+
+def test_domains_are_mixed_in_every_epoch(tmp_path: Path) -> None:
+    """Half of the rows are of a domain with a share of .9: the epoch is as long, and mostly of them."""
+    toy, method = Texts(), catalog.find("finetune", "full")
+    rows = toy.write(tmp_path / "data")
+    head = json.loads((rows / "dataset.json").read_text())
+    lines = [json.loads(line) for line in (rows / "rows.jsonl").read_text().splitlines()]
+    for number, line in enumerate(lines):
+        line["slices"] = {"domain": ["target", "source"][number % 2]}
+    (rows / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    plain = weights(method_cases.run(method, toy, tmp_path / "plain", rows, {}))
+    (rows / "dataset.json").write_text(json.dumps({**head, "mix": {"target": 0.9, "source": 0.1}}))
+    data = Dataset.open(rows)
+    train = data.indices("train")
+    drawn = sampling.mixed(train, data.domains()[train], list((data.mix or {}).values()), 0)
+    assert len(drawn) == len(train)
+    assert float((data.domains()[drawn] == 0).mean()) == pytest.approx(0.9, abs=0.02)
+    mixed = weights(method_cases.run(method, toy, tmp_path / "mixed", rows, {}))
+    assert any(not torch.equal(mixed[name], tensor) for name, tensor in plain.items())
+    with pytest.raises(UsageError, match=r"data\.mix by domain"):
+        method_cases.run(method, toy, tmp_path / "both", rows, {"sampling": "balanced"})
