@@ -41,7 +41,8 @@ def run(ctx: Context, inputs: Inputs, config: HybridConfig) -> StageResult:
         DataError: the data folder or the weights cannot be used.
         UsageError: a step's settings cannot be used, or training diverged.
     """
-    given, notes, timings, history = dict(inputs), [], {}, []
+    given, notes, history = dict(inputs), [], []
+    timings: dict[str, Any] = {"seconds_per_epoch": [], "peak_memory_bytes": 0}
     steps = config.step_configs()
     done: dict[str, Any] = {}
     for number, (name, settings) in enumerate(steps, 1):
@@ -50,6 +51,8 @@ def run(ctx: Context, inputs: Inputs, config: HybridConfig) -> StageResult:
         done = _step(replace(ctx, folder=folder / "out", workspace=folder / "workspace"), given, name, settings)
         given["weights"] = folder / "checkpoint"
         notes += [f"{name}: {note}" for note in done["notes"] if number == 1 or not note.startswith("weights: ")]
+        timings["seconds_per_epoch"] += done["timings"]["seconds_per_epoch"]
+        timings["peak_memory_bytes"] = max(timings["peak_memory_bytes"], done["timings"]["peak_memory_bytes"])
         timings[f"step_{number}_{name}"] = done["timings"]
         history += [{**entry, "step": name} for entry in done["history"]]
     for name in (WEIGHTS, META):
@@ -59,6 +62,7 @@ def run(ctx: Context, inputs: Inputs, config: HybridConfig) -> StageResult:
     measurements: dict[str, Json] = {
         **done["measurements"],
         "epochs": len(history),
+        "best_epoch": len(history) - len(done["history"]) + done["measurements"]["best_epoch"],
         "steps": [name for name, _ in steps],
         "trainable_parameters": moved,
         "parameters": total,
