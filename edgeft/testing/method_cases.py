@@ -28,6 +28,7 @@ from edgeft.testing.toys import CLASSES, CONVOLUTIONS, PATCHES, PER_CLASS, TEXTS
 _FILES: Final = {"history.json", "model.json", "model.safetensors"}
 _ADAPTER_FILES: Final = {"history.json", "adapter.json", "adapter.safetensors", "model.json"}
 _HUGE_RATE: Final = 1e30
+_SMALL: Final[Mapping[str, Json]] = {"epochs": 2, "batch_size": 12}
 _LEARNABLE: Final = 0.9
 _HELD_OUT: Final = 0.75
 """36 training rows and random weights below: more is luck. One in three would be chance."""
@@ -61,7 +62,9 @@ def run(
 ) -> StageResult:
     """Run `method` on `data` with output and workspace below `folder`; `settings` go on top of two small epochs."""
     model, inputs = toy.model(folder)
-    config = catalog.resolve(method.config)(**({"model": model, "epochs": 2, "batch_size": 12} | dict(settings)))
+    described = catalog.resolve(method.config)
+    small = {name: value for name, value in _SMALL.items() if name in described.model_fields}
+    config = described(**({"model": model} | small | dict(settings)))
     out, workspace = folder / "out", folder / "workspace"
     out.mkdir(parents=True, exist_ok=True)
     workspace.mkdir(parents=True, exist_ok=True)
