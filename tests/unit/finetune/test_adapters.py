@@ -20,7 +20,7 @@ from edgeft.finetune.config import Ia3Config, LoraConfig, MergeConfig
 from edgeft.models.predict import logits
 from edgeft.models.sources import create
 from edgeft.testing import method_cases
-from edgeft.testing.toys import Images, Texts
+from edgeft.testing.toys import PATCHES, Images, Texts
 
 TOYS = [Images(), Texts()]
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -173,3 +173,16 @@ def test_damaged_adapters_are_named(
     save_file(tensors, result.folder / "adapter.safetensors")
     with pytest.raises(DataError, match=why):
         merged(folder, data, result.folder)
+
+
+@pytest.mark.parametrize("name", ["lora", "adapter"])
+def test_a_network_that_is_no_chain_trains_its_adapters(name: str, tmp_path: Path) -> None:
+    """A vision transformer is a trunk and a head: its groups are taken anew when adapters stand in it."""
+    data = PATCHES.write(tmp_path / "data")
+    method = catalog.find("finetune", name)
+    result = method_cases.run(method, PATCHES, tmp_path, data, {"epochs": 2, "lr": 1e-2})
+    kept = load_file(result.folder / "adapter.safetensors")
+    moving = [key for key in kept if key.endswith(("lora_B.default.weight", "up.weight"))]
+    assert len(moving) >= 6
+    assert all(bool(kept[key].any()) for key in moving)  # they begin at 0
+    assert (method_cases.plain(method, PATCHES, tmp_path, data, result) / "model.safetensors").is_file()
