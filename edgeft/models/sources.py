@@ -103,7 +103,9 @@ def _from_checkpoint(config: ModelConfig, folder: Path, classes: Sequence[str]) 
     from edgeft.models import checkpoint
 
     module, meta = checkpoint.load(folder)
-    if meta.architecture != config.base:
+    if meta.architecture != config.base and not (
+        config.takes_texts and meta.encoder
+    ):  # an encoder tells what it is itself
         raise UsageError(
             f"model.base: {config.base}, and {folder} holds {meta.architecture}",
             hint=f"model.base: {meta.architecture}",
