@@ -50,3 +50,9 @@ class IntegrityError(EdgeftError):
     """Bytes are not what their digest or signature says."""
 
     exit_code: ClassVar[int] = 8
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what another library's error says, or its type where it says nothing."""
+    said = str(error).strip()
+    return said.splitlines()[0] if said else repr(error)

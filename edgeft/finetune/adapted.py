@@ -60,7 +60,7 @@ def _planned(module: nn.Module, config: TrainConfig) -> Insert:
 
 def _told(settings: dict[str, Any]) -> str:
     where = f"{len(settings['layers'])} {'place' if len(settings['layers']) == 1 else 'places'}"
-    stays = settings["kind"] in ("adapter", "prompt", "prefix")
+    folded = settings["kind"] in adapters.FOLDED
     return f"{settings['kind']} in {where}; " + (
-        "it stays in the model, and costs time on the device" if stays else "folded into the weights before the export"
+        "folded into the weights before the export" if folded else "it stays in the model, and costs time on the device"
     )

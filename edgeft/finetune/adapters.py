@@ -36,7 +36,8 @@ WEIGHTS, META = "adapter.safetensors", "adapter.json"
 AUTO: Final = "auto"
 _NAME = "default"
 _SCHEMA = 2
-_FOLDED = frozenset({"lora", "ia3"})
+FOLDED = frozenset({"lora", "ia3"})
+"""Kinds that become part of the base's weights; the others stay in the model."""
 
 
 def inject_(module: nn.Module, config: LoraConfig | Ia3Config, seed: int) -> tuple[str, ...]:
@@ -135,7 +136,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     try:
         meta = json.loads((folder / META).read_bytes())
-        kinds = _FOLDED | set(get_args(inserts.Kind))
+        kinds = FOLDED | set(get_args(inserts.Kind))
         known = meta["schema"] == _SCHEMA and meta["kind"] in kinds and len(meta["base"]) > 0 and meta["samples"] > 0
         tensors = load_file(folder / WEIGHTS)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -157,7 +158,7 @@ def put_back_(module: nn.Module, meta: Mapping[str, Any], tensors: Mapping[str, 
     missing = sorted(set(names) - {name for name, _ in module.named_modules()})
     if missing:
         raise DataError(f"the adapters are of another model: it has no layer {missing[0]!r}")
-    if meta["kind"] in _FOLDED:
+    if meta["kind"] in FOLDED:
         config = (Ia3Config if meta["kind"] == "ia3" else LoraConfig).model_construct(**meta["settings"])
         peft.inject_adapter_in_model(_peft_config(config, names), module, adapter_name=_NAME)
     else:

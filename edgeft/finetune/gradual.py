@@ -88,17 +88,16 @@ class _TextFeeds:
     """Feeds of texts: the head's input is kept, what is lower runs anew for every batch, since its size varies."""
 
     def __init__(self, opened: Session, config: GradualConfig) -> None:
-        self._opened, self._config = opened, config
+        self._opened, self._config, self._tokens = opened, config, opened.token_feed()
 
     def __call__(self, phase: Phase) -> Feed:
         opened = self._opened
-        tokens = opened.token_feed()
         if phase.boundary == 0:
-            return tokens
+            return self._tokens
         if phase.boundary == opened.head:
             rows = len(opened.data.indices("train")) + len(opened.data.indices("val"))
             return features.feed(features.base_cache(opened, self._config, opened.head, rows)[0], opened, self._config)
-        return FrozenTokenFeed(tokens, chain(opened.groups[: phase.boundary]))
+        return FrozenTokenFeed(self._tokens, chain(opened.groups[: phase.boundary]))
 
     def note(self) -> str:
         """Return what was cached."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from edgeft.core.errors import DeviceError
+from edgeft.core.errors import DeviceError, first_line
 
 _WANTED = ("config.json", "model.safetensors", "tokenizer.json")
 
@@ -18,8 +18,7 @@ def snapshot(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(_WANTED)))
     except Exception as error:  # huggingface_hub and its transports raise many types
-        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise DeviceError(
-            f"model.weights: hub: {name} could not be downloaded: {first}",
+            f"model.weights: hub: {name} could not be downloaded: {first_line(error)}",
             hint="copy the model's folder here and name it: model.weights: ./FOLDER",
         ) from error

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from edgeft.core.errors import DataError, UsageError
 from edgeft.core.stage import Json
+from edgeft.models.probing import at_rest
 
 Kind: TypeAlias = Literal["adapter", "prompt", "prefix"]
 PLACE: Final = "inserted"
@@ -228,13 +229,11 @@ def _shapes(module: nn.Module, names: Sequence[str]) -> dict[str, tuple[int, ...
         for name in names
     ]
     config = getattr(module, "pretrained_cfg", None) or {}
-    was_training = module.training
     try:
-        with torch.inference_mode():
+        with at_rest(module):
             parameter = next(module.parameters())
-            module.eval()(torch.zeros(1, *config.get("input_size", (3, 224, 224)), device=parameter.device))
+            module(torch.zeros(1, *config.get("input_size", (3, 224, 224)), device=parameter.device))
     finally:
-        module.train(was_training)
         for hook in hooks:
             hook.remove()
     return {name: found[name] for name in names}

@@ -18,6 +18,7 @@ from torchvision.models import MobileNetV3 as TorchvisionMobileNetV3
 from torchvision.models import ResNet as TorchvisionResNet
 
 from edgeft.models.architectures import classifier_prefix
+from edgeft.models.probing import at_rest
 
 Groups: TypeAlias = list[tuple[str, nn.Module]]
 
@@ -108,16 +109,12 @@ def _reproduces(module: nn.Module, groups: Groups) -> bool:
     config = getattr(module, "pretrained_cfg", None) or {}
     shape = config.get("input_size", (3, 224, 224))
     pixels = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
-    was_training = module.training
-    module.eval()
     try:
-        with torch.inference_mode():
+        with at_rest(module):
             composed: Tensor = chain(groups).eval()(pixels)
             return bool(torch.allclose(composed, module(pixels), atol=_PROBE_ATOL))
     except (RuntimeError, TypeError, NotImplementedError, AttributeError, ValueError, IndexError):
         return False  # the children do not compose: that is what is being asked
-    finally:
-        module.train(was_training)
 
 
 def _trunk_and_head(module: nn.Module) -> Groups:

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from edgeft.core.errors import DataError
+from edgeft.core.errors import DataError, first_line
 from edgeft.models import prefixes
 from edgeft.models.inserts import PLACE
 from edgeft.models.inserts import of as inserts_of
+from edgeft.models.probing import at_rest
 from edgeft.runtime.text import IDS, MASK, TYPES
 
 TASK = "feature-extraction"
@@ -164,9 +165,8 @@ def from_folder(folder: Path, classes: int, pooling: str, dropout: float) -> Tex
         with _quiet():
             encoder, told = model_class.from_pretrained(str(folder), local_files_only=True, output_loading_info=True)
     except Exception as error:  # transformers raises many types, none of them documented
-        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise DataError(
-            f"model.weights: {folder} cannot be loaded as an encoder: {first}",
+            f"model.weights: {folder} cannot be loaded as an encoder: {first_line(error)}",
             hint="give a folder that transformers' save_pretrained wrote",
         ) from error
     missing = sorted(key for key in told["missing_keys"] if not key.startswith(_POOLER))
@@ -215,12 +215,8 @@ def attentions(module: TextClassifier) -> dict[str, tuple[int, ...]]:
     ids = torch.ones(1, _PROBE_LENGTH, dtype=torch.int64, device=next(module.parameters()).device)
 
     def run() -> None:
-        was_training = module.training
-        try:
-            with torch.inference_mode():
-                module.eval()({IDS: ids, MASK: ids})
-        finally:
-            module.train(was_training)
+        with at_rest(module):
+            module({IDS: ids, MASK: ids})
 
     return {f"encoder.{name}": shape for name, shape in prefixes.attentions(module.encoder, run).items()}
 
@@ -261,10 +257,8 @@ def _reproduces(encoder: PreTrainedModel, chained: list[nn.Module]) -> bool:
     mask = torch.ones_like(ids)
     mask[1, 4:] = 0
     tokens = {IDS: ids, MASK: mask}
-    was_training = encoder.training
-    encoder.train(mode=False)
     try:
-        with torch.inference_mode():
+        with at_rest(encoder):
             value: Any = tokens
             for group in chained:
                 value = group(value)
@@ -273,5 +267,3 @@ def _reproduces(encoder: PreTrainedModel, chained: list[nn.Module]) -> bool:
             return bool(torch.allclose(value.states[kept], expected[kept], atol=_PROBE_ATOL))
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
         return False  # the layers do not chain: that is what is being asked
-    finally:
-        encoder.train(was_training)

@@ -13,7 +13,7 @@ Nothing is kept: the model of the test is thrown away.
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -147,17 +147,7 @@ def lr_find(
                 raise
             exploded = True
     found = judge(watch.rates, watch.losses, exploded=exploded)
-    return {
-        "method": finetune.method.name,
-        "lr": written,
-        "suggestion": found.suggestion,
-        "steepest": found.steepest,
-        "lowest": found.lowest,
-        "exploded": found.exploded,
-        "rates": list(found.rates),
-        "losses": list(found.losses),
-        "smoothed": list(found.smoothed),
-    }
+    return {"method": finetune.method.name, "lr": written, **asdict(found)}
 
 
 def judge(rates: Sequence[float], losses: Sequence[float], *, exploded: bool) -> RangeTest:

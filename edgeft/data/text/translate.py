@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from edgeft.core.errors import DataError
+from edgeft.core.errors import DataError, first_line
 
 _BATCH = 16
 _LONGEST = 256
@@ -63,9 +63,8 @@ def _load(folder: Path) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         model = AutoModelForSeq2SeqLM.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # transformers raises many types, none of them documented
-        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise DataError(
-            f"{folder}: holds no translation model with its tokenizer: {first}",
+            f"{folder}: holds no translation model with its tokenizer: {first_line(error)}",
             hint="give a folder that save_pretrained wrote; Marian's tokenizer needs: pip install sentencepiece",
         ) from error
     return tokenizer, model.eval()
