@@ -35,17 +35,17 @@ METHODS: tuple[Method, ...] = (
         ("numpy", "scipy", "tokenizers"),
     ),
     Method("finetune", "full", "edgeft.finetune.config:FullConfig", "edgeft.finetune.full:run", 2, _TRAINING),
-    Method("finetune", "frozen", "edgeft.finetune.config:FrozenConfig", "edgeft.finetune.frozen:run", 2, _TRAINING),
+    Method("finetune", "frozen", "edgeft.finetune.config:FrozenConfig", "edgeft.finetune.frozen:run", 3, _ADAPTING),
     Method("finetune", "gradual", "edgeft.finetune.config:GradualConfig", "edgeft.finetune.gradual:run", 3, _TRAINING),
     Method(
         "finetune",
         "first_n_frozen",
         "edgeft.finetune.config:FirstNFrozenConfig",
         "edgeft.finetune.first_n_frozen:run",
-        1,
-        _TRAINING,
+        2,
+        _ADAPTING,
     ),
-    Method("finetune", "bitfit", "edgeft.finetune.config:BitFitConfig", "edgeft.finetune.bitfit:run", 1, _TRAINING),
+    Method("finetune", "bitfit", "edgeft.finetune.config:BitFitConfig", "edgeft.finetune.bitfit:run", 2, _ADAPTING),
     Method("finetune", "lora", "edgeft.finetune.config:LoraConfig", "edgeft.finetune.adapted:run", 2, _ADAPTING),
     Method("finetune", "ia3", "edgeft.finetune.config:Ia3Config", "edgeft.finetune.adapted:run", 2, _ADAPTING),
     Method("finetune", "adapter", "edgeft.finetune.config:AdapterConfig", "edgeft.finetune.adapted:run", 1, _ADAPTING),
@@ -54,8 +54,8 @@ METHODS: tuple[Method, ...] = (
     Method("finetune", "hybrid", "edgeft.finetune.config:HybridConfig", "edgeft.finetune.hybrid:run", 1, _ADAPTING),
     Method("finetune", "none", "edgeft.finetune.config:NoneConfig", "edgeft.finetune.none:run", 1, _TRAINING),
     *(
-        Method("merge", name, "edgeft.finetune.config:MergeConfig", "edgeft.finetune.merge:run", 2, _ADAPTING)
-        for name in ("lora", "ia3", "adapter", "prompt", "prefix")
+        Method("merge", name, "edgeft.finetune.config:MergeConfig", "edgeft.finetune.merge:run", 3, _ADAPTING)
+        for name in ("frozen", "first_n_frozen", "bitfit", "lora", "ia3", "adapter", "prompt", "prefix")
     ),
     Method(
         "export",
@@ -87,8 +87,8 @@ METHODS: tuple[Method, ...] = (
         (*_GRAPH, "pillow", "torch"),
     ),
 )
-"""The built-in methods, in the order of the stages; `lower` has one per exporter. A finetune method that leaves
-adapters has a merge method of its name."""
+"""The built-in methods, in the order of the stages; `lower` has one per exporter. A finetune method that writes
+only what it trained has a merge method of its name."""
 
 _METHOD_GROUP = "edgeft.methods"
 _EXPORTER_GROUP = "edgeft.exporters"

@@ -5,6 +5,7 @@ rows.jsonl       one a line: index, path, class, label, group, split, sha256, sl
 pixels.npy       images: uint8 [N, H, W, 3], row i belongs to line i
 tokens.npz       texts: their tokens, text i belongs to line i
 tokenizer.json   texts: what made them
+vocabulary.npy   texts, where the model's vocabulary was trimmed: int64 [K], the rows of its embeddings that are kept
 """
 
 import json
@@ -24,7 +25,7 @@ from edgeft.runtime.text import Text, TextContract, TextEncoder, TokenTable
 
 SCHEMA = 2
 """Version of the folder's layout."""
-PIXELS, TOKENS, TOKENIZER = "pixels.npy", "tokens.npz", "tokenizer.json"
+PIXELS, TOKENS, TOKENIZER, VOCABULARY = "pixels.npy", "tokens.npz", "tokenizer.json", "vocabulary.npy"
 _DAMAGED = "delete the folder and run the build again"
 Split: TypeAlias = Literal["train", "val", "test"]
 
@@ -178,6 +179,12 @@ class Dataset:
     def is_text(self) -> bool:
         """Whether its rows are texts."""
         return isinstance(self.stored, TokenTable)
+
+    @property
+    def vocabulary(self) -> npt.NDArray[np.int64] | None:
+        """Rows of the pretrained embeddings that are kept, int64 [K], ascending; None keeps all."""
+        path = self.folder / VOCABULARY
+        return np.load(path, allow_pickle=False) if path.is_file() else None
 
     def domains(self) -> npt.NDArray[np.int64]:
         """Return the domain of each row as its place in `mix`, int64 [N]; -1 where it has none."""

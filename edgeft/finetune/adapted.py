@@ -31,8 +31,7 @@ def run(ctx: Context, inputs: Inputs, config: TrainConfig) -> StageResult:
         fit = opened.loop().run(phases, lambda _: opened.feed())
 
         def write(run: Session) -> None:
-            samples = len(run.data.indices("train"))
-            adapters.write(run.ctx.folder, phases[0].trained(run.module, run.groups), settings, base, samples)
+            adapters.write(run.ctx.folder, run.trained(phases), settings, base, run.samples)
             write_meta(run.ctx.folder, replace(run.checkpoint(), inserts=()))
 
         return finish(opened, fit, phases, [_told(settings)], write=write)

@@ -7,7 +7,9 @@ By peft, and folded into the weights in the end:
 
 By `models.inserts`, and kept in the model: adapter, prompt, prefix.
 
-The folder of an adapted model holds what was trained (`adapter.safetensors`: adapters and head) and what is needed to
+Or a part of the base's own weights (`OWN`): a head, biases, the upper groups.
+
+The folder of a model trained so holds what was trained (`adapter.safetensors`: adapters and head) and what is needed to
 put it back (`adapter.json`); the base stays where it is. `merge` makes one model of both before anything is exported.
 """
 
@@ -38,6 +40,8 @@ _NAME = "default"
 _SCHEMA = 2
 FOLDED = frozenset({"lora", "ia3"})
 """Kinds that become part of the base's weights; the others stay in the model."""
+OWN: Final = "weights"
+"""The kind of what is no adapter: weights of the base, in their place."""
 
 
 def inject_(module: nn.Module, config: LoraConfig | Ia3Config, seed: int) -> tuple[str, ...]:
@@ -112,13 +116,24 @@ def kept_settings(insert: Insert) -> dict[str, Any]:
     return {"kind": insert.kind, "settings": insert.to_json(), "layers": list(insert.sites)}
 
 
+def own_settings() -> dict[str, Any]:
+    """Return what `put_back_` needs to know of weights of the base itself."""
+    return {"kind": OWN, "settings": {}, "layers": []}
+
+
+def statistics(module: nn.Module) -> dict[str, Tensor]:
+    """Return copies of the buffers that are part of `module`'s state, e.g. BatchNorm's statistics."""
+    kept = module.state_dict().keys()
+    return {name: buffer.detach().clone() for name, buffer in module.named_buffers() if name in kept}
+
+
 def write(folder: Path, trained: Mapping[str, Tensor], settings: Mapping[str, Any], base: str, samples: int) -> None:
     """Write what was trained, and how to put it back; equal weights give equal bytes.
 
     Args:
         folder: where to.
         trained: tensors by name: adapters and head.
-        settings: by `folded_settings` or `kept_settings`.
+        settings: by `folded_settings`, `kept_settings` or `own_settings`.
         base: `base_digest` of what they were trained beside.
         samples: rows that they were trained on.
     """
@@ -136,7 +151,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     try:
         meta = json.loads((folder / META).read_bytes())
-        kinds = FOLDED | set(get_args(inserts.Kind))
+        kinds = FOLDED | {OWN} | set(get_args(inserts.Kind))
         known = meta["schema"] == _SCHEMA and meta["kind"] in kinds and len(meta["base"]) > 0 and meta["samples"] > 0
         tensors = load_file(folder / WEIGHTS)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -161,9 +176,9 @@ def put_back_(module: nn.Module, meta: Mapping[str, Any], tensors: Mapping[str, 
     if meta["kind"] in FOLDED:
         config = (Ia3Config if meta["kind"] == "ia3" else LoraConfig).model_construct(**meta["settings"])
         peft.inject_adapter_in_model(_peft_config(config, names), module, adapter_name=_NAME)
-    else:
+    elif meta["kind"] != OWN:
         inserts.insert_(module, Insert.from_json(meta["settings"]))
-    own = dict(module.named_parameters())
+    own = module.state_dict()
     unknown = [name for name in tensors if name not in own or own[name].shape != tensors[name].shape]
     untouched = [name for name in own if is_adapter(name) and name not in tensors]
     if unknown or untouched:

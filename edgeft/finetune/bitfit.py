@@ -5,11 +5,11 @@ from torch import nn
 from edgeft.core.stage import Context, Inputs, StageResult
 from edgeft.finetune.config import BitFitConfig
 from edgeft.finetune.loop import Phase
-from edgeft.finetune.session import finish, session
+from edgeft.finetune.session import finish, part_writer, session
 
 
 def run(ctx: Context, inputs: Inputs, config: BitFitConfig) -> StageResult:
-    """Fine-tune biases, normalisations and the head, and write a checkpoint folder.
+    """Fine-tune biases, normalisations and the head, and write what was trained.
 
     Raises:
         DataError: the data folder or the weights cannot be used.
@@ -20,8 +20,9 @@ def run(ctx: Context, inputs: Inputs, config: BitFitConfig) -> StageResult:
         head = {names[id(parameter)] for parameter in opened.groups[opened.head][1].parameters()}
         chosen = head | one_dimensional(opened.module)
         phases = [Phase(0, config.epochs, 0, chosen.__contains__)]
+        write = part_writer(opened, phases)
         fit = opened.loop().run(phases, lambda _: opened.feed())
-        return finish(opened, fit, phases)
+        return finish(opened, fit, phases, write=write)
 
 
 def one_dimensional(module: nn.Module) -> set[str]:

@@ -21,6 +21,8 @@ class TrainConfig(Config):
 
     works_on: ClassVar[frozenset[Family]] = frozenset({"convolutions", "patches", "texts"})
     """What the method can train."""
+    parallel: ClassVar[bool] = True
+    """Whether several processes can train together."""
 
     model: ModelConfig
     """Filled from the recipe's `model:` block."""
@@ -87,6 +89,9 @@ class TrainConfig(Config):
     memory, about a third more time, the same numbers."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU where there is one."""
+    processes: PositiveInt = 1
+    """Train in so many processes of this machine, each with its part of every batch: one a GPU, or on its share of the
+    CPU's threads. Needs batch_norm: frozen where there is BatchNorm."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Mixed precision of forward and backward passes; fp16 needs a GPU."""
     checkpoint_seconds: NonNegativeFloat = 60.0
@@ -96,6 +101,13 @@ class TrainConfig(Config):
     def _fp16_needs_gpu(self) -> Self:
         if self.precision == "fp16" and self.device == "cpu":
             msg = "precision fp16 needs a GPU; use bf16 or fp32 with device cpu"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_shared(self) -> Self:
+        if self.processes > 1 and not self.parallel:
+            msg = "processes: this method runs in one, which keeps what it computed once; leave it out"
             raise ValueError(msg)
         return self
 
@@ -198,6 +210,7 @@ class PrefixConfig(TrainConfig):
 class HybridConfig(TrainConfig):
     """Train by several methods, one after the other, each from where the last one ended."""
 
+    parallel: ClassVar[bool] = False
     steps: tuple[dict[str, Any], ...] = ({"method": "frozen", "epochs": 5}, {"method": "full"})
     """Each is a `finetune:` block of its own; what it leaves out is taken from here. The default trains a new head
     first and then everything, so that a random head does not spoil what was pretrained (Kumar et al. 2022)."""
@@ -215,6 +228,9 @@ class HybridConfig(TrainConfig):
             name = values.pop("method", None)
             if name not in STEPS:
                 msg = f"step {number}: method {name!r} is not one of {', '.join(STEPS)}"
+                raise ValueError(msg)
+            if values.get("processes", 1) != 1:
+                msg = f"step {number}: processes: the steps run in one"
                 raise ValueError(msg)
             config = STEPS[name]
             fitting = {key: value for key, value in shared.items() if key in config.model_fields}
@@ -249,6 +265,7 @@ class MergeConfig(Config):
 class CachedConfig(TrainConfig):
     """A method that computes what its frozen layers put out once per view of an image."""
 
+    parallel: ClassVar[bool] = False
     views: PositiveInt = 1
     """Cached views per image: the first is the image itself, the others are augmented; epochs take turns."""
     engine: Literal["auto", "torch", "onnxruntime"] = "auto"

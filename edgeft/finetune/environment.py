@@ -11,10 +11,12 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs, get_int_from_env
 
 from edgeft.core.errors import UsageError
 
@@ -22,6 +24,8 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _MMAP_ABOVE = 1 << 30
 _NEVER_TRIM = (1 << 31) - 1
+_PATIENCE = timedelta(days=1)
+"""How long processes wait for each other: one may translate all texts first. A dead one ends the others at once."""
 
 
 @contextmanager
@@ -61,12 +65,23 @@ def accelerator(device: str, precision: str) -> Accelerator:
     """Return a fresh Accelerator; an earlier one's settings would otherwise stick to the process.
 
     Raises:
-        UsageError: the recipe asks for a GPU and there is none.
+        UsageError: the recipe asks for a GPU and there is none, or for more than there are.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("finetune.device is cuda and torch sees no GPU", hint="set finetune.device to auto or cpu")
+    cards, processes = torch.cuda.device_count(), get_int_from_env(["LOCAL_WORLD_SIZE"], 1)
+    if device != "cpu" and 0 < cards < processes:
+        raise UsageError(
+            f"finetune.processes is {processes} and torch sees {cards} GPU{'s' if cards > 1 else ''}",
+            hint="one process a GPU, or finetune.device: cpu",
+        )
     AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001 - the only way; accelerate's tests do so
-    return Accelerator(cpu=device == "cpu", mixed_precision="no" if precision == "fp32" else precision)
+    on_cpu = device == "cpu" or (processes > 1 and not cards)
+    return Accelerator(
+        cpu=on_cpu,
+        mixed_precision="no" if precision == "fp32" else precision,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
+    )
 
 
 def keep_heap() -> bool:

@@ -4,11 +4,11 @@ from edgeft.core.stage import Context, Inputs, StageResult
 from edgeft.finetune import features
 from edgeft.finetune.config import FrozenConfig
 from edgeft.finetune.loop import Phase
-from edgeft.finetune.session import finish, session
+from edgeft.finetune.session import finish, part_writer, session
 
 
 def run(ctx: Context, inputs: Inputs, config: FrozenConfig) -> StageResult:
-    """Fit the classifier on cached features and write a checkpoint folder.
+    """Fit the classifier on cached features and write what was trained.
 
     Raises:
         DataError: the data folder or the weights cannot be used.
@@ -19,9 +19,9 @@ def run(ctx: Context, inputs: Inputs, config: FrozenConfig) -> StageResult:
         images = views * len(opened.data.indices("train")) + len(opened.data.indices("val"))
         cache, engine = features.base_cache(opened, config, opened.head, images)
         phases = [Phase(0, config.epochs, boundary=opened.head)]
-        loop = opened.loop()
-        fit = loop.run(phases, lambda _: features.feed(cache, opened, config))
+        write = part_writer(opened, phases)
+        fit = opened.loop().run(phases, lambda _: features.feed(cache, opened, config))
         seconds = sum(prepare for prepare, _, _ in fit.seconds)
         rate = round(cache.computed / seconds, 2) if cache.computed and seconds else None
         note = f"features: {cache.computed} forward passes of the frozen layers by {engine}, {views} view(s) per image"
-        return finish(opened, fit, phases, [note], {"feature_images_per_second": rate})
+        return finish(opened, fit, phases, [note], {"feature_images_per_second": rate}, write=write)

@@ -106,8 +106,9 @@ def _step(ctx: Context, inputs: Mapping[str, Path], name: str, settings: TrainCo
 
 def _moved(ctx: Context, inputs: Inputs, config: HybridConfig) -> tuple[int, int]:
     """Return how many parameters are in tensors that differ from the start or were not there, and how many in all."""
-    classes = Dataset.open(inputs["data"]).classes
-    before = dict(create(config.model, inputs.get("weights"), classes, ctx.seed_for("head")).named_parameters())
+    data, seed = Dataset.open(inputs["data"]), ctx.seed_for("head")
+    base = create(config.model, inputs.get("weights"), data.classes, seed, data.vocabulary)
+    before = dict(base.named_parameters())
     after = dict(load(ctx.folder)[0].named_parameters())
     moved = [each for name, each in after.items() if name not in before or not torch.equal(each, before[name])]
     return sum(each.numel() for each in moved), sum(each.numel() for each in after.values())

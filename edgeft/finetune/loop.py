@@ -30,6 +30,7 @@ from edgeft.finetune.mixing import mix
 from edgeft.finetune.recompute import Recomputed
 from edgeft.finetune.sampling import Rows
 from edgeft.finetune.schedules import progress, schedule
+from edgeft.finetune.sharing import Sharing
 from edgeft.finetune.state import Cursor, Saved, Weights, load_state_, save_state
 from edgeft.models.stages import Groups, chain
 
@@ -107,7 +108,10 @@ class Loop:
         self._accelerate = accelerate
         self._train, self._val = data.indices("train"), data.indices("val")
         self._labels = torch.from_numpy(data.labels)
-        self._objective = _objective(config, data)
+        self._class_weights = objectives.class_weights(
+            config.class_weights, data.labels[data.indices("train")], data.classes
+        )
+        self._objective = _objective(config, self._class_weights)
         self._schedule = schedule(config.schedule, config.warmup, config.step_every, config.step_factor)
         parameters = optimizers.parameter_groups(groups, rates, config.weight_decay)
         plain = optimizers.optimizer(config.optimizer, parameters, config.momentum, accelerate.device)
@@ -116,6 +120,7 @@ class Loop:
         self._kernels = FastKernels if plain_cpu else nullcontext
         self._best: Weights = {}
         self._average = MovingAverage(module, config.ema)
+        self._sharing = Sharing(accelerate)
         self._saved = time.monotonic()
         self._images = 0
 
@@ -126,9 +131,12 @@ class Loop:
             UsageError: the loss or the gradient is not finite; names the batch.
         """
         config = self._config
+        if self._sharing.processes > 1:
+            self._require_no_statistics("processes", "would see one process's part of each batch in its statistics")
         key = sha256_json({"config": config.model_dump(mode="json"), "seed": self._ctx.seed, "n": len(self._data)})
         saved = load_state_(self._ctx.workspace, key, self._module, self._optimizer.optimizer)
         cursor, self._best, self._average.values = saved.cursor, saved.best, saved.average
+        self._sharing.wait()  # until all have read it: from here on one of them writes it
         if saved.scale is not None and self._accelerate.scaler is not None:
             self._accelerate.scaler.update(saved.scale)
         seconds: list[tuple[float, float, float]] = []
@@ -155,14 +163,17 @@ class Loop:
         groups = self._groups[phase.boundary :]
         if not self._config.gradient_checkpointing:
             return chain(groups)
+        self._require_no_statistics("gradient_checkpointing", "would see each batch twice in its statistics")
+        return chain([(name, Recomputed(group, self._kernels)) for name, group in groups])
+
+    def _require_no_statistics(self, setting: str, reason: str) -> None:
         if self._config.batch_norm == "train":
             normed = [name for name, part in self._module.named_modules() if isinstance(part, _BatchNorm)]
             if normed:
                 raise UsageError(
-                    f"finetune.gradient_checkpointing: {normed[0]} would see each batch twice in its statistics",
+                    f"finetune.{setting}: {normed[0]} {reason}",
                     hint="keep the pretrained ones: finetune.batch_norm: frozen",
                 )
-        return chain([(name, Recomputed(group, self._kernels)) for name, group in groups])
 
     def _exhausted(self, cursor: Cursor) -> bool:
         patience = self._config.early_stop
@@ -183,6 +194,7 @@ class Loop:
                 if isinstance(part, _BatchNorm):
                     part.eval()
         steps = self._steps(epoch)
+        self._sharing.require([batch for batches in steps for batch in batches])
         for step in range(cursor.step, len(steps)):
             factor = self._schedule(progress(epoch * len(steps) + step, config.epochs * len(steps)))
             optimizers.set_rates_(self._optimizer.optimizer, factor)
@@ -214,19 +226,22 @@ class Loop:
         """Take one optimizer step and return the mean loss over its images."""
         rows = np.concatenate(batches)
         total = 0.0
-        for part, batch in enumerate(batches):
-            number = step * self._config.accumulate + part
+        for part, whole in enumerate(batches):
+            batch, number = self._sharing.rows(whole), self._sharing.number(step * self._config.accumulate + part)
             torch.manual_seed(sampling.epoch_seed(self._ctx.seed, "dropout", epoch, number))
             inputs, labels = feed.train(batch, epoch, number), self._labels[batch].to(self._accelerate.device)
             seed = sampling.epoch_seed(self._ctx.seed, "mix", epoch, number)
-            loss = self._loss(layers, inputs, labels, seed) * (len(batch) / len(rows))
+            loss = self._loss(layers, inputs, labels, seed) * (self._weight(batch) / self._weight(rows))
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise self._diverged("loss", value, epoch, number, batch)
             self._accelerate.backward(loss)
             total += value
-        self._update(epoch, step, rows)
-        return total
+        return self._update(epoch, step, rows, total)
+
+    def _weight(self, rows: Rows) -> float:
+        """Return what the mean loss over `rows` weighs in a mean over more of them."""
+        return len(rows) if self._class_weights is None else float(self._class_weights[self._labels[rows]].sum())
 
     def _loss(self, layers: nn.Module, inputs: Input, labels: Tensor, seed: int) -> Tensor:
         mixup, cutmix = self._config.mixup, self._config.cutmix
@@ -238,20 +253,24 @@ class Loop:
             return loss
         return mixed.share * loss + (1 - mixed.share) * self._objective(logits, mixed.partners)
 
-    def _update(self, epoch: int, step: int, rows: Rows) -> None:
+    def _update(self, epoch: int, step: int, rows: Rows, loss: float) -> float:
+        """Move the weights, and return `loss` summed over all processes."""
         parameters = [parameter for parameter in self._module.parameters() if parameter.requires_grad]
+        loss = self._sharing.sum_(parameters, loss)
         limit = self._config.clip_norm if self._config.clip_norm is not None else math.inf
         norm = float(self._accelerate.clip_grad_norm_(parameters, limit))
         if not math.isfinite(norm) and self._accelerate.scaler is None:  # fp16's scaler skips such a step by itself
             raise self._diverged("gradient norm", norm, epoch, step, rows)
         self._optimizer.step()
         self._optimizer.zero_grad()
+        return loss
 
     def _validate(self, cursor: Cursor, layers: nn.Module, feed: Feed) -> Cursor:
         layers.eval()
         config, labels = self._config, self._data.labels[self._val]
         with self._accelerate.autocast():
-            scores = evaluate.logits(layers, feed.evaluate, self._val)
+            part = evaluate.logits(layers, feed.evaluate, self._sharing.rows(self._val))
+        scores = self._sharing.together(part)
         values = evaluate.metrics(scores, labels, config.metric)
         entry: dict[str, Json] = {"epoch": cursor.epoch, "train_loss": cursor.loss_sum / cursor.seen}
         entry |= {f"val_{name}": value for name, value in values.items()}
@@ -264,7 +283,7 @@ class Loop:
         return Cursor(cursor.key, cursor.epoch + 1, 0, 0.0, 0, (*cursor.history, entry), *best)
 
     def _save_when_due(self, cursor: Cursor) -> None:
-        if time.monotonic() - self._saved >= self._config.checkpoint_seconds:
+        if self._sharing.writes and time.monotonic() - self._saved >= self._config.checkpoint_seconds:
             scaler = self._accelerate.scaler
             scale = None if scaler is None else scaler.get_scale()
             saved = Saved(cursor, self._best, self._average.values, scale)
@@ -280,8 +299,7 @@ class Loop:
         )
 
 
-def _objective(config: TrainConfig, data: Dataset) -> objectives.Objective:
-    weights = objectives.class_weights(config.class_weights, data.labels[data.indices("train")], data.classes)
+def _objective(config: TrainConfig, weights: Tensor | None) -> objectives.Objective:
     if config.loss == "focal":
         return objectives.focal(config.focal_gamma, config.label_smoothing, weights)
     return objectives.cross_entropy(config.label_smoothing, weights)

@@ -4,14 +4,14 @@ Those that can be are folded into the base's weights; the others stay in the mod
 unmerged must give the same logits, and others than the base: a merge that changes nothing is an error.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgeft.core.errors import DataError, EdgeftError
 from edgeft.core.stage import Context, Inputs, Json, StageResult
@@ -38,7 +38,9 @@ def run(ctx: Context, inputs: Inputs, config: MergeConfig) -> StageResult:
         EdgeftError: merging changed what the model computes, or nothing at all.
     """
     data = Dataset.open(inputs["data"])
-    created = create_with_notes(config.model, inputs.get("weights"), data.classes, ctx.seed_for("head"))
+    created = create_with_notes(
+        config.model, inputs.get("weights"), data.classes, ctx.seed_for("head"), data.vocabulary
+    )
     module, part = created.module.eval(), data.part(_spread(data))
     takes = as_module_takes(CheckpointMeta.of(module, config.model, data.classes, data.contract))
 
@@ -69,14 +71,8 @@ def merge_(module: nn.Module, folder: Path, logits: Logits, base_name: str) -> d
             f"{folder}: these adapters were trained beside other weights than {base_name}",
             hint="merge them into the base that they were trained on",
         )
-    with torch.no_grad():
-        own = dict(module.named_parameters())
-        for name, tensor in tensors.items():
-            if adapters.is_adapter(name):
-                continue
-            if name not in own or own[name].shape != tensor.shape:
-                raise DataError(f"{folder}: the adapters are of another model: {name!r} does not fit")
-            own[name].copy_(tensor)
+    if meta["kind"] != adapters.OWN:
+        _set_head_(module, folder, tensors)
     base = logits(module)
     adapters.put_back_(module, meta, tensors)
     unmerged = logits(module)
@@ -89,10 +85,21 @@ def merge_(module: nn.Module, folder: Path, logits: Logits, base_name: str) -> d
         )
     if moved <= error:
         raise EdgeftError(
-            "the adapters change nothing: the merged model would be the base with another head",
-            hint="train longer or with a higher finetune.lr, or use finetune.method: frozen",
+            "what was trained changes nothing: the merged model would be the base, with another head at most",
+            hint="train longer or with a higher finetune.lr",
         )
     return {"layers": len(meta["layers"]), "max_abs_logit_error": error, "max_abs_logit_change": moved}
+
+
+def _set_head_(module: nn.Module, folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Give `module` the head among `tensors`, so that what the adapters change can be told."""
+    own = module.state_dict()
+    for name, tensor in tensors.items():
+        if adapters.is_adapter(name):
+            continue
+        if name not in own or own[name].shape != tensor.shape:
+            raise DataError(f"{folder}: the adapters are of another model: {name!r} does not fit")
+        own[name].copy_(tensor)
 
 
 def _spread(data: Dataset) -> npt.NDArray[np.int64]:

@@ -23,7 +23,7 @@ def run(ctx: Context, inputs: Inputs, config: NoneConfig) -> StageResult:
             hint="name the folder that `edgeft merge` wrote, or train: finetune.method: full",
         )
     data = Dataset.open(inputs["data"])
-    created = create_with_notes(config.model, weights, data.classes, ctx.seed_for("head"))
+    created = create_with_notes(config.model, weights, data.classes, ctx.seed_for("head"), data.vocabulary)
     write_atomic(ctx.folder / "history.json", "[]\n")
     save(ctx.folder, created.module, CheckpointMeta.of(created.module, config.model, data.classes, data.contract))
     total = sum(parameter.numel() for parameter in created.module.parameters())

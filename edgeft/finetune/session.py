@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 from accelerate import Accelerator
 from torch import nn
 
@@ -13,13 +14,14 @@ from edgeft.core.errors import UsageError
 from edgeft.core.stage import Context, Inputs, Json, StageResult
 from edgeft.data.augment import build
 from edgeft.data.dataset import Dataset
+from edgeft.finetune import adapters
 from edgeft.finetune.config import TrainConfig
 from edgeft.finetune.environment import accelerator, peak_memory_bytes, training_process
 from edgeft.finetune.feeds import Augment, Feed, PixelFeed, TokenFeed
 from edgeft.finetune.loop import Fit, Loop, Phase
 from edgeft.finetune.optimizers import rates_by_depth
 from edgeft.finetune.rewriting import rewriting
-from edgeft.models.checkpoint import CheckpointMeta, save
+from edgeft.models.checkpoint import CheckpointMeta, save, write_meta
 from edgeft.models.pixels import Normalizer
 from edgeft.models.sources import create_with_notes
 from edgeft.models.stages import Groups, depth_groups
@@ -54,7 +56,8 @@ class Session:
     def token_feed(self) -> TokenFeed:
         """Return the feed of a whole network of texts."""
         config = self.config.augment_text
-        rewrite = rewriting(self.ctx, self.data, config, self.sources) if config.changes else None
+        with self.accelerate.main_process_first():  # the first one translates, the others read what it kept
+            rewrite = rewriting(self.ctx, self.data, config, self.sources) if config.changes else None
         return TokenFeed(self.data.tokens, self.accelerate.device, rewrite)
 
     def pixel_feed(self) -> PixelFeed:
@@ -65,6 +68,15 @@ class Session:
     def checkpoint(self) -> CheckpointMeta:
         """Return what the model is."""
         return CheckpointMeta.of(self.module, self.config.model, self.data.classes, self.data.contract)
+
+    @property
+    def samples(self) -> int:
+        """Rows that are trained on."""
+        return len(self.data.indices("train"))
+
+    def trained(self, phases: Sequence[Phase]) -> dict[str, nn.Parameter]:
+        """Return the parameters that any of `phases` trains, by name."""
+        return {name: each for phase in phases for name, each in phase.trained(self.module, self.groups).items()}
 
     def loop(self) -> Loop:
         """Return the training loop, with the recipe's peak learning rates from stem to head."""
@@ -94,10 +106,28 @@ def session(ctx: Context, inputs: Inputs, config: TrainConfig) -> Iterator[Sessi
             raise UsageError(
                 "finetune.augment_text: changes texts, and the data are images", hint="use finetune.augment"
             )
-        created = create_with_notes(config.model, inputs.get("weights"), data.classes, ctx.seed_for("head"))
+        created = create_with_notes(
+            config.model, inputs.get("weights"), data.classes, ctx.seed_for("head"), data.vocabulary
+        )
         accelerate = accelerator(config.device, config.precision)
         module = created.module.to(accelerate.device)
         yield Session(ctx, data, module, depth_groups(module), config, accelerate, created.notes, inputs)
+
+
+def part_writer(opened: Session, phases: Sequence[Phase]) -> Callable[[Session], None]:
+    """Return what writes only the weights that `phases` train, and the statistics that move with them.
+
+    Call it before training: it remembers what the base was.
+    """
+    base, before = adapters.base_digest(opened.module), adapters.statistics(opened.module)
+
+    def write(run: Session) -> None:
+        after = adapters.statistics(run.module)
+        moved = {name: each for name, each in after.items() if not torch.equal(each, before[name])}
+        adapters.write(run.ctx.folder, run.trained(phases) | moved, adapters.own_settings(), base, run.samples)
+        write_meta(run.ctx.folder, run.checkpoint())
+
+    return write
 
 
 def finish(
@@ -126,14 +156,13 @@ def finish(
     else:
         write(run)
     write_atomic(folder / "history.json", json.dumps(fit.history, indent=2) + "\n")
-    moved = {name: each for phase in phases for name, each in phase.trained(run.module, run.groups).items()}
-    trained = sum(parameter.numel() for parameter in moved.values())
+    trained = sum(parameter.numel() for parameter in run.trained(phases).values())
     total = sum(parameter.numel() for parameter in run.module.parameters())
     best = fit.history[fit.best_epoch]
     measurements: dict[str, Json] = {
         "epochs": len(fit.history),
         "best_epoch": fit.best_epoch,
-        "n_train": len(run.data.indices("train")),
+        "n_train": run.samples,
         "n_val": len(run.data.indices("val")),
         **{name: value for name, value in best.items() if name.startswith("val_")},
         "trainable_parameters": trained,

@@ -8,6 +8,7 @@ Merged weights are averaged, not the factors A and B of LoRA: the mean of produc
 of means is not.
 """
 
+import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -85,6 +86,13 @@ def merge_folders(
 
 
 def _base(weights: Path | None, plain: CheckpointMeta) -> nn.Module:
+    if weights is not None and plain.encoder is not None and (weights / "config.json").is_file():
+        whole, own = json.loads((weights / "config.json").read_bytes()).get("vocab_size"), plain.encoder["vocab_size"]
+        if whole != own:
+            raise DataError(
+                f"the adapters were trained with {own:,} tokens, {weights} has {whole:,}",
+                hint="sites share a whole vocabulary: train with model.text.vocabulary: all",
+            )
     text = TextOptions(pooling=plain.pooling) if plain.encoder is not None else TextOptions()
     config = ModelConfig(
         base=plain.architecture, weights=None if weights is None else str(weights), dropout=plain.dropout, text=text

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, StringConstraints, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, StringConstraints, model_validator
 
 from edgeft.config import Config
 
@@ -38,6 +38,11 @@ class TextOptions(Config):
     """Text put before each text, as the model was pretrained with, e.g. "query: "."""
     pooling: Literal["mean", "first"] = "mean"
     """What the head is given: the mean over the tokens, or the first token."""
+    vocabulary: Literal["all", "used"] = "all"
+    """`used` drops the embeddings of tokens that training texts do not need: what is kept besides are special tokens,
+    single characters in their scripts, and a margin. Training texts keep their tokens exactly."""
+    vocabulary_margin: NonNegativeFloat = 0.25
+    """Of `used`: more tokens to keep, the pretraining's most frequent, as a share of those in training texts."""
 
 
 class ModelConfig(Config):

@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from edgeft.core.errors import DataError, UsageError
 from edgeft.models.config import ModelConfig
@@ -14,9 +14,13 @@ from edgeft.models.contracts import native_contract
 from edgeft.runtime.preprocess import InputContract
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import nn
 
 _HUB = "hub"
+Vocabulary: TypeAlias = "npt.NDArray[np.int64] | None"
+"""Ids of the tokens to keep, ascending; None keeps all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,9 @@ def describe(config: ModelConfig) -> InputContract:
     )
 
 
-def create(config: ModelConfig, weights: Path | None, classes: Sequence[str], seed: int) -> "nn.Module":
+def create(
+    config: ModelConfig, weights: Path | None, classes: Sequence[str], seed: int, vocabulary: Vocabulary = None
+) -> "nn.Module":
     """Return the model with pretrained weights and a new classifier of `len(classes)` outputs.
 
     Args:
@@ -64,16 +70,19 @@ def create(config: ModelConfig, weights: Path | None, classes: Sequence[str], se
             folder of a checkpoint gives its classifier, too.
         classes: class names in their frozen order.
         seed: initialises what is not pretrained.
+        vocabulary: rows of a text encoder's embeddings to keep.
 
     Raises:
         UsageError: unknown architecture, or `config.weights` names a file and `weights` is None.
         DataError: the file cannot be read, or its tensors do not fit.
         DeviceError: `hub`, and the weights could not be downloaded.
     """
-    return create_with_notes(config, weights, classes, seed).module
+    return create_with_notes(config, weights, classes, seed, vocabulary).module
 
 
-def create_with_notes(config: ModelConfig, weights: Path | None, classes: Sequence[str], seed: int) -> Created:
+def create_with_notes(
+    config: ModelConfig, weights: Path | None, classes: Sequence[str], seed: int, vocabulary: Vocabulary = None
+) -> Created:
     """Do what `create` does, and say how the weights were matched."""
     import torch
 
@@ -81,9 +90,9 @@ def create_with_notes(config: ModelConfig, weights: Path | None, classes: Sequen
     from edgeft.models import weights as files
 
     if weights is not None and (weights / checkpoint.META).is_file():
-        return _from_checkpoint(config, weights, classes)
+        return _trimmed(_from_checkpoint(config, weights, classes), vocabulary)
     if config.takes_texts:
-        return _text_model(config, weights, classes, seed)
+        return _trimmed(_text_model(config, weights, classes, seed), vocabulary)
     hub = config.weights == _HUB
     if config.weights is not None and not hub and weights is None:
         raise UsageError(f"model.weights: {config.weights!r} was not resolved to a file")
@@ -97,6 +106,19 @@ def create_with_notes(config: ModelConfig, weights: Path | None, classes: Sequen
             note = f"weights: {config.library}'s own, downloaded" if hub else "weights: none, training starts at random"
         architectures.replace_classifier_(module, len(classes), config.dropout)
     return Created(architectures.channels_last_(module), (note,))
+
+
+def _trimmed(created: Created, vocabulary: Vocabulary) -> Created:
+    if vocabulary is None:
+        return created
+    from edgeft.models import text
+
+    module = created.module
+    if not isinstance(module, text.TextClassifier):
+        raise TypeError(f"{type(module).__name__} has no vocabulary")
+    before = text.vocabulary_size(module)
+    text.keep_tokens_(module, vocabulary)
+    return Created(module, (*created.notes, f"vocabulary: {len(vocabulary):,} of {before:,} embeddings are kept"))
 
 
 def _from_checkpoint(config: ModelConfig, folder: Path, classes: Sequence[str]) -> Created:

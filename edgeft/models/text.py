@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from optimum.exporters.tasks import TasksManager
 from torch import Tensor, nn
@@ -219,6 +221,41 @@ def attentions(module: TextClassifier) -> dict[str, tuple[int, ...]]:
             module({IDS: ids, MASK: ids})
 
     return {f"encoder.{name}": shape for name, shape in prefixes.attentions(module.encoder, run).items()}
+
+
+def vocabulary_size(module: TextClassifier) -> int:
+    """Return the number of tokens that the encoder has an embedding of."""
+    return int(module.encoder.config.vocab_size)
+
+
+def keep_tokens_(module: TextClassifier, kept: npt.NDArray[np.int64]) -> None:
+    """Keep the embeddings of the tokens `kept` [K], ascending, which become tokens 0..K-1.
+
+    A module that has K embeddings already stays as it is: it was made so before.
+
+    Raises:
+        DataError: it has other tokens.
+    """
+    encoder = module.encoder
+    old: Any = encoder.get_input_embeddings()
+    if len(kept) == old.num_embeddings:
+        return
+    if int(kept.max()) >= old.num_embeddings:
+        raise DataError(
+            f"the tokenizer has a token {int(kept.max())}, the encoder {old.num_embeddings:,} embeddings",
+            hint="take tokenizer.json and model.safetensors from one model",
+        )
+    padding = encoder.config.pad_token_id
+    place = None if padding is None or padding not in kept else int(np.searchsorted(kept, padding))
+    if padding is not None and place != padding:  # RoBERTa counts positions from it
+        raise DataError(
+            f"the padding token {padding} would become {place}", hint="keep the vocabulary: model.text.vocabulary: all"
+        )
+    new = nn.Embedding(len(kept), old.embedding_dim, padding_idx=old.padding_idx, dtype=old.weight.dtype)
+    with torch.no_grad():
+        new.weight.copy_(old.weight[torch.from_numpy(kept)])
+    encoder.set_input_embeddings(new)
+    encoder.config.vocab_size = len(kept)
 
 
 def width(encoder: PreTrainedModel) -> int:

@@ -41,6 +41,8 @@ def describe(config: ModelConfig, folder: Path) -> dict[str, Json]:
         "prefix": config.text.prefix,
         "pad_id": pad,
         "has_types": (values.get("type_vocab_size") or 0) > 1,
+        "vocabulary": config.text.vocabulary,
+        "vocabulary_margin": config.text.vocabulary_margin,
     }
 
 

@@ -11,12 +11,12 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from edgeft.core.errors import EdgeftError
-from edgeft.core.events import Event, Message, Progress
+from edgeft.core.events import Event
+from edgeft.core.lines import error_line, event_line
 
 _BEAT_S = 1.0
 _BASELINE = "baseline.json"
@@ -29,7 +29,7 @@ def main() -> int:
     try:
         answer = _run(json.loads(Path("job.json").read_text(encoding="utf-8")))
     except EdgeftError as error:
-        answer = {"error": error.message, "hint": error.hint, "exit_code": error.exit_code}
+        answer = error_line(error)
     _tell(answer)
     return int(answer.get("exit_code", 0))
 
@@ -43,10 +43,8 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _emit(event: Event) -> None:
-    if isinstance(event, Progress):
-        _tell({"progress": asdict(event)})
-    elif isinstance(event, Message):
-        _tell({"message": asdict(event)})
+    if line := event_line(event):
+        _tell(line)
 
 
 def _beat() -> None:

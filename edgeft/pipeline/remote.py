@@ -13,15 +13,16 @@ import shlex
 import subprocess
 import tarfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, Final
 
 from edgeft.core.atomic import write_atomic
-from edgeft.core.errors import DataError, DeviceError, EdgeftError, IntegrityError, UsageError
-from edgeft.core.events import EventSink, Message, Progress
+from edgeft.core.errors import DeviceError, UsageError
+from edgeft.core.events import EventSink
+from edgeft.core.lines import error_of, event_of
 from edgeft.pipeline.bench import Options
 from edgeft.pipeline.subject import GOLDEN_INPUT, NOISE_INPUT
 
@@ -34,7 +35,6 @@ _PACKAGE = Path(__file__).parents[1]
 _SENT_SUFFIXES = frozenset({".py", ".json", ".onnx"})
 _SENT_ROOMS = frozenset({"bundle", "core", "pipeline", "recipe", "runtime", "verify"})
 _NO_CONNECTION = 255
-_ERRORS: Final[Mapping[int, type[EdgeftError]]] = {2: UsageError, 3: DataError, 4: DeviceError, 8: IntegrityError}
 _REMOTE = (
     'd=$(mktemp -d "${{TMPDIR:-/tmp}}/edgeft-XXXXXX") || exit 4; trap \'rm -rf "$d"\' EXIT HUP INT TERM; '
     'tar xzf - -C "$d" && cd "$d" && TMPDIR="$d" PYTHONPATH="$d" {python} -m edgeft.pipeline.on_device'
@@ -105,9 +105,8 @@ def measure(path: Path, options: Options, emit: EventSink) -> dict[str, Any]:
         raise DeviceError("ssh is not installed here", hint="install OpenSSH's client") from error
     with started as process:
         answer = _listen(process, archive, device, emit)
-    if "error" in answer:
-        kind = _ERRORS.get(int(answer.get("exit_code", 1)), DeviceError)
-        raise kind(f"{device.text}: {answer['error']}", hint=answer.get("hint"))
+    if raised := error_of(answer, device.text, other=DeviceError):
+        raise raised
     if options.baseline is not None:
         write_atomic(options.baseline, str(answer["baseline"]))
     record: dict[str, Any] = answer["record"]
@@ -146,10 +145,8 @@ def _listen(process: "subprocess.Popen[bytes]", archive: bytes, device: Device, 
     ]
     try:
         for told in _told(lines, device, sent=threads[0]):
-            if "progress" in told:
-                emit(Progress(**told["progress"]))
-            elif "message" in told:
-                emit(Message(**told["message"]))
+            if event := event_of(told):
+                emit(event)
             elif "record" in told or "error" in told:
                 return told
         process.wait(timeout=SILENCE_S)

@@ -12,6 +12,7 @@ from edgeft.core.events import EventSink, StageFinished, StageStarted
 from edgeft.core.record import StageRecord
 from edgeft.core.stage import Context, Json, StageResult
 from edgeft.core.store import Entry, Slot, Store
+from edgeft.pipeline.launch import launched
 from edgeft.recipe.resolve import Resolved, Resolver
 from edgeft.recipe.stages import Stage
 
@@ -75,10 +76,13 @@ def _make(
 
 
 def _run(stage: Stage, inputs: Mapping[str, Path], slot: Slot, memo: Path, seed: int, emit: EventSink) -> StageResult:
-    run: Any = catalog.resolve(stage.method.run)
     context = Context(
         folder=slot.out, workspace=slot.scratch, seed=seed, threads=machine.threads(), emit=emit, memo=memo
     )
+    processes = getattr(stage.config, "processes", 1)
+    if processes > 1:
+        return launched(stage.method, context, inputs, stage.config, processes)
+    run: Any = catalog.resolve(stage.method.run)
     result = run(context, inputs, stage.config)
     if not isinstance(result, StageResult) or result.folder != slot.out:
         raise EdgeftError(f"{stage.method.run} must return a StageResult with folder = ctx.folder, got {result!r}")

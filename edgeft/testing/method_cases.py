@@ -149,7 +149,8 @@ def _trains_what_it_claims(toy: Toy, method: Method, folder: Path) -> None:
     if (result.folder / "adapter.safetensors").is_file():
         trained = load_file(result.folder / "adapter.safetensors")
         head = [name for name in trained if name in before]
-        moved = sum(tensor.numel() for tensor in trained.values())
+        statistics = {name for name in base.state_dict() if name not in before}
+        moved = sum(tensor.numel() for name, tensor in trained.items() if name not in statistics)
         _require(all(not torch.equal(trained[name], before[name]) for name in head), "the head did not move")
         after = load(plain(method, toy, folder, data, result))[0].state_dict()
         layers = json.loads((result.folder / "adapter.json").read_text())["layers"]

@@ -8,7 +8,7 @@ columns: {text: review, label: "stars >= 4 -> positive else negative"}
 
 from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 
 from edgeft.config import Config
 from edgeft.data.config import LabelColumns, LabelledConfig
@@ -25,6 +25,10 @@ class TextInputConfig(Config):
     """Token that fills shorter rows."""
     has_types: bool
     """Whether the model tells the first text of a pair from the second by `token_type_ids`."""
+    vocabulary: Literal["all", "used"] = "all"
+    """See `edgeft.models.config.TextOptions`."""
+    vocabulary_margin: NonNegativeFloat = 0.0
+    """Likewise."""
 
 
 class TextColumns(LabelColumns):

@@ -1,5 +1,6 @@
 """The data stage of texts: classes, splits and tokens that never change again."""
 
+import io
 import time
 from collections.abc import Sequence
 
@@ -13,12 +14,13 @@ from edgeft.core.stage import Context, Inputs, Json, StageResult
 from edgeft.data.audit.counts import certifiable_margin, class_counts, count
 from edgeft.data.audit.finding import Finding
 from edgeft.data.audit.shift import class_shift
-from edgeft.data.dataset import TOKENIZER, TOKENS
+from edgeft.data.dataset import TOKENIZER, TOKENS, VOCABULARY
 from edgeft.data.divide import divided
 from edgeft.data.partition import SPLITS
 from edgeft.data.sources.rows import SourceRow, read_table, read_texts
 from edgeft.data.text.audit import cut_texts, deduplicated, scripts
 from edgeft.data.text.config import TextDataConfig, TextInputConfig
+from edgeft.data.text.vocabulary import Trimmed, trim
 from edgeft.data.writing import header, numbered, plain, require_domains, write_header, write_rows
 from edgeft.runtime.text import Text, TextContract, TextEncoder, Tokens, TokenTable
 
@@ -27,6 +29,8 @@ _CHUNK = 1024
 
 def run(ctx: Context, inputs: Inputs, config: TextDataConfig) -> StageResult:
     """Read, divide, audit and encode the texts; write dataset.json, rows.jsonl, tokens.npz and tokenizer.json.
+
+    Where the vocabulary is trimmed, vocabulary.npy, too.
 
     Args:
         ctx: where to write.
@@ -49,6 +53,9 @@ def run(ctx: Context, inputs: Inputs, config: TextDataConfig) -> StageResult:
     kept = deduplicated(rows, config.duplicates)
     found = divided(kept.rows, config, table.ignored)
     texts = [_source(row) for row in found.rows]
+    trimmed = _trimmed(ctx, config, tokenizer, contract, texts, found.splits)
+    if trimmed is not None:
+        tokenizer, encoder, contract = trimmed.tokenizer, trimmed.encoder, trimmed.encoder.contract
     tokens: list[Tokens] = []
     lengths: list[int] = []
     for start in range(0, len(texts), _CHUNK):
@@ -61,6 +68,7 @@ def run(ctx: Context, inputs: Inputs, config: TextDataConfig) -> StageResult:
         *found.findings,
         *kept.findings,
         *([_trial(config.limit)] if config.limit is not None else []),
+        *([] if trimmed is None else [trimmed.finding]),
         cut_texts(np.asarray(lengths), contract.max_length),
         scripts([row.text or "" for row in found.rows], found.splits),
         class_counts(counts, "texts"),
@@ -85,6 +93,26 @@ def run(ctx: Context, inputs: Inputs, config: TextDataConfig) -> StageResult:
         "tokens": int(sum(len(one.ids) for one in tokens)),
     }
     return StageResult(ctx.folder, measurements, notes, {"seconds": time.perf_counter() - started})
+
+
+def _trimmed(
+    ctx: Context,
+    config: TextDataConfig,
+    tokenizer: bytes,
+    contract: TextContract,
+    texts: Sequence[Text],
+    splits: Sequence[str],
+) -> Trimmed | None:
+    """Trim the vocabulary and write what is kept of it, or return None where the recipe asks for all of it."""
+    if config.input is None or config.input.vocabulary == "all":
+        return None
+    train = [text for text, split in zip(texts, splits, strict=True) if split == "train"]
+    others = [text for text, split in zip(texts, splits, strict=True) if split != "train"]
+    found = trim(tokenizer, contract, train, others, config.input.vocabulary_margin)
+    buffer = io.BytesIO()
+    np.save(buffer, found.kept)
+    write_atomic(ctx.folder / VOCABULARY, buffer.getvalue())
+    return found
 
 
 def text_contract(config: TextInputConfig | None, tokenizer: bytes, *, pair: bool) -> TextContract:

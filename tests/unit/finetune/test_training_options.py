@@ -42,6 +42,12 @@ def weights(result: StageResult) -> dict[str, torch.Tensor]:
     return load(result.folder)[0].state_dict()
 
 
+def kept(method: Method, folder: Path, data: Path, settings: dict[str, Json]) -> dict[str, torch.Tensor]:
+    """Return the weights of the merged model, where the method leaves only what it trained."""
+    result = run(method, folder, data, settings)
+    return load(method_cases.plain(method, Images(), folder, data, result))[0].state_dict()
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Images().write(tmp_path_factory.mktemp("data"))
@@ -57,15 +63,15 @@ def test_accumulated_batches_are_one_big_batch(tmp_path: Path, data: Path) -> No
 
 
 def test_frozen_batch_norm_keeps_its_statistics(tmp_path: Path, data: Path) -> None:
-    kept = weights(run(FULL, tmp_path / "kept", data, {"batch_norm": "frozen"}))
+    still = weights(run(FULL, tmp_path / "kept", data, {"batch_norm": "frozen"}))
     moved = weights(run(FULL, tmp_path / "moved", data, {}))
-    name = next(name for name in kept if name.endswith("running_mean"))
-    assert not kept[name].any()
+    name = next(name for name in still if name.endswith("running_mean"))
+    assert not still[name].any()
     assert moved[name].any()
 
 
 def test_frozen_trains_the_head_alone(tmp_path: Path, data: Path) -> None:
-    short, long = (weights(run(FROZEN, tmp_path / str(n), data, {"epochs": n})) for n in (1, 4))
+    short, long = (kept(FROZEN, tmp_path / str(n), data, {"epochs": n}) for n in (1, 4))
     changed = {name for name in short if not torch.equal(short[name], long[name])}
     assert changed == {"fc.weight", "fc.bias"}
 
@@ -151,8 +157,8 @@ def test_averages_survive_a_kill(tmp_path: Path, data: Path, method: Method) -> 
 
 
 def test_averages_leave_alone_what_is_frozen(tmp_path: Path, data: Path) -> None:
-    kept, averaged = (weights(run(FROZEN, tmp_path / str(ema), data, {"ema": ema})) for ema in (None, 0.9))
-    moved = {name for name, tensor in kept.items() if not torch.equal(averaged[name], tensor)}
+    plain, averaged = (kept(FROZEN, tmp_path / str(ema), data, {"ema": ema}) for ema in (None, 0.9))
+    moved = {name for name, tensor in plain.items() if not torch.equal(averaged[name], tensor)}
     assert moved == {"fc.weight", "fc.bias"}
 
 
