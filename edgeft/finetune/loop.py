@@ -137,8 +137,8 @@ class Loop:
         saved = load_state_(self._ctx.workspace, key, self._module, self._optimizer.optimizer)
         cursor, self._best, self._average.values = saved.cursor, saved.best, saved.average
         self._sharing.wait()  # until all have read it: from here on one of them writes it
-        if saved.scale is not None and self._accelerate.scaler is not None:
-            self._accelerate.scaler.update(saved.scale)
+        if saved.scaler is not None and self._accelerate.scaler is not None:
+            self._accelerate.scaler.load_state_dict(saved.scaler)
         seconds: list[tuple[float, float, float]] = []
         for phase in phases:
             if cursor.epoch >= phase.last:
@@ -285,8 +285,8 @@ class Loop:
     def _save_when_due(self, cursor: Cursor) -> None:
         if self._sharing.writes and time.monotonic() - self._saved >= self._config.checkpoint_seconds:
             scaler = self._accelerate.scaler
-            scale = None if scaler is None else scaler.get_scale()
-            saved = Saved(cursor, self._best, self._average.values, scale)
+            told = None if scaler is None else scaler.state_dict()
+            saved = Saved(cursor, self._best, self._average.values, told)
             save_state(self._ctx.workspace, saved, self._module, self._optimizer.optimizer)
             self._saved = time.monotonic()
 

@@ -183,4 +183,5 @@ def _timings(fit: Fit) -> dict[str, Json]:
         "validation_seconds": round(sum(seconds for _, _, seconds in fit.seconds), 3),
         "train_images_per_second": round(fit.images / training, 2) if training else None,
         "peak_memory_bytes": peak_memory_bytes(),
+        "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
     }

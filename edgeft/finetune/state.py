@@ -7,7 +7,7 @@ bits as an uninterrupted one.
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -58,13 +58,13 @@ class Saved:
         cursor: where it stands.
         best: weights of the best epoch.
         average: moving averages of what is trained.
-        scale: the loss scale of fp16.
+        scaler: what fp16's loss scaler says of itself; None in other precisions.
     """
 
     cursor: Cursor
     best: Weights = field(default_factory=dict)
     average: Weights = field(default_factory=dict)
-    scale: float | None = None
+    scaler: dict[str, Any] | None = None
 
 
 def save_state(folder: Path, saved: Saved, module: nn.Module, optimizer: Optimizer) -> None:
@@ -74,7 +74,7 @@ def save_state(folder: Path, saved: Saved, module: nn.Module, optimizer: Optimiz
     tensors |= {f"{_AVERAGE}{name}": tensor for name, tensor in saved.average.items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"{_MOMENTS}{index}.{name}": value for name, value in values.items() if value is not None}
-    metadata = {"cursor": json.dumps(asdict(saved.cursor)), "scale": json.dumps(saved.scale)}
+    metadata = {"cursor": json.dumps(asdict(saved.cursor)), "scaler": json.dumps(saved.scaler)}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomic(folder / _FILE, save(plain, metadata))
 
@@ -96,7 +96,7 @@ def load_state_(folder: Path, key: str, module: nn.Module, optimizer: Optimizer)
     module.load_state_dict(_below(_MODEL, tensors))
     _load_moments_(optimizer, _below(_MOMENTS, tensors))
     cursor = replace(cursor, history=tuple(cursor.history))
-    return Saved(cursor, _below(_BEST, tensors), _below(_AVERAGE, tensors), json.loads(metadata["scale"]))
+    return Saved(cursor, _below(_BEST, tensors), _below(_AVERAGE, tensors), json.loads(metadata["scaler"]))
 
 
 def _below(prefix: str, tensors: Weights) -> Weights:

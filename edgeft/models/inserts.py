@@ -157,8 +157,9 @@ def _put_prompt(module: nn.Module, site: nn.Module, size: int, shape: tuple[int,
         module.norm.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, :-size],))
     else:  # the embeddings of a text encoder look for theirs, and it begins as words do
         with torch.no_grad():
-            words = next(part.num_embeddings for part in site.children() if isinstance(part, nn.Embedding))
-            prompt.vectors.copy_(site(input_ids=torch.randint(words, (size, 1)))[:, 0])
+            table = next(part for part in site.children() if isinstance(part, nn.Embedding))
+            ids = torch.randint(table.num_embeddings, (size, 1)).to(table.weight.device)  # drawn alike everywhere
+            prompt.vectors.copy_(site(input_ids=ids)[:, 0])
     site.add_module(PLACE, prompt)
 
 
