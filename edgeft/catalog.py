@@ -35,8 +35,8 @@ METHODS: tuple[Method, ...] = (
         ("numpy", "scipy", "tokenizers"),
     ),
     Method("finetune", "full", "edgeft.finetune.config:FullConfig", "edgeft.finetune.full:run", 2, _TRAINING),
-    Method("finetune", "frozen", "edgeft.finetune.config:FrozenConfig", "edgeft.finetune.frozen:run", 3, _ADAPTING),
-    Method("finetune", "gradual", "edgeft.finetune.config:GradualConfig", "edgeft.finetune.gradual:run", 3, _TRAINING),
+    Method("finetune", "frozen", "edgeft.finetune.config:FrozenConfig", "edgeft.finetune.frozen:run", 4, _ADAPTING),
+    Method("finetune", "gradual", "edgeft.finetune.config:GradualConfig", "edgeft.finetune.gradual:run", 4, _TRAINING),
     Method(
         "finetune",
         "first_n_frozen",

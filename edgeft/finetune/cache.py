@@ -24,7 +24,7 @@ Compute: TypeAlias = Callable[[str, int, Rows], Tensor]
 """(split, view, rows [n]) -> activations float32 [n, ...]; the same arguments give the same bits."""
 
 CHUNK = 32
-"""Rows per call of `Compute`: fixed, so that a resumed run cuts at the same places."""
+"""Rows per call of `Compute`, unless told otherwise: fixed, so that a resumed run cuts at the same places."""
 _FLUSH_SECONDS = 5.0
 MAPS = 4
 """Dimensions of a batch of feature maps."""
@@ -38,13 +38,17 @@ class ActivationCache:
         splits: ascending dataset rows of each split.
         compute: produces the activations of one chunk.
         emit: where progress goes.
+        chunk: rows per call of `compute`.
     """
 
-    def __init__(self, folder: Path, splits: Mapping[str, Rows], compute: Compute, emit: EventSink) -> None:
+    def __init__(
+        self, folder: Path, splits: Mapping[str, Rows], compute: Compute, emit: EventSink, chunk: int = CHUNK
+    ) -> None:
         self._folder = folder
         self._splits = splits
         self._compute = compute
         self._emit = emit
+        self._chunk = chunk
         self._open: dict[tuple[str, int], npt.NDArray[np.float32]] = {}
         self.computed = 0
         """Rows that this object computed; the others were found on disk."""
@@ -83,13 +87,13 @@ class ActivationCache:
         done = json.loads(cursor.read_text())["done"] if cursor.is_file() and partial.is_file() else 0
         array = np.load(partial, mmap_mode="r+") if done else None
         task, saved = f"features {split}" + (f", view {view + 1}" if view else ""), time.monotonic()
-        for start in range(done, len(rows), CHUNK):
-            part = _stored(self._compute(split, view, rows[start : start + CHUNK]))
+        for start in range(done, len(rows), self._chunk):
+            part = _stored(self._compute(split, view, rows[start : start + self._chunk]))
             if array is None:
                 array = np.lib.format.open_memmap(partial, "w+", np.float32, (len(rows), *part.shape[1:]))
-            array[start : start + CHUNK] = part
+            array[start : start + self._chunk] = part
             self.computed += len(part)
-            self._emit(Progress(task, min(start + CHUNK, len(rows)), len(rows)))
+            self._emit(Progress(task, min(start + self._chunk, len(rows)), len(rows)))
             if time.monotonic() - saved > _FLUSH_SECONDS:
                 array.flush()
                 write_atomic(cursor, json.dumps({"done": start + len(part)}))

@@ -2,12 +2,13 @@
 
 from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from edgeft.data.dataset import Split
 from edgeft.finetune import engines
-from edgeft.finetune.cache import ActivationCache, Compute
+from edgeft.finetune.cache import CHUNK, ActivationCache, Compute
 from edgeft.finetune.config import CachedConfig
 from edgeft.finetune.feeds import CachedFeed, TokenFeed
 from edgeft.finetune.sampling import Rows, epoch_seed
@@ -16,6 +17,8 @@ from edgeft.models.pixels import as_tensor
 from edgeft.models.stages import chain
 
 _SPLITS: tuple[Split, ...] = ("train", "val")
+_TEXTS = 8 * CHUNK
+"""Texts at once, sorted by length before they are cut into batches."""
 
 
 class PixelViews:
@@ -82,17 +85,19 @@ def _text_cache(opened: Session, boundary: int) -> ActivationCache:
 
     def compute(split: str, view: int, rows: Rows) -> Tensor:
         del split, view  # texts are not augmented
+        order = np.argsort(opened.data.tokens.lengths[rows], kind="stable")  # alike lengths together: less padding
+        parts = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
         with torch.no_grad():
-            found: Tensor = layers(tokens.evaluate(rows))
-            return found
+            found = torch.cat([layers(tokens.evaluate(rows[part])) for part in parts])
+        return found[torch.from_numpy(np.argsort(order))]
 
-    return activation_cache(opened, boundary, compute)
+    return activation_cache(opened, boundary, compute, _TEXTS)
 
 
-def activation_cache(opened: Session, boundary: int, compute: Compute) -> ActivationCache:
+def activation_cache(opened: Session, boundary: int, compute: Compute, chunk: int = CHUNK) -> ActivationCache:
     """Return the cache below `boundary` of the train and val rows, kept in the stage's workspace."""
     splits: dict[str, Rows] = {split: opened.data.indices(split) for split in _SPLITS}
-    return ActivationCache(opened.ctx.workspace / f"features_{boundary}", splits, compute, opened.ctx.emit)
+    return ActivationCache(opened.ctx.workspace / f"features_{boundary}", splits, compute, opened.ctx.emit, chunk)
 
 
 def feed(source: ActivationCache, opened: Session, config: CachedConfig) -> CachedFeed:
