@@ -1,6 +1,7 @@
 """Adapters of several sites: the average is that of the merged weights, and only what fits is averaged."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def trained(toy: Toy, name: str, folder: Path, **settings: Json) -> Sites:
     return Sites(toy, kind, (folders[0], folders[1]), (merged[0], merged[1]), base)
 
 
-@pytest.fixture(scope="module", params=["lora", "ia3", "adapter", "prompt", "prefix"])
+@pytest.fixture(scope="module", params=["frozen", "bitfit", "lora", "ia3", "adapter", "prompt", "prefix"])
 def texts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Sites:
     return trained(TEXTS, request.param, tmp_path_factory.mktemp(request.param))
 
@@ -133,3 +134,14 @@ def test_refusals(tmp_path: Path) -> None:
     (out / "mine").touch()
     with pytest.raises(UsageError, match="is there already"):
         merge_folders(sites.base, sites.folders[:1], out)
+
+
+def test_a_trimmed_vocabulary_is_refused(texts: Sites, tmp_path: Path) -> None:
+    copy = tmp_path / "adapter"
+    shutil.copytree(texts.folders[0], copy)
+    meta = json.loads((copy / "model.json").read_text())
+    meta["encoder"]["vocab_size"] = 7
+    (copy / "model.json").write_text(json.dumps(meta))
+    with pytest.raises(DataError, match="trained with 7 tokens, .* has 17") as caught:
+        merge_folders(texts.base, [copy], tmp_path / "out")
+    assert "model.text.vocabulary: all" in str(caught.value.hint)
