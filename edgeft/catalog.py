@@ -57,6 +57,7 @@ METHODS: tuple[Method, ...] = (
         Method("merge", name, "edgeft.finetune.config:MergeConfig", "edgeft.finetune.merge:run", 3, _ADAPTING)
         for name in ("frozen", "first_n_frozen", "bitfit", "lora", "ia3", "adapter", "prompt", "prefix")
     ),
+    Method("distill", "logits", "edgeft.distill.config:LogitsConfig", "edgeft.distill.logits:run", 1, _TRAINING),
     Method(
         "export",
         "onnx",

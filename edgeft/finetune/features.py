@@ -1,12 +1,13 @@
 """The frozen layers' output for a dataset: which engine computes it, from which views, and where it is kept."""
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from edgeft.data.dataset import Split
+from edgeft.data.dataset import Dataset, Split
 from edgeft.finetune import engines
 from edgeft.finetune.cache import CHUNK, ActivationCache, Compute
 from edgeft.finetune.config import CachedConfig
@@ -17,7 +18,7 @@ from edgeft.models.pixels import as_tensor
 from edgeft.models.stages import chain
 
 _SPLITS: tuple[Split, ...] = ("train", "val")
-_TEXTS = 8 * CHUNK
+TEXTS = 8 * CHUNK
 """Texts at once, sorted by length before they are cut into batches."""
 
 
@@ -76,7 +77,7 @@ def base_cache(opened: Session, config: CachedConfig, boundary: int, images: int
     def compute(split: str, view: int, rows: Rows) -> Tensor:
         return engine(views(view if split == "train" else 0, rows))
 
-    return activation_cache(opened, boundary, compute), name
+    return activation_cache(opened, str(boundary), compute), name
 
 
 def _text_cache(opened: Session, boundary: int) -> ActivationCache:
@@ -85,19 +86,23 @@ def _text_cache(opened: Session, boundary: int) -> ActivationCache:
 
     def compute(split: str, view: int, rows: Rows) -> Tensor:
         del split, view  # texts are not augmented
-        order = np.argsort(opened.data.tokens.lengths[rows], kind="stable")  # alike lengths together: less padding
-        parts = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
         with torch.no_grad():
-            found = torch.cat([layers(tokens.evaluate(rows[part])) for part in parts])
-        return found[torch.from_numpy(np.argsort(order))]
+            return in_batches(opened.data, rows, lambda part: layers(tokens.evaluate(part)))
 
-    return activation_cache(opened, boundary, compute, _TEXTS)
+    return activation_cache(opened, str(boundary), compute, TEXTS)
 
 
-def activation_cache(opened: Session, boundary: int, compute: Compute, chunk: int = CHUNK) -> ActivationCache:
-    """Return the cache below `boundary` of the train and val rows, kept in the stage's workspace."""
+def in_batches(data: Dataset, rows: Rows, run: Callable[[Rows], Tensor]) -> Tensor:
+    """Return `run` of dataset rows `rows` [n], a batch at a time; of texts alike lengths together, to pad less."""
+    order = np.argsort(data.tokens.lengths[rows], kind="stable") if data.is_text else np.arange(len(rows))
+    parts = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
+    return torch.cat([run(rows[part]) for part in parts])[torch.from_numpy(np.argsort(order))]
+
+
+def activation_cache(opened: Session, name: str, compute: Compute, chunk: int = CHUNK) -> ActivationCache:
+    """Return the cache `name` of the train and val rows, kept in the stage's workspace."""
     splits: dict[str, Rows] = {split: opened.data.indices(split) for split in _SPLITS}
-    return ActivationCache(opened.ctx.workspace / f"features_{boundary}", splits, compute, opened.ctx.emit, chunk)
+    return ActivationCache(opened.ctx.workspace / f"features_{name}", splits, compute, opened.ctx.emit, chunk)
 
 
 def feed(source: ActivationCache, opened: Session, config: CachedConfig) -> CachedFeed:

@@ -157,7 +157,7 @@ class _Feeds:
                 output: Tensor = layers(source.rows(split, view, rows).to(device))
                 return output
 
-        return features.activation_cache(opened, boundary, compute)
+        return features.activation_cache(opened, str(boundary), compute)
 
 
 def _row_bytes(opened: Session) -> list[int]:

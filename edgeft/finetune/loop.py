@@ -63,6 +63,21 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
+class Guidance:
+    """A teacher whose answers are a part of the training loss.
+
+    Args:
+        answers: (dataset rows [n], epoch) -> its logits float32 [n, K] for what the feed gives.
+        loss: (logits [n, K], the teacher's) -> scalar, the mean over the rows.
+        share: its share of the loss, 0..1; the labels have the rest.
+    """
+
+    answers: Callable[[Rows, int], Tensor]
+    loss: Callable[[Tensor, Tensor], Tensor]
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Fit:
     """What a run of the loop found.
 
@@ -106,6 +121,7 @@ class Loop:
     ) -> None:
         self._ctx, self._data, self._module, self._groups, self._config = ctx, data, module, groups, config
         self._accelerate = accelerate
+        self._guidance: Guidance | None = None
         self._train, self._val = data.indices("train"), data.indices("val")
         self._labels = torch.from_numpy(data.labels)
         self._class_weights = objectives.class_weights(
@@ -124,13 +140,18 @@ class Loop:
         self._saved = time.monotonic()
         self._images = 0
 
-    def run(self, phases: Sequence[Phase], feed_for: Callable[[Phase], Feed]) -> Fit:
+    def run(self, phases: Sequence[Phase], feed_for: Callable[[Phase], Feed], guidance: Guidance | None = None) -> Fit:
         """Train through all phases and return the best weights.
+
+        Args:
+            phases: what is trained when.
+            feed_for: what feeds a phase.
+            guidance: the teacher, where there is one.
 
         Raises:
             UsageError: the loss or the gradient is not finite; names the batch.
         """
-        config = self._config
+        config, self._guidance = self._config, guidance
         if self._sharing.processes > 1:
             self._require_no_statistics("processes", "would see one process's part of each batch in its statistics")
         key = sha256_json({"config": config.model_dump(mode="json"), "seed": self._ctx.seed, "n": len(self._data)})
@@ -231,7 +252,8 @@ class Loop:
             torch.manual_seed(sampling.epoch_seed(self._ctx.seed, "dropout", epoch, number))
             inputs, labels = feed.train(batch, epoch, number), self._labels[batch].to(self._accelerate.device)
             seed = sampling.epoch_seed(self._ctx.seed, "mix", epoch, number)
-            loss = self._loss(layers, inputs, labels, seed) * (self._weight(batch) / self._weight(rows))
+            answers = None if self._guidance is None else self._guidance.answers(batch, epoch)
+            loss = self._loss(layers, inputs, labels, answers, seed) * (self._weight(batch) / self._weight(rows))
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise self._diverged("loss", value, epoch, number, batch)
@@ -243,12 +265,15 @@ class Loop:
         """Return what the mean loss over `rows` weighs in a mean over more of them."""
         return len(rows) if self._class_weights is None else float(self._class_weights[self._labels[rows]].sum())
 
-    def _loss(self, layers: nn.Module, inputs: Input, labels: Tensor, seed: int) -> Tensor:
+    def _loss(self, layers: nn.Module, inputs: Input, labels: Tensor, answers: Tensor | None, seed: int) -> Tensor:
         mixup, cutmix = self._config.mixup, self._config.cutmix
         mixed = mix(inputs, labels, mixup, cutmix, seed) if isinstance(inputs, Tensor) and (mixup or cutmix) else None
         with self._accelerate.autocast(), self._kernels():
             logits: Tensor = layers(inputs if mixed is None else mixed.inputs)
         loss = self._objective(logits, labels)
+        if self._guidance is not None and answers is not None:
+            share = self._guidance.share
+            return (1 - share) * loss + share * self._guidance.loss(logits, answers)
         if mixed is None:
             return loss
         return mixed.share * loss + (1 - mixed.share) * self._objective(logits, mixed.partners)

@@ -23,7 +23,7 @@ from edgeft.finetune.optimizers import rates_by_depth
 from edgeft.finetune.rewriting import rewriting
 from edgeft.models.checkpoint import CheckpointMeta, save, write_meta
 from edgeft.models.pixels import Normalizer
-from edgeft.models.sources import create_with_notes
+from edgeft.models.sources import Created, create_with_notes
 from edgeft.models.stages import Groups, depth_groups
 
 
@@ -86,8 +86,16 @@ class Session:
 
 
 @contextmanager
-def session(ctx: Context, inputs: Inputs, config: TrainConfig) -> Iterator[Session]:
+def session(
+    ctx: Context, inputs: Inputs, config: TrainConfig, make: Callable[[Dataset], Created] | None = None
+) -> Iterator[Session]:
     """Open the data, create the model on its device; torch's global state is restored at the end.
+
+    Args:
+        ctx: where to write.
+        inputs: "data", and what the model's weights name.
+        config: the method's settings.
+        make: the model for the data; None takes `config.model`.
 
     Raises:
         DataError: the data folder or the weights cannot be used.
@@ -106,12 +114,15 @@ def session(ctx: Context, inputs: Inputs, config: TrainConfig) -> Iterator[Sessi
             raise UsageError(
                 "finetune.augment_text: changes texts, and the data are images", hint="use finetune.augment"
             )
-        created = create_with_notes(
-            config.model, inputs.get("weights"), data.classes, ctx.seed_for("head"), data.vocabulary
-        )
+        created = make(data) if make is not None else _pretrained(ctx, inputs, config, data)
         accelerate = accelerator(config.device, config.precision)
         module = created.module.to(accelerate.device)
         yield Session(ctx, data, module, depth_groups(module), config, accelerate, created.notes, inputs)
+
+
+def _pretrained(ctx: Context, inputs: Inputs, config: TrainConfig, data: Dataset) -> Created:
+    seed = ctx.seed_for("head")
+    return create_with_notes(config.model, inputs.get("weights"), data.classes, seed, data.vocabulary)
 
 
 def part_writer(opened: Session, phases: Sequence[Phase]) -> Callable[[Session], None]:

@@ -16,6 +16,7 @@ from edgeft.core.lines import error_of, event_of
 from edgeft.core.stage import Context, Method, StageResult
 
 _WORKER = "edgeft.cli.worker"
+_LAUNCH = "launch.json"
 _TAIL = 5
 _STOP_S = 30.0
 
@@ -46,8 +47,9 @@ def launched(
     with tempfile.TemporaryDirectory(prefix="edgeft-") as folder:
         path, log = Path(folder) / "job.json", Path(folder) / "log"
         path.write_text(json.dumps(job), encoding="utf-8")
+        (Path(folder) / _LAUNCH).write_text(json.dumps(_here(processes)), encoding="utf-8")
         with log.open("wb") as words:
-            started = subprocess.Popen(_command(processes, path), stdout=subprocess.PIPE, stderr=words)  # noqa: S603 - a list, no shell
+            started = subprocess.Popen(_command(path), stdout=subprocess.PIPE, stderr=words)  # noqa: S603 - a list, no shell
             with started as running:
                 answer = _listen(running, context)
         if answer is not None:
@@ -59,10 +61,23 @@ def launched(
         )
 
 
-def _command(processes: int, job: Path) -> list[str]:
-    plain = ["--mixed_precision", "no", "--dynamo_backend", "no"]  # the method chooses its own precision
-    count = ["--multi_gpu", "--num_machines", "1", "--num_processes", str(processes), "--main_process_port", "0"]
-    return [sys.executable, "-m", "accelerate.commands.launch", *count, *plain, "-m", _WORKER, str(job)]
+def _here(processes: int) -> dict[str, Any]:
+    """Return accelerate's configuration of processes on this machine; the user's own may be of another kind."""
+    return {
+        "compute_environment": "LOCAL_MACHINE",
+        "distributed_type": "MULTI_GPU",  # CPUs, too: it starts torch's launcher, and each process chooses its device
+        "machine_rank": 0,
+        "main_process_port": 0,
+        "mixed_precision": "no",  # the method chooses
+        "num_machines": 1,
+        "num_processes": processes,
+        "use_cpu": False,
+    }
+
+
+def _command(job: Path) -> list[str]:
+    configured = ["--config_file", str(job.with_name(_LAUNCH)), "--dynamo_backend", "no"]
+    return [sys.executable, "-m", "accelerate.commands.launch", *configured, "-m", _WORKER, str(job)]
 
 
 def _listen(running: "subprocess.Popen[bytes]", context: Context) -> dict[str, Any] | None:

@@ -28,12 +28,21 @@ DEFAULT_METHODS: Mapping[str, str] = {
 """The method of each block that does not name one; `compress` has one only, its own `method` is the rounding."""
 TEXT_DATA = "text"
 """The data method of models that take texts, and their default."""
+OPTIONAL_METHODS: Mapping[str, str] = {"distill": "logits"}
+"""Blocks that a recipe may leave out, and the stage with them."""
 FIXED_METHODS = frozenset({"compress"})
 """Blocks whose `method` key belongs to the config."""
-FILLED: Mapping[str, frozenset[str]] = {"data": frozenset({"input"}), "finetune": frozenset({"model"})}
+FILLED: Mapping[str, frozenset[str]] = {
+    "data": frozenset({"input"}),
+    "finetune": frozenset({"model"}),
+    "distill": frozenset({"model"}),
+}
 """Config fields that the engine fills in from other blocks."""
 ENGINE_BLOCKS: Mapping[str, type[BaseModel]] = {"lower": LowerBlock, "verify": VerifyBlock, "bundle": BundleBlock}
-KEYS = ("version", "seed", "data", "model", "finetune", "export", "compress", "lower", "decide", "verify", "bundle")
+KEYS = (
+    *("version", "seed", "data", "model", "finetune", "distill", "export"),
+    *("compress", "lower", "decide", "verify", "bundle"),
+)
 """The recipe's top level, in reading order."""
 _BARE = """\
 version: 1
@@ -74,11 +83,17 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), smoke: bool = False) 
     head = check(Head, {name: values[name] for name in Head.model_fields if name in values}, at=(), document=document)
     model = check(catalog.resolve(MODEL_CONFIG), values["model"], at=("model",), document=document)
     verify = check(VerifyBlock, values.get("verify"), at=("verify",), document=document)
-    filled: dict[str, dict[str, Json]] = {"data": {"input": None}, "finetune": {"model": model.model_dump(mode="json")}}
+    own = {"model": model.model_dump(mode="json")}
+    filled: dict[str, dict[str, Json]] = {"data": {"input": None}, "finetune": own, "distill": own}
     methods = {**DEFAULT_METHODS, **({"data": TEXT_DATA} if model.takes_texts else {})}
     blocks = {
         name: _block(name, default, document, filled=filled.get(name, {}), smoke=smoke)
         for name, default in methods.items()
+    }
+    optional = {
+        name: _block(name, default, document, filled=filled.get(name, {}), smoke=smoke)
+        for name, default in OPTIONAL_METHODS.items()
+        if values.get(name) is not None
     }
     if blocks["data"].method.name == (DEFAULT_METHODS["data"] if model.takes_texts else TEXT_DATA):
         raise UsageError(
@@ -90,6 +105,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), smoke: bool = False) 
         version=head.version,
         seed=head.seed,
         **blocks,
+        distill=optional.get("distill"),
         model=model,
         lower=check(LowerBlock, values.get("lower"), at=("lower",), document=document),
         verify=verify.model_copy(update={"latency": shrink_latency(verify.latency)}) if smoke else verify,

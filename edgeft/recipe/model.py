@@ -1,8 +1,8 @@
 """The recipe as frozen objects: what `recipe.yaml` says, checked, with defaults.
 
-Blocks that belong to a method (`data`, `finetune`, `export`, `compress`, `decide`) hold the method and the values
-written for it; the method's own config class checks them. The engine's blocks (`lower`, `verify`, `bundle`) are the
-classes below.
+Blocks that belong to a method (`data`, `finetune`, `distill`, `export`, `compress`, `decide`) hold the method and the
+values written for it; the method's own config class checks them. The engine's blocks (`lower`, `verify`, `bundle`) are
+the classes below.
 """
 
 from dataclasses import dataclass
@@ -83,6 +83,7 @@ class Recipe:
         data: where the images are.
         model: a `edgeft.models.config:ModelConfig`.
         finetune: how it is trained.
+        distill: how a student learns from it; None where it ships itself.
         export: how it becomes a graph.
         compress: how the graph is made small.
         lower: for which runtime.
@@ -100,6 +101,7 @@ class Recipe:
     data: Block
     model: BaseModel
     finetune: Block
+    distill: Block | None
     export: Block
     compress: Block
     lower: LowerBlock

@@ -123,7 +123,8 @@ def resolved_recipe(recipe: Recipe, listed: tuple[Stage, ...]) -> dict[str, Json
     configs = {stage.name: stage for stage in listed}
     blocks: dict[str, Json] = {
         name: {"method": configs[name].method.name, **configs[name].config_json()}
-        for name in ("data", "finetune", "export")
+        for name in ("data", "finetune", "distill", "export")
+        if name in configs
     }
     return {
         "version": recipe.version,

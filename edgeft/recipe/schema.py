@@ -7,7 +7,16 @@ from pydantic.json_schema import DEFAULT_REF_TEMPLATE
 
 from edgeft import catalog
 from edgeft.core.stage import Method
-from edgeft.recipe.load import DEFAULT_METHODS, ENGINE_BLOCKS, FILLED, FIXED_METHODS, KEYS, MODEL_CONFIG, Head
+from edgeft.recipe.load import (
+    DEFAULT_METHODS,
+    ENGINE_BLOCKS,
+    FILLED,
+    FIXED_METHODS,
+    KEYS,
+    MODEL_CONFIG,
+    OPTIONAL_METHODS,
+    Head,
+)
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -17,7 +26,7 @@ def json_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     properties = dict(_of(Head, "head", definitions)["properties"])
     properties["model"] = _of(catalog.resolve(MODEL_CONFIG), "model", definitions)
-    for kind in DEFAULT_METHODS:
+    for kind in (*DEFAULT_METHODS, *OPTIONAL_METHODS):
         properties[kind] = _methods(kind, definitions)
     for name, config in ENGINE_BLOCKS.items():
         properties[name] = _of(config, name, definitions)
@@ -44,7 +53,7 @@ def _method(method: Method, definitions: dict[str, Any]) -> dict[str, Any]:
     schema["properties"] = {name: value for name, value in schema["properties"].items() if name not in filled}
     required = [name for name in schema.pop("required", []) if name not in filled]
     if method.kind not in FIXED_METHODS:
-        default = DEFAULT_METHODS[method.kind] == method.name
+        default = {**DEFAULT_METHODS, **OPTIONAL_METHODS}[method.kind] == method.name
         chooser = {"const": method.name, "description": f"The {method.kind} method."}
         schema["properties"] = {"method": chooser, **schema["properties"]}
         required = required if default else ["method", *required]

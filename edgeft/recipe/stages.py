@@ -89,6 +89,11 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
         if method.name == recipe.finetune.method.name
     ]
     checkpoint = "merge" if merge else "finetune"
+    distill = []
+    if recipe.distill is not None:
+        given = {"data": "data", "checkpoint": checkpoint}
+        distill = [_stage("distill", recipe.distill, {"model": model}, given, sources=_student(recipe.distill, recipe))]
+        checkpoint = "distill"
     trial: dict[str, Json] = {"max_drop_pp": TRIAL_MARGIN_PP} if recipe.smoke else {}
     untimed: dict[str, Json] = {"rounds": 0} if recipe.smoke else {}  # the same choice on a busy machine
     return (
@@ -97,6 +102,7 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
             "finetune", recipe.finetune, {"model": model}, {"data": "data"}, sources={**weights, **_augmenting(recipe)}
         ),
         *merge,
+        *distill,
         _stage("export", recipe.export, {}, {"checkpoint": checkpoint, "data": "data"}),
         _stage(
             "compress",
@@ -203,6 +209,21 @@ def _weights(recipe: Recipe) -> dict[str, Path]:
             hint=f"correct model.weights in {recipe.path}; null trains from random weights",
         )
     return {"weights": path}
+
+
+def _student(block: Block, recipe: Recipe) -> dict[str, Path]:
+    """Return the student's own weights, where the recipe names a file."""
+    student = block.values.get("student")
+    written = student.get("weights") if isinstance(student, dict) else None
+    if written in {None, _HUB}:
+        return {}
+    path = locate(str(written), recipe.folder, key="distill.student.weights")
+    if not path.is_file():
+        raise DataError(
+            f"distill.student.weights: {path} is no file",
+            hint=f"correct it in {recipe.path}; null trains from random weights",
+        )
+    return {"student": path}
 
 
 def _augmenting(recipe: Recipe) -> dict[str, Path]:

@@ -142,6 +142,6 @@ def test_a_trimmed_vocabulary_is_refused(texts: Sites, tmp_path: Path) -> None:
     meta = json.loads((copy / "model.json").read_text())
     meta["encoder"]["vocab_size"] = 7
     (copy / "model.json").write_text(json.dumps(meta))
-    with pytest.raises(DataError, match="trained with 7 tokens, .* has 17") as caught:
+    with pytest.raises(DataError, match=r"trained with 7 tokens, .* has 17") as caught:
         merge_folders(texts.base, [copy], tmp_path / "out")
     assert "model.text.vocabulary: all" in str(caught.value.hint)

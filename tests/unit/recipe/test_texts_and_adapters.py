@@ -37,7 +37,9 @@ def test_texts_are_the_default_of_an_encoder(project: Path) -> None:
         "source": project / "r.csv",
         "tokenizer": project / "encoder" / "tokenizer.json",
     }
-    assert found["data"].config_json()["input"] == {"max_length": 16, "prefix": "", "pad_id": 0, "has_types": True}
+    described = {"max_length": 16, "prefix": "", "pad_id": 0, "has_types": True}
+    described |= {"vocabulary": "all", "vocabulary_margin": 0.25}
+    assert found["data"].config_json()["input"] == described
     assert dict(found["finetune"].sources) == {"weights": project / "encoder"}
     assert found["verify"].sources == {}
 
@@ -75,13 +77,40 @@ def test_what_does_not_go_together_is_refused(
         listed(project, *overrides)
 
 
+def test_a_student_stands_between_its_teacher_and_the_export(project: Path) -> None:
+    block = "distill={student: {layers: 1}, temperature: 2.0}"
+    found = listed(project, block, "finetune.method=lora")
+    names = list(found)
+    assert names[names.index("merge") + 1] == "distill"
+    assert found["distill"].upstream == {"data": "data", "checkpoint": "merge"}
+    assert found["distill"].config_json()["model"]["base"] == "transformers"
+    assert found["export"].upstream["checkpoint"] == found["verify"].upstream["checkpoint"] == "distill"
+    assert listed(project, block)["distill"].upstream["checkpoint"] == "finetune"
+    assert "distill" not in listed(project)
+
+
+@pytest.mark.parametrize(
+    ("block", "error", "why"),
+    [
+        ("{student: {base: timm/resnet18, weights: gone.pth}}", DataError, r"distill\.student\.weights: .*gone\.pth"),
+        ("{student: {layers: 1}, temprature: 2}", UsageError, r"unknown key distill\.temprature"),
+        ("{method: hints, student: {layers: 1}}", UsageError, r"no distill method is called 'hints'"),
+        ("{temperature: 2}", UsageError, r"distill\.student"),
+    ],
+)
+def test_a_wrong_distill_block_is_refused(project: Path, block: str, error: type[Exception], why: str) -> None:
+    with pytest.raises(error, match=why):
+        listed(project, f"distill={block}")
+
+
 def test_the_schema_knows_all_of_it() -> None:
     from edgeft.recipe.schema import json_schema
 
     schema = json_schema()
     text = json.dumps(schema)
     assert list(schema["properties"]) == [
-        "version", "seed", "data", "model", "finetune", "export", "compress", "lower", "decide", "verify", "bundle",
+        "version", "seed", "data", "model", "finetune", "distill",
+        "export", "compress", "lower", "decide", "verify", "bundle",
     ]  # fmt: skip
     for word in ("first_n_frozen", "bitfit", "lora", "ia3", "threshold", "max_escape", "slices", "max_length"):
         assert f'"{word}"' in text

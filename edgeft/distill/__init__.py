@@ -1,0 +1,1 @@
+"""A student small enough for the device, taught by the fine-tuned model."""

@@ -1,0 +1,182 @@
+"""A student learns its teacher's answers: the loss by hand, students derived and named, resume, and refusals."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from scipy.special import log_softmax, softmax
+
+from edgeft import catalog
+from edgeft.core.digest import sha256_tree
+from edgeft.core.errors import UsageError
+from edgeft.core.events import Event, EventSink, Progress, ignore
+from edgeft.core.stage import Context, Json, StageResult
+from edgeft.data.dataset import Dataset
+from edgeft.distill.config import LogitsConfig
+from edgeft.distill.logits import run
+from edgeft.distill.losses import soft_targets
+from edgeft.distill.students import spread
+from edgeft.models.checkpoint import load
+from edgeft.models.predict import logits
+from edgeft.testing import method_cases
+from edgeft.testing.toys import Images, Texts, Toy
+
+IMAGES, TEXTS = Images(), Texts()
+STUDENTS: dict[str, dict[str, Json]] = {"images": {"base": "timm/test_efficientnet"}, "texts": {"layers": 1}}
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.5, 20))
+@settings(deadline=None, max_examples=50)
+def test_the_loss_is_the_divergence_of_softened_answers(seed: int, temperature: float) -> None:
+    student, teacher = np.random.default_rng(seed).normal(0, 3, (2, 5, 4))
+    q, log_q = softmax(teacher / temperature, axis=1), log_softmax(teacher / temperature, axis=1)
+    log_p = log_softmax(student / temperature, axis=1)
+    expected = temperature**2 * (q * (log_q - log_p)).sum(axis=1).mean()
+    found = soft_targets(torch.from_numpy(student), torch.from_numpy(teacher), temperature)
+    assert float(found) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    same = soft_targets(torch.from_numpy(teacher + 7), torch.from_numpy(teacher), temperature)
+    assert float(same) == pytest.approx(0, abs=1e-4)
+
+
+@given(st.integers(1, 48), st.data())
+def test_kept_layers_are_spread_and_hold_the_last(layers: int, data: st.DataObject) -> None:
+    kept = data.draw(st.integers(1, layers))
+    found = spread(layers, kept)
+    assert len(set(found)) == kept
+    assert found == sorted(found)
+    assert found[-1] == layers - 1
+    assert found[0] >= 0
+    gaps = np.diff([-1, *found])
+    assert gaps.max() - gaps.min() <= 1
+
+
+class Taught:
+    """A toy, its data and a teacher that was fine-tuned on them."""
+
+    def __init__(self, toy: Toy, folder: Path) -> None:
+        self.toy, self.folder = toy, folder
+        self.data = toy.write(folder / "data")
+        self.model, self.inputs = toy.model(folder)
+        full = catalog.find("finetune", "full")
+        values = {"epochs": toy.epochs, "lr": 1e-2}
+        self.teacher = method_cases.run(full, toy, folder, self.data, values).folder
+
+    def distill(self, folder: Path, student: dict[str, Json], emit: EventSink = ignore, **values: Any) -> StageResult:  # noqa: ANN401 - settings
+        config = LogitsConfig(model=self.model, student=student, **{"batch_size": 12, "epochs": 2, **values})  # type: ignore[arg-type] # pydantic reads it
+        for each in ("out", "workspace"):
+            (folder / each).mkdir(parents=True, exist_ok=True)
+        context = Context(folder / "out", folder / "workspace", seed=0, threads=1, emit=emit)
+        return run(context, {"data": self.data, "checkpoint": self.teacher}, config)
+
+
+@pytest.fixture(scope="module", params=["images", "texts"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def taught(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Taught:
+    return Taught({"images": IMAGES, "texts": TEXTS}[kind], tmp_path_factory.mktemp(kind))
+
+
+def test_a_student_learns_its_teacher_alone(taught: Taught, kind: str, tmp_path: Path) -> None:
+    augment = {"augment": "inspection", "views": 3} if kind == "images" else {}
+    epochs = taught.toy.epochs
+    result = taught.distill(tmp_path, STUDENTS[kind], epochs=epochs, lr=1e-2, alpha=1.0, **augment)
+    dataset = Dataset.open(taught.data)
+    rows = dataset.part(np.arange(len(dataset)))
+    said, told = (logits(folder, rows, 1).argmax(1) for folder in (result.folder, taught.teacher))
+    assert (said == told).mean() >= 0.9  # no label was seen
+    train, val = (len(dataset.indices(split)) for split in ("train", "val"))
+    assert result.timings["teacher_rows"] == train * augment.get("views", 1) + val
+    assert result.measurements["val_agreement"] == (said == told)[dataset.indices("val")].mean()
+    right = (told == dataset.labels)[dataset.indices("val")].mean()
+    assert result.measurements["teacher_val_accuracy"] == pytest.approx(right)
+    size = sum(each.numel() for each in load(taught.teacher)[0].parameters())
+    assert result.measurements["teacher_parameters"] == size
+    assert result.measurements["parameters"] == sum(each.numel() for each in load(result.folder)[0].parameters())
+
+
+def test_a_killed_run_resumes_with_the_same_bytes(taught: Taught, kind: str, tmp_path: Path) -> None:
+    values: dict[str, Any] = {"epochs": 3, "checkpoint_seconds": 0}
+    values |= {"augment": "inspection", "views": 2} if kind == "images" else {}
+    events: list[Event] = []
+    whole = sha256_tree(taught.distill(tmp_path / "whole", STUDENTS[kind], events.append, **values).folder)
+    assert whole == sha256_tree(taught.distill(tmp_path / "again", STUDENTS[kind], **values).folder)
+    steps = sum(isinstance(event, Progress) for event in events)
+    for stop in (1, steps // 2, steps - 1):
+        seen = 0
+
+        def kill(event: Event) -> None:
+            nonlocal seen
+            seen += isinstance(event, Progress)
+            if seen >= stop:  # noqa: B023 - called in this turn of the loop
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            taught.distill(tmp_path / str(stop), STUDENTS[kind], kill, **values)
+        assert sha256_tree(taught.distill(tmp_path / str(stop), STUDENTS[kind], **values).folder) == whole
+
+
+def test_a_derived_student_begins_with_its_teachers_weights(tmp_path: Path) -> None:
+    taught = Taught(TEXTS, tmp_path)
+    result = taught.distill(tmp_path / "student", {"layers": 1}, lr=1e-30, weight_decay=0.0)
+    teacher, student = load(taught.teacher)[0].state_dict(), load(result.folder)[0].state_dict()
+    for name, tensor in student.items():
+        assert torch.equal(tensor, teacher[name.replace(".layer.0.", ".layer.1.")]), name
+    assert len(student) < len(teacher)
+    assert any("layers 1 of the teacher's 2" in note for note in result.notes)
+    assert load(result.folder)[1].encoder["num_hidden_layers"] == 1  # type: ignore[index] # a text model has one
+
+
+def test_what_a_reader_must_know_is_told(tmp_path: Path) -> None:
+    taught = Taught(IMAGES, tmp_path)
+    large = taught.distill(tmp_path / "large", {"base": "timm/resnet18"}, epochs=1)
+    assert any("no fewer than its teacher's" in note for note in large.notes)
+    full = catalog.find("finetune", "full")
+    taught.teacher = method_cases.run(full, IMAGES, tmp_path / "bad", taught.data, {"epochs": 1, "lr": 1e-9}).folder
+    better = taught.distill(tmp_path / "better", STUDENTS["images"], epochs=12, lr=1e-2, alpha=0.0)
+    assert any("the teacher holds it back" in note for note in better.notes)
+
+
+def test_what_cannot_be_taught_is_refused(tmp_path: Path) -> None:
+    images, texts = Taught(IMAGES, tmp_path / "images"), Taught(TEXTS, tmp_path / "texts")
+    with pytest.raises(UsageError, match="takes images, and only text encoders are cut so far"):
+        images.distill(tmp_path / "a", {"layers": 1})
+    with pytest.raises(UsageError, match="the teacher takes texts"):
+        texts.distill(tmp_path / "b", {"base": "timm/resnet18"})
+    with pytest.raises(UsageError, match=r"distill\.student\.layers: 2, and the teacher has 2"):
+        texts.distill(tmp_path / "c", {"layers": 2})
+    adapter = catalog.find("finetune", "adapter")
+    result = method_cases.run(adapter, TEXTS, tmp_path / "adapter", texts.data, {})
+    texts.teacher = method_cases.plain(adapter, TEXTS, tmp_path / "adapter", texts.data, result)
+    with pytest.raises(UsageError, match="the teacher holds adapters, prompts or prefixes"):
+        texts.distill(tmp_path / "d", {"layers": 1})
+    student: dict[str, Any]
+    for student, said in (
+        ({}, "give either layers"),
+        ({"layers": 1, "base": "timm/resnet18"}, "give either layers"),
+        ({"layers": 1, "weights": "w.pth"}, r"student\.weights goes with student\.base"),
+    ):
+        with pytest.raises(ValidationError, match=said):
+            LogitsConfig(model=texts.model, student=student)  # type: ignore[arg-type] # pydantic reads it
+    for values, said in (
+        ({"mixup": 0.2}, "answers are kept by image"),
+        ({"augment_text": {"delete": 0.1}}, "answers are kept by text"),
+        ({"processes": 2}, "runs in one"),
+    ):
+        with pytest.raises(ValidationError, match=said):
+            LogitsConfig(model=texts.model, student={"layers": 1}, **values)  # type: ignore[arg-type] # as above
+
+
+def test_history_and_measurements_are_what_the_loop_found(taught: Taught, kind: str, tmp_path: Path) -> None:
+    result = taught.distill(tmp_path, STUDENTS[kind])
+    history = json.loads((result.folder / "history.json").read_text())
+    assert len(history) == result.measurements["epochs"] == 2
+    assert all(np.isfinite(entry["train_loss"]) for entry in history)
