@@ -135,6 +135,7 @@ def test_the_folder_says_what_the_input_is(tmp_path: Path) -> None:
     options = TextOptions(max_length=32, prefix="query: ")
     config = ModelConfig(base="transformers", weights=str(tmp_path), text=options)
     expected = {"max_length": 32, "prefix": "query: ", "pad_id": 0, "has_types": True}
+    expected |= {"vocabulary": "all", "vocabulary_margin": 0.25}
     assert describe(config, tmp_path) == expected
     long = config.model_copy(update={"text": TextOptions(max_length=33)})
     with pytest.raises(UsageError, match=r"model\.text\.max_length: 33, the model in .* has 32 positions"):
