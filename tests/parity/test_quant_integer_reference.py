@@ -176,6 +176,7 @@ def test_gemm_and_matmul_equal_onnxruntime(data: st.DataObject) -> None:
 
 
 @BUDGET
+@example(seed=0, scales=(0.0625, 0.03125, 0.03), zeros=(48, 1, 0), op="Add", shape=(1, 3, 5, 7))  # a tie
 @given(
     seed=st.integers(0, 10_000),
     scales=st.tuples(SCALES, SCALES, SCALES),
