@@ -75,8 +75,7 @@ def requantize(accumulated: NDArray[np.int64], multiplier: Floats, params: Affin
 def add(a: Integers, a_params: AffineParams, b: Integers, b_params: AffineParams, params: AffineParams) -> Integers:
     """Return a + b on the grid of `params`, as the AVX2 kernel does: fused multiply-adds in float32.
 
-    The zero points' share is one of them: q_y + (-(r_a z_a + fl(r_b z_b))), where rounding r_a z_a by itself would tip a
-    tie now and then.
+    The zero points' share is one of them, r_a z_a + fl(r_b z_b): rounding r_a z_a by itself tips a tie now and then.
     """
     ratio_a, ratio_b = a_params.scale / params.scale, b_params.scale / params.scale
     zero_a, zero_b = np.asarray(a_params.zero_point), np.float32(b_params.zero_point)
