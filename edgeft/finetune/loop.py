@@ -215,7 +215,7 @@ class Loop:
                 if isinstance(part, _BatchNorm):
                     part.eval()
         steps = self._steps(epoch)
-        self._sharing.require([batch for batches in steps for batch in batches])
+        self._sharing.require([self._val, *(batch for batches in steps for batch in batches)])
         for step in range(cursor.step, len(steps)):
             factor = self._schedule(progress(epoch * len(steps) + step, config.epochs * len(steps)))
             optimizers.set_rates_(self._optimizer.optimizer, factor)

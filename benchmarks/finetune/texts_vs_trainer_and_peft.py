@@ -1,13 +1,13 @@
 """Training speed of each method beside transformers' Trainer with peft: MiniLM-L6, review snippets, batch 32.
 
-    python benchmarks/methods/throughput.py samples/reviews_en out [--rounds 2] [--methods full lora]
+    python benchmarks/finetune/texts_vs_trainer_and_peft.py samples/reviews_en out [--rounds 2] [--methods full lora]
 
 Both train AutoModel's encoder on the same tokens, padded to a batch's longest, with AdamW. Each arm is a fresh process,
 in turns (AB BA ...); `--steps` optimizer steps are timed after `--warmup`, by token, padding included, because the
-two shuffle differently. `frozen` is timed whole: 10 epochs from
-after the imports to the trained head, the Trainer computing the frozen encoder in every one of them and validating
-after the last, edgeft after each. Prints one JSON line an arm and round, then the ratios of the medians; above 1,
-edgeft is faster. peft's prefix tuning does not run on BERT any more.
+two shuffle differently. `frozen` is timed whole: 10 epochs from after the imports to the trained head, the Trainer
+computing the frozen encoder in every one of them and validating after the last, edgeft after each. Prints one JSON
+line an arm and round, then the ratios of the medians; above 1, edgeft is faster. peft's prefix tuning does not run on
+BERT any more.
 """
 
 import argparse
@@ -23,6 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from stopwatch import Enough, stopwatch
+
 BATCH, LR, FROZEN_EPOCHS = 32, 5e-4, 10
 EDGEFT: dict[str, dict[str, Any]] = {
     "full": {},
@@ -32,25 +34,6 @@ EDGEFT: dict[str, dict[str, Any]] = {
     "prompt": {"prompts": 16},
     "frozen": {"epochs": FROZEN_EPOCHS},
 }
-
-
-class Enough(Exception):  # noqa: N818 - no error: the benchmark has seen enough steps
-    """Stops a run after the timed steps."""
-
-
-def stopwatch(warmup: int, steps: int) -> tuple[Callable[[], None], list[float]]:
-    """Return a function to call after each step, and the list of the timed steps' seconds that it fills."""
-    seconds: list[float] = []
-    marks: list[float] = []
-
-    def tick() -> None:
-        marks.append(time.perf_counter())
-        if len(marks) > warmup + 1:
-            seconds.append(marks[-1] - marks[-2])
-        if len(seconds) == steps:
-            raise Enough
-
-    return tick, seconds
 
 
 def texts(sample: Path, out: Path) -> tuple[Path, Path]:
