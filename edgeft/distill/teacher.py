@@ -1,6 +1,7 @@
 """What the teacher says of each training row, once per view and kept on disk, and the same views for the student."""
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -58,7 +59,7 @@ class TaughtFeed:
         """Return the teacher's logits float32 [n, K] for what `train` gives."""
         return self._answers.rows("train", epoch % self._views, rows).to(self._device)
 
-    def validation(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    def validation(self) -> npt.NDArray[np.float32]:
         """Return the teacher's logits float32 [n, K] for the validation split."""
         return np.asarray(self._answers.prepare("val", 0))
 
