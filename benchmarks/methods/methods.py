@@ -61,23 +61,36 @@ def place(out: Path, name: str, seed: int) -> Path:
     return out / f"{name.replace(', ', '-').replace(' ', '_')}-{seed}"
 
 
-def build(args: argparse.Namespace, settings: dict[str, Any], name: str, seed: int, cores: set[int]) -> None:
-    """Build once, or leave what an earlier run built."""
-    folder = place(args.out, name, seed)
-    if (folder / "report.json").is_file():
-        return
-    command = [sys.executable, "-m", "edgeft", "build", args.sample, "--no-latency", "--out", folder]
+def ran(
+    args: argparse.Namespace,
+    command: list[str | Path],
+    settings: dict[str, Any],
+    seed: int,
+    cores: set[int],
+    good: set[int],
+) -> str:
+    """Run python with `command` and a method's settings on some cores, and return what it printed."""
     changes = [f"seed={seed}", f"data.limit={args.limit or 'null'}", f"finetune={json.dumps(settings)}", *args.set]
     sets = [part for change in changes for part in ("--set", change)]
     done = subprocess.run(
-        [*command, "--cache", args.out / "cache", *sets],
+        [sys.executable, *command, "--cache", args.out / "cache", *sets],
         capture_output=True,
         text=True,
         check=False,
         preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )
-    if done.returncode not in {0, 5}:
-        raise RuntimeError(f"{name}, seed {seed}: {done.stderr[-2000:]}")
+    if done.returncode not in good:
+        raise RuntimeError(f"seed {seed}: {done.stderr[-2000:]}")
+    return done.stdout
+
+
+def build(args: argparse.Namespace, settings: dict[str, Any], name: str, seed: int, cores: set[int]) -> None:
+    """Build once, or leave what an earlier run built."""
+    folder = place(args.out, name, seed)
+    if (folder / "report.json").is_file():
+        return
+    command = ["-m", "edgeft", "build", args.sample, "--no-latency", "--out", folder]
+    ran(args, command, settings, seed, cores, good={0, 5})
     failed = folder.with_name(f"{folder.name}.failed")
     if not folder.is_dir() and failed.is_dir():
         failed.rename(folder)
@@ -88,29 +101,24 @@ def train(args: argparse.Namespace, settings: dict[str, Any], name: str, seed: i
     told = place(args.out, name, seed).with_suffix(".json")
     if told.is_file():
         return
-    changes = [f"seed={seed}", f"data.limit={args.limit or 'null'}", f"finetune={json.dumps(settings)}", *args.set]
-    sets = [part for change in changes for part in ("--set", change)]
-    script, cache = Path(__file__).with_name("trained.py"), args.out / "cache"
-    command = [sys.executable, script, args.sample, "--cache", cache, *sets]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, preexec_fn=lambda: os.sched_setaffinity(0, cores)
-    )
-    if done.returncode:
-        raise RuntimeError(f"{name}, seed {seed}: {done.stderr[-2000:]}")
-    told.write_text(done.stdout.splitlines()[-1] + "\n", encoding="utf-8")
+    said = ran(args, [Path(__file__).with_name("trained.py"), args.sample], settings, seed, cores, good={0})
+    told.write_text(said.splitlines()[-1] + "\n", encoding="utf-8")
+
+
+def percent(values: list[float], interval: tuple[float, float]) -> str:
+    """Return the mean in percent, with the spread over several seeds or the interval of one."""
+    low, high = (100 * end for end in interval)
+    spread = f"± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else f"({low:.1f} to {high:.1f})"
+    return f"{100 * statistics.mean(values):.1f} {spread}"
 
 
 def trained_cells(name: str, found: list[dict[str, Any]]) -> str:
     """Return the line of one method that was trained alone."""
     first, values = found[0], [each["accuracy"] for each in found]
-    low, high = first["interval"]
-    spread = (
-        f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else f" ({100 * low:.1f} to {100 * high:.1f})"
-    )
     epochs, timings = first["timings"]["seconds_per_epoch"], first["timings"]
     memory = timings["peak_gpu_memory_bytes"] or timings["peak_memory_bytes"]
     return (
-        f"| {name} | {100 * statistics.mean(values):.1f}{spread} | {first['measurements']['trainable_share']:.2%} | "
+        f"| {name} | {percent(values, first['interval'])} | {first['measurements']['trainable_share']:.2%} | "
         f"{statistics.median(epochs[1:] or epochs):.1f} | {memory / 1e6:.0f} | {first['n']} | {first['device']} |"
     )
 
@@ -122,14 +130,11 @@ def cells(name: str, records: list[dict[str, Any]]) -> str:
     blocks = first["verify"]["metrics"]
     ship = first["verify"]["chosen"]
     values = [record["verify"]["metrics"]["fp32"]["accuracy"] for record in records]
-    low, high = blocks["fp32"]["accuracy_interval"]
-    spread = (
-        f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else f" ({100 * low:.1f} to {100 * high:.1f})"
-    )
+    interval = blocks["fp32"]["accuracy_interval"]
     epochs = tuned["timings"]["seconds_per_epoch"]
     size = next(item for item in first["candidates"]["candidates"] if item["name"] == ship)["size_bytes"]
     return (
-        f"| {name} | {100 * statistics.mean(values):.1f}{spread} | {100 * blocks[ship]['accuracy']:.1f} ({ship}) | "
+        f"| {name} | {percent(values, interval)} | {100 * blocks[ship]['accuracy']:.1f} ({ship}) | "
         f"{tuned['measurements']['trainable_share']:.2%} | {statistics.median(epochs[1:] or epochs):.1f} | "
         f"{tuned['timings']['peak_memory_bytes'] / 1e6:.0f} | {size / 1e6:.1f} |"
     )

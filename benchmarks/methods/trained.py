@@ -9,14 +9,15 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from edgeft.core.events import ignore
 from edgeft.core.store import Store
 from edgeft.data.dataset import Dataset
+from edgeft.finetune import evaluate
+from edgeft.finetune.feeds import PixelFeed, TokenFeed
 from edgeft.models.checkpoint import load
-from edgeft.models.predict import as_module_takes
+from edgeft.models.pixels import Normalizer
 from edgeft.pipeline.walk import walk
 from edgeft.recipe.load import load_recipe
 from edgeft.recipe.resolve import Resolver, source_digests
@@ -39,19 +40,11 @@ def main() -> None:
     )
     tuned = next(record for record in records if record.name == "finetune")
     data = Dataset.open(entries["data"].folder)
-    module, meta = load(entries["merge" if "merge" in entries else "finetune"].folder)
+    module, _ = load(entries["merge" if "merge" in entries else "finetune"].folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    takes, rows = as_module_takes(meta), data.indices("test")
-    module.to(device)
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(rows), 64):
-            given = takes(data.feeds(rows[start : start + 64]))
-            moved = (
-                {name: each.to(device) for name, each in given.items()} if isinstance(given, dict) else given.to(device)
-            )
-            parts.append(module(moved).cpu().numpy())
-    scores, labels = np.concatenate(parts), data.labels[rows]
+    pixels = None if data.is_text else PixelFeed(data.pixels, Normalizer(data.input, device), None, 0)
+    feed, rows = pixels or TokenFeed(data.tokens, device), data.indices("test")
+    scores, labels = evaluate.logits(module.to(device), feed.evaluate, rows), data.labels[rows]
     found = {
         "accuracy": float((scores.argmax(1) == labels).mean()),
         "interval": metric_interval("accuracy", labels, scores, len(data.classes), 0),

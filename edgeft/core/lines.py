@@ -1,5 +1,6 @@
 """What one edgeft process tells another, one JSON object a line: events while it works, then an answer or an error."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
@@ -13,6 +14,15 @@ _EVENTS: Final[Mapping[str, type[Progress | Message | Step]]] = {
     "step": Step,
 }
 _ERRORS: Final = {kind.exit_code: kind for kind in (UsageError, DataError, DeviceError, IntegrityError)}
+
+
+def object_of(line: bytes) -> dict[str, Any]:
+    """Return the object of a line; of one that a library or a shell printed, an empty one."""
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def event_line(event: Event) -> dict[str, Any] | None:

@@ -18,9 +18,9 @@ from edgeft.core.stage import Context, Inputs, Json, StageResult
 from edgeft.data.dataset import Dataset
 from edgeft.finetune import adapters
 from edgeft.finetune.config import MergeConfig
+from edgeft.finetune.session import pretrained
 from edgeft.models.checkpoint import CheckpointMeta, save
 from edgeft.models.predict import as_module_takes
-from edgeft.models.sources import create_with_notes
 
 _ROWS = 16
 _TOLERANCE = 1e-4
@@ -38,10 +38,7 @@ def run(ctx: Context, inputs: Inputs, config: MergeConfig) -> StageResult:
         EdgeftError: merging changed what the model computes, or nothing at all.
     """
     data = Dataset.open(inputs["data"])
-    created = create_with_notes(
-        config.model, inputs.get("weights"), data.classes, ctx.seed_for("head"), data.vocabulary
-    )
-    module, part = created.module.eval(), data.part(_spread(data))
+    module, part = pretrained(ctx, inputs, config.model, data).module.eval(), data.part(_spread(data))
     takes = as_module_takes(CheckpointMeta.of(module, config.model, data.classes, data.contract))
 
     def logits(module: nn.Module) -> npt.NDArray[np.float32]:

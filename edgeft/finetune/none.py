@@ -5,8 +5,8 @@ from edgeft.core.errors import UsageError
 from edgeft.core.stage import Context, Inputs, StageResult
 from edgeft.data.dataset import Dataset
 from edgeft.finetune.config import NoneConfig
+from edgeft.finetune.session import pretrained
 from edgeft.models.checkpoint import META, CheckpointMeta, save
-from edgeft.models.sources import create_with_notes
 
 
 def run(ctx: Context, inputs: Inputs, config: NoneConfig) -> StageResult:
@@ -23,7 +23,7 @@ def run(ctx: Context, inputs: Inputs, config: NoneConfig) -> StageResult:
             hint="name the folder that `edgeft merge` wrote, or train: finetune.method: full",
         )
     data = Dataset.open(inputs["data"])
-    created = create_with_notes(config.model, weights, data.classes, ctx.seed_for("head"), data.vocabulary)
+    created = pretrained(ctx, inputs, config.model, data)
     write_atomic(ctx.folder / "history.json", "[]\n")
     save(ctx.folder, created.module, CheckpointMeta.of(created.module, config.model, data.classes, data.contract))
     total = sum(parameter.numel() for parameter in created.module.parameters())

@@ -22,6 +22,7 @@ from edgeft.finetune.loop import Fit, Loop, Phase
 from edgeft.finetune.optimizers import rates_by_depth
 from edgeft.finetune.rewriting import rewriting
 from edgeft.models.checkpoint import CheckpointMeta, save, write_meta
+from edgeft.models.config import ModelConfig
 from edgeft.models.pixels import Normalizer
 from edgeft.models.sources import Created, create_with_notes
 from edgeft.models.stages import Groups, depth_groups
@@ -114,15 +115,20 @@ def session(
             raise UsageError(
                 "finetune.augment_text: changes texts, and the data are images", hint="use finetune.augment"
             )
-        created = make(data) if make is not None else _pretrained(ctx, inputs, config, data)
+        created = make(data) if make is not None else pretrained(ctx, inputs, config.model, data)
         accelerate = accelerator(config.device, config.precision)
         module = created.module.to(accelerate.device)
         yield Session(ctx, data, module, depth_groups(module), config, accelerate, created.notes, inputs)
 
 
-def _pretrained(ctx: Context, inputs: Inputs, config: TrainConfig, data: Dataset) -> Created:
-    seed = ctx.seed_for("head")
-    return create_with_notes(config.model, inputs.get("weights"), data.classes, seed, data.vocabulary)
+def pretrained(ctx: Context, inputs: Inputs, model: ModelConfig, data: Dataset) -> Created:
+    """Return the pretrained `model` with a new head for `data`: what is trained, and what adapters go back into.
+
+    Raises:
+        DataError: the weights cannot be used.
+        UsageError: unknown architecture.
+    """
+    return create_with_notes(model, inputs.get("weights"), data.classes, ctx.seed_for("head"), data.vocabulary)
 
 
 def part_writer(opened: Session, phases: Sequence[Phase]) -> Callable[[Session], None]:

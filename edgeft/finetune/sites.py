@@ -8,7 +8,6 @@ Merged weights are averaged, not the factors A and B of LoRA: the mean of produc
 of means is not.
 """
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -27,10 +26,11 @@ from edgeft.models import inserts
 from edgeft.models.checkpoint import CheckpointMeta, read_meta, save
 from edgeft.models.config import ModelConfig, TextOptions
 from edgeft.models.sources import create_with_notes
+from edgeft.models.text_source import CONFIG, TOKENIZER, read_config
 from edgeft.runtime.text import IDS, MASK, TextContract
 
 _PROBE_ROWS, _PROBE_LENGTH = 4, 12
-_ENCODER_FILES = ("config.json", "tokenizer.json")
+_ENCODER_FILES = (CONFIG, TOKENIZER)
 
 
 def merge_folders(
@@ -86,8 +86,8 @@ def merge_folders(
 
 
 def _base(weights: Path | None, plain: CheckpointMeta) -> nn.Module:
-    if weights is not None and plain.encoder is not None and (weights / "config.json").is_file():
-        whole, own = json.loads((weights / "config.json").read_bytes()).get("vocab_size"), plain.encoder["vocab_size"]
+    if weights is not None and plain.encoder is not None and (weights / CONFIG).is_file():
+        whole, own = read_config(weights).get("vocab_size"), plain.encoder["vocab_size"]
         if whole != own:
             raise DataError(
                 f"the adapters were trained with {own:,} tokens, {weights} has {whole:,}",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.core.errors import EdgeftError
-from edgeft.core.lines import error_of, event_of
+from edgeft.core.lines import error_of, event_of, object_of
 from edgeft.core.stage import Context, Method, StageResult
 
 _WORKER = "edgeft.cli.worker"
@@ -86,7 +86,7 @@ def _listen(running: "subprocess.Popen[bytes]", context: Context) -> dict[str, A
     error: EdgeftError | None = None
     try:
         for line in running.stdout or ():
-            told = _parsed(line)
+            told = object_of(line)
             if event := event_of(told):
                 context.emit(event)
             error = error or error_of(told)
@@ -107,12 +107,3 @@ def _stop(running: "subprocess.Popen[bytes]") -> None:
             running.wait(_STOP_S)
         except subprocess.TimeoutExpired:
             running.kill()
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    """Return the object of a line; of a line that a library printed, an empty one."""
-    try:
-        told = json.loads(line)
-    except ValueError:
-        return {}
-    return told if isinstance(told, dict) else {}

@@ -22,7 +22,7 @@ from typing import Any, Final
 from edgeft.core.atomic import write_atomic
 from edgeft.core.errors import DeviceError, UsageError
 from edgeft.core.events import EventSink
-from edgeft.core.lines import error_of, event_of
+from edgeft.core.lines import error_of, event_of, object_of
 from edgeft.pipeline.bench import Options
 from edgeft.pipeline.subject import GOLDEN_INPUT, NOISE_INPUT
 
@@ -196,9 +196,5 @@ def _told(lines: "Queue[bytes | None]", device: Device, *, sent: threading.Threa
             ) from None
         if line is None:
             return
-        try:
-            told = json.loads(line)
-        except ValueError:
-            continue  # what a shell prints at login
-        if isinstance(told, dict):
+        if told := object_of(line):  # else what a shell prints at login
             yield told

@@ -122,12 +122,13 @@ def _shares(texts: Iterable[str]) -> dict[str, float]:
     for index, text in enumerate(texts):
         if index == _SAMPLE:
             break
-        counted.update(_script(letter) for letter in text if letter.isalpha())
+        counted.update(script(letter) for letter in text if letter.isalpha())
     total = counted.total()
     return {name: count / total for name, count in counted.items() if count / total >= 0.005}  # noqa: PLR2004 - half a percent
 
 
-def _script(letter: str) -> str:
+def script(letter: str) -> str:
+    """Return the first word of the letter's Unicode name: its script, of letters."""
     return unicodedata.name(letter, "unknown").partition(" ")[0].lower()
 
 

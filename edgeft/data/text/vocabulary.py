@@ -14,7 +14,6 @@ and is refused.
 """
 
 import json
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -25,11 +24,11 @@ import numpy.typing as npt
 from edgeft.core.digest import sha256_bytes
 from edgeft.core.errors import DataError, UsageError
 from edgeft.data.audit.finding import Finding
+from edgeft.data.text.audit import script
 from edgeft.runtime.text import Text, TextContract, TextEncoder, Tokens
 
 _MARKS: Final = ("▁", "##")
 """What stands in front of a token that begins or goes on with a word."""
-_CHUNK = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +66,8 @@ def trim(
     """
     values: dict[str, Any] = json.loads(tokenizer)
     whole, names = TextEncoder(contract, tokenizer), _names(values)
-    before = _tokens(whole, train)
-    special = {int(each["id"]) for each in values.get("added_tokens", ())} | {contract.pad_id}
-    special |= {index for index, name in enumerate(names) if name == _unknown(values, names)}
+    before, unknown = whole.tokens(train), names.index(_unknown(values, names))
+    special = {int(each["id"]) for each in values.get("added_tokens", ())} | {contract.pad_id, unknown}
     used = {index for each in before for index in each.ids}
     kept = special | used | _single(names, train)
     kept |= set(_likeliest(names, kept, {letter for index in used for letter in names[index]}, margin * len(used)))
@@ -78,15 +76,14 @@ def trim(
     place = {int(old): new for new, old in enumerate(ids)}
     narrow = replace(contract, pad_id=place[contract.pad_id], tokenizer=sha256_bytes(small))
     encoder = TextEncoder(narrow, small)
-    after = _tokens(encoder, train)
+    after = encoder.tokens(train)
     for index, (old, new) in enumerate(zip(before, after, strict=True)):
         if list(old.ids) != ids[list(new.ids)].tolist():
             raise DataError(
                 f"model.text.vocabulary: training text {index} would have other tokens: {train[index]!r}",
                 hint="model.text.vocabulary: all",
             )
-    unknown = names.index(_unknown(values, names))
-    told = _finding(_tokens(whole, others), _tokens(encoder, others), ids, (len(names), len(used), unknown))
+    told = _finding(whole.tokens(others), encoder.tokens(others), ids, (len(names), len(used), unknown))
     return Trimmed(encoder, small, ids, told)
 
 
@@ -117,9 +114,9 @@ def _unknown(values: Mapping[str, Any], names: Sequence[str]) -> str:
 def _single(names: Sequence[str], texts: Sequence[Text]) -> set[int]:
     """Return the tokens that are one character in a script that `texts` are written in."""
     letters = {letter for text in texts for part in ((text,) if isinstance(text, str) else text) for letter in part}
-    scripts = {_script(letter) for letter in letters}
+    scripts = {script(letter) for letter in letters}
     bare = (_bare(name) for name in names)
-    return {index for index, name in enumerate(bare) if len(name) == 1 and _script(name) in scripts}
+    return {index for index, name in enumerate(bare) if len(name) == 1 and script(name) in scripts}
 
 
 def _likeliest(names: Sequence[str], kept: set[int], letters: set[str], count: float) -> list[int]:
@@ -133,10 +130,6 @@ def _bare(name: str) -> str:
         if name.startswith(mark) and name != mark:
             return name[len(mark) :]
     return name
-
-
-def _script(letter: str) -> str:
-    return unicodedata.name(letter, "unknown").partition(" ")[0]
 
 
 def _renumbered(values: Mapping[str, Any], kept: npt.NDArray[np.int64]) -> dict[str, Any]:
@@ -169,10 +162,6 @@ def _renumbered_processor(processor: Mapping[str, Any], place: Mapping[int, int]
     if "processors" in found:
         found["processors"] = [_renumbered_processor(each, place) for each in found["processors"]]
     return found
-
-
-def _tokens(encoder: TextEncoder, texts: Sequence[Text]) -> list[Tokens]:
-    return [one for start in range(0, len(texts), _CHUNK) for one in encoder.tokens(texts[start : start + _CHUNK])]
 
 
 def _finding(
