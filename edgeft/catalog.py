@@ -20,6 +20,7 @@ _TRAINING = (
     *("accelerate", "numpy", "onnxruntime", "pillow", "safetensors"),
     *("timm", "torch", "torchvision", "transformers"),
 )
+_DISTILLING = (*_TRAINING, "scipy", "torch-pruning")
 _ADAPTING = (*_TRAINING, "peft")
 _GRAPH = ("numpy", "onnx", "onnx-ir", "onnxruntime")
 _RUNTIME = ("numpy", "onnxruntime")
@@ -57,7 +58,9 @@ METHODS: tuple[Method, ...] = (
         Method("merge", name, "edgeft.finetune.config:MergeConfig", "edgeft.finetune.merge:run", 3, _ADAPTING)
         for name in ("frozen", "first_n_frozen", "bitfit", "lora", "ia3", "adapter", "prompt", "prefix")
     ),
-    Method("distill", "logits", "edgeft.distill.config:LogitsConfig", "edgeft.distill.logits:run", 1, _TRAINING),
+    Method(
+        "distill", "knowledge", "edgeft.distill.config:KnowledgeConfig", "edgeft.distill.knowledge:run", 1, _DISTILLING
+    ),
     Method(
         "export",
         "onnx",

@@ -122,6 +122,8 @@ class LabelledConfig(Config):
     """How the rows are divided."""
     limit: PositiveInt | None = None
     """At most so many rows per class and split, for a quick trial."""
+    unlabelled: str | None = None
+    """More rows, without labels, that a student learns from (`distill:`): a folder of images, or a table of texts."""
     mix: dict[str, Share] | None = None
     """Share of an epoch's training rows by the value of the slice `domain`, e.g. {target: 0.7, source: 0.3} with
     `columns: {slices: {domain: COLUMN}}`; rows of a small domain are repeated, of a large one cut."""

@@ -27,7 +27,7 @@ SCHEMA = 2
 """Version of the folder's layout."""
 PIXELS, TOKENS, TOKENIZER, VOCABULARY = "pixels.npy", "tokens.npz", "tokenizer.json", "vocabulary.npy"
 _DAMAGED = "delete the folder and run the build again"
-Split: TypeAlias = Literal["train", "val", "test"]
+Split: TypeAlias = Literal["train", "val", "test", "unlabelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +255,7 @@ def _row(values: dict[str, object]) -> Row:
             "class": str(class_name),
             "label": int(label),
             "group": str(group),
-            "split": ("train" | "val" | "test") as split,
+            "split": ("train" | "val" | "test" | "unlabelled") as split,
             "sha256": str(sha256),
             "slices": dict(slices),
         }:

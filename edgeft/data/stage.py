@@ -24,6 +24,7 @@ from edgeft.data.decode import ImageFacts, read_images
 from edgeft.data.divide import divide
 from edgeft.data.partition import SPLITS, check_every_class
 from edgeft.data.sources.rows import SourceRow
+from edgeft.data.unlabelled import UNLABELLED, append_images_
 from edgeft.data.writing import header, keep_rows_, numbered, plain, require_domains, write_header, write_rows
 from edgeft.runtime.preprocess import InputContract
 
@@ -88,17 +89,24 @@ def run(ctx: Context, inputs: Inputs, config: DataConfig) -> StageResult:
     check_every_class(selected.splits, selected.labels, [row.group for row in selected.rows], classes)
     keep_rows_(target, selected.at)
     counts = count(selected.splits, selected.labels, classes, SPLITS)
+    more, told = (
+        append_images_(target, inputs[UNLABELLED], contract, facts, ctx.threads, ctx.emit)
+        if UNLABELLED in inputs
+        else ([], [])
+    )
     findings = [
         *divided.findings,
         *_source_findings(divided.ignored, config.limit),
         quarantine_finding(out, len(divided.rows)),
         *copies,
         *_picture_findings(selected, facts, counts, contract),
+        *told,
     ]
     numbers = numbered(selected.rows, selected.splits, facts.sha256, classes)
     require_domains(config.mix, numbers)
-    write_rows(ctx.folder / "rows.jsonl", numbers)
+    write_rows(ctx.folder / "rows.jsonl", [*numbers, *more])
     described = header("image_classification", classes, config, contract, counts, findings, out)
+    described["n"] = len(numbers) + len(more)
     write_header(ctx.folder / "dataset.json", described)
     notes = tuple(f"{finding.check}: {finding.message}" for finding in findings if finding.severity != "info")
     for note in notes:

@@ -1,50 +1,116 @@
 """What the recipe's `distill:` block says; pydantic and the standard library only.
 
 distill: {student: {layers: 3}, temperature: 4.0, alpha: 0.7}
+distill: {prune: 0.3}
 """
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from edgeft.config import Config
 from edgeft.finetune.config import TrainConfig
+from edgeft.models.config import InputOverride
+
+_CUT = ("layers", "hidden", "feed_forward", "drop_blocks")
 
 
 class StudentConfig(Config):
-    """Who is taught: a text teacher with fewer layers, or a network by name."""
+    """Who is taught: the teacher itself, less some of it, or a network by name."""
 
-    layers: PositiveInt | None = None
-    """Of a text teacher: so many of its layers, evenly spread, the last one among them, with its weights."""
+    layers: PositiveInt | Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] | None = None
+    """Of a text teacher: how many of its layers stay, with their weights, or which, e.g. [0, 2, 5]."""
+    choose: Literal["spread", "error"] = "spread"
+    """Which layers, where their number is given: evenly spread, the last one among them; or one after the other the
+    layer goes whose absence costs the teacher's loss least."""
+    hidden: PositiveInt | None = None
+    """Of a text teacher: how many hidden dimensions stay, a multiple of a head's width; heads go with them."""
+    feed_forward: PositiveInt | None = None
+    """Of a text teacher: how many units of each feed-forward stay."""
+    drop_blocks: PositiveInt | None = None
+    """Of an image teacher: so many blocks go, one after the other the one whose absence costs its loss least."""
     base: str | None = None
-    """Of an image teacher: `timm/NAME` or `torchvision/NAME`."""
+    """A network by name: `timm/NAME`, `torchvision/NAME`, or `transformers` for a text student in `weights`."""
     weights: str | None = None
-    """Of `base`: a file, `package:NAME/path`, `hub`, or null for random weights."""
+    """Of `base`: a file, `package:NAME/path`, `hub`, or null for random weights; of `transformers` a folder."""
+    input: InputOverride | None = None
+    """Of an image student: what it reads otherwise than its teacher, e.g. {height: 160, width: 160}."""
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
-        if (self.layers is None) == (self.base is None):
-            msg = "student: give either layers (of a text teacher) or base (a network's name)"
+        cut = [name for name in _CUT if getattr(self, name) is not None]
+        if self.base is not None and cut:
+            msg = f"student: give either base (a network's name) or {cut[0]} (of the teacher)"
             raise ValueError(msg)
         if self.weights is not None and self.base is None:
-            msg = "student.weights goes with student.base; a student of fewer layers has its teacher's weights"
+            msg = "student.weights goes with student.base; a student cut out of its teacher has its teacher's weights"
+            raise ValueError(msg)
+        if self.choose == "error" and not isinstance(self.layers, int):
+            msg = "student.choose goes with student.layers, a number"
             raise ValueError(msg)
         return self
 
+    @property
+    def is_teacher(self) -> bool:
+        """Whether nothing of the teacher is changed."""
+        return self.base is None and self.input is None and all(getattr(self, name) is None for name in _CUT)
 
-class LogitsConfig(TrainConfig):
-    """Teach by the teacher's logits, softened, beside the labels (Hinton, Vinyals, Dean 2015)."""
+
+class KnowledgeConfig(TrainConfig):
+    """Teach by the teacher's logits beside the labels, and by what happens inside of it."""
 
     parallel: ClassVar[bool] = False
 
-    student: StudentConfig
-    """Who is taught."""
+    student: StudentConfig = StudentConfig()
+    """Who is taught; by default the teacher itself, which `prune` makes smaller."""
+    prune: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Share of the student's multiply-adds that go: channels of convolutions, or units of a text encoder's
+    feed-forward, those that matter least."""
+    prune_steps: PositiveInt = 1
+    """Prune in so many steps, with `heal_epochs` of training in between."""
+    heal_epochs: PositiveInt = 1
+    """See `prune_steps`."""
+    teachers: PositiveInt = 1
+    """Fine-tune so many teachers, with the seeds that follow the recipe's, and average what they answer."""
+
     temperature: PositiveFloat = 4.0
     """Both sides' logits are divided by it."""
     alpha: Annotated[float, Field(ge=0.0, le=1.0)] = 0.7
     """The teacher's share of the loss; the labels have the rest."""
+    objective: Literal["soft_targets", "decoupled"] = "soft_targets"
+    """How logits are compared: Hinton et al. 2015, or target and other classes apart (Zhao et al. 2022)."""
+    other_classes: NonNegativeFloat = 8.0
+    """Of `decoupled`: what the classes beside the label's weigh."""
+    features: NonNegativeFloat = 0.0
+    """Weight of the deepest feature map's difference, of a text's vector, behind a learned projection."""
+    attention: NonNegativeFloat = 0.0
+    """Weight of what attention maps differ by: where feature maps are large, or what each head looks at."""
+    relations: NonNegativeFloat = 0.0
+    """Weight of what distances and angles between the rows of a batch differ by, at the head's input."""
+    hidden: NonNegativeFloat = 0.0
+    """Of texts: weight of the hidden states' difference, layer by layer, behind learned projections."""
+    self_relations: NonNegativeFloat = 0.0
+    """Of texts: weight of what queries, keys and values of the last layer relate otherwise to each other (MiniLMv2)."""
+
     views: PositiveInt = 4
     """Augmented views of each training image; epochs take turns. The teacher answers each once."""
+    importance_rows: PositiveInt = 256
+    """Training rows on which is measured what matters least."""
+    baselines: bool = False
+    """Train the same student without its teacher, too, and from random weights, and report all."""
+
+    @model_validator(mode="after")
+    def _has_a_student(self) -> Self:
+        if self.student.is_teacher and self.prune is None:
+            msg = "student: give layers, hidden or feed_forward (of texts), drop_blocks (of images), base, or prune"
+            raise ValueError(msg)
+        if self.prune is not None and self.student.base is not None:
+            msg = "prune takes from the teacher's own weights; a student by name has others: leave one out"
+            raise ValueError(msg)
+        if self.prune_steps > 1 and self.prune is None:
+            msg = "prune_steps goes with prune"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _the_teacher_sees_what_the_student_sees(self) -> Self:
@@ -54,4 +120,16 @@ class LogitsConfig(TrainConfig):
         if self.augment_text.changes:
             msg = "augment_text: the teacher's answers are kept by text; leave it out"
             raise ValueError(msg)
+        if self.hints and self.gradient_checkpointing:
+            msg = f"gradient_checkpointing: {self.hints[0]} looks inside of the student; leave one of the two out"
+            raise ValueError(msg)
+        if self.hints and self.teachers > 1:
+            msg = f"teachers: {self.hints[0]} looks inside of one teacher, and there are {self.teachers}"
+            raise ValueError(msg)
         return self
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """The losses that look inside of both networks."""
+        names = ("features", "attention", "relations", "hidden", "self_relations")
+        return tuple(name for name in names if getattr(self, name))

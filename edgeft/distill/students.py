@@ -1,107 +1,146 @@
-"""Who is taught: a network by name, or the teacher with fewer layers."""
+"""Who is taught: the teacher less some of it, or a network by name."""
 
-import re
-from collections.abc import Sequence
+import copy
+from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from edgeft.core.errors import UsageError
-from edgeft.distill.config import StudentConfig
+from edgeft.core.errors import DataError, UsageError
+from edgeft.data.dataset import TOKENIZER, Dataset
+from edgeft.distill import blocks, channels, encoders
+from edgeft.distill.config import KnowledgeConfig, StudentConfig
+from edgeft.distill.importance import Judge
+from edgeft.finetune.feeds import Input
 from edgeft.models.checkpoint import CheckpointMeta
 from edgeft.models.config import ModelConfig
 from edgeft.models.sources import Created, create_with_notes
 
-_LAYER = re.compile(r"(?P<before>.*\.layer\.)(?P<index>\d+)(?P<after>\..*)")
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a student is made from.
+
+    Args:
+        teacher: the fine-tuned model.
+        meta: what it is.
+        judge: rows that importance is measured on.
+        example: one input of it.
+        weights: the file or folder that `student.weights` names.
+        tokenizer: the teacher's own, before its vocabulary was trimmed; None of images.
+        seed: initialises what is not pretrained.
+    """
+
+    teacher: nn.Module
+    meta: CheckpointMeta
+    judge: Judge
+    example: Input
+    weights: Path | None
+    tokenizer: Path | None
+    seed: int
 
 
 def model_of(student: StudentConfig, teacher: ModelConfig) -> ModelConfig:
-    """Return the student's model block: the teacher's where it is derived from it.
+    """Return the student's model block: the teacher's where it is cut out of it.
 
     Raises:
-        UsageError: the student reads something else than the teacher.
+        UsageError: the student reads something else than the teacher, or is cut as the other kind is.
     """
     if student.base is None:
-        if not teacher.takes_texts:
-            raise UsageError(
-                f"distill.student.layers: {teacher.base} takes images, and only text encoders are cut so far",
-                hint="name a network: distill.student.base: timm/mobilenetv3_small_100",
-            )
+        for name in ("layers", "hidden", "feed_forward", "drop_blocks"):
+            if getattr(student, name) is not None and teacher.takes_texts == (name == "drop_blocks"):
+                kind = "texts" if teacher.takes_texts else "images"
+                raise UsageError(
+                    f"distill.student.{name}: {teacher.base} takes {kind}, and has none",
+                    hint="distill.student.layers: 3" if teacher.takes_texts else "distill.prune: 0.3",
+                )
         return teacher
-    if teacher.takes_texts:
+    named = ModelConfig(base=student.base, weights=student.weights, dropout=teacher.dropout, text=teacher.text)
+    if named.takes_texts != teacher.takes_texts:
+        reads, wanted = ("texts", "images") if named.takes_texts else ("images", "texts")
         raise UsageError(
-            f"distill.student.base: {student.base}, and the teacher takes texts",
-            hint="derive the student: distill.student.layers: 3",
+            f"distill.student.base: {student.base} takes {reads}, and the teacher takes {wanted}",
+            hint="distill.student.layers: 3"
+            if teacher.takes_texts
+            else "distill.student.base: timm/mobilenetv3_small_100",
         )
-    return ModelConfig(base=student.base, weights=student.weights, dropout=teacher.dropout, input=teacher.input)
+    return named.model_copy(update={"input": student.input or teacher.input})
 
 
-def create_student(
-    student: StudentConfig,
-    model: ModelConfig,
-    teacher: nn.Module,
-    meta: CheckpointMeta,
-    weights: Path | None,
-    seed: int,
-) -> Created:
+def create_student(config: KnowledgeConfig, model: ModelConfig, basis: Basis, data: Dataset) -> Created:
     """Return the student, ready to train.
 
     Args:
-        student: who.
+        config: who, and how much of it goes.
         model: by `model_of`.
-        teacher: the fine-tuned model.
-        meta: what it is.
-        weights: the file that `student.weights` names.
-        seed: initialises what is not pretrained.
+        basis: what it is made from.
+        data: the student's dataset.
 
     Raises:
         UsageError: the architecture is unknown, or the teacher cannot be cut so.
-        DataError: the weights cannot be used.
+        DataError: the weights cannot be used, or the student's tokenizer is another than the teacher's.
     """
-    if student.layers is None:
-        return create_with_notes(model, weights, meta.classes, seed)
-    module, kept, of = _fewer_layers(teacher, meta, student.layers)
-    named = ", ".join(map(str, kept))
-    return Created(module, (f"student: layers {named} of the teacher's {of} (counted from 0), with their weights",))
+    student = config.student
+    if student.base is not None:
+        if model.takes_texts:
+            _require_tokenizer(basis.weights, basis.tokenizer)
+        return create_with_notes(model, basis.weights, basis.meta.classes, basis.seed, data.vocabulary)
+    share = None if config.prune is None or config.prune_steps > 1 else config.prune
+    return cut(basis, student, share)
 
 
-def spread(layers: int, kept: int) -> list[int]:
-    """Return which of `layers` layers are kept: evenly spread, the last one among them.
+def cut(basis: Basis, student: StudentConfig, share: float | None) -> Created:
+    """Return a copy of the teacher without what `student` and `share` (of its multiply-adds) say.
 
-    >>> spread(6, 3)
-    [1, 3, 5]
+    Raises:
+        UsageError: it cannot be cut so.
     """
-    return [round((number + 1) * layers / kept) - 1 for number in range(kept)]
+    from edgeft.models import text  # brings transformers, which image models do without
+
+    if isinstance(basis.teacher, text.TextClassifier):
+        made = encoders.cut(basis.teacher, basis.meta, student, share, basis.judge)
+        return Created(made.module, tuple(f"student: {note}" for note in made.notes))
+    module, notes = copy.deepcopy(basis.teacher), []
+    if not isinstance(basis.example, Tensor):
+        raise TypeError("an image model without pixels")
+    if student.drop_blocks is not None:
+        module, gone = blocks.without_blocks(module, student.drop_blocks, basis.example, basis.judge)
+        notes.append(f"student: without {', '.join(gone)}")
+    if share is not None:
+        before, after = channels.prune_(module, basis.example, basis.judge.importance(module), share)
+        notes.append(
+            f"student: {after / 1e6:.1f} of {before / 1e6:.1f} million multiply-adds, {1 - after / before:.1%} pruned"
+        )
+    return Created(module, tuple(notes))
 
 
-def _fewer_layers(teacher: nn.Module, meta: CheckpointMeta, layers: int) -> tuple[nn.Module, Sequence[int], int]:
-    from transformers import AutoConfig
+def reset_(module: nn.Module, seed: int) -> None:
+    """Give `module` random weights, each layer as its kind is initialised, drawn by `seed`."""
+    from edgeft.models import text  # as above
 
-    from edgeft.models import text
-
-    if not isinstance(teacher, text.TextClassifier) or meta.encoder is None:
-        raise UsageError("distill.student.layers: the teacher is no text classifier")
-    if meta.inserts or len(teacher.groups()) == text.WHOLE_GROUPS:
-        reason = "holds adapters, prompts or prefixes" if meta.inserts else "is no plain chain of layers"
-        raise UsageError(f"distill.student.layers: the teacher {reason}, so no layer can be left out of it")
-    config = AutoConfig.for_model(**meta.encoder)
-    of = int(config.num_hidden_layers)
-    if layers >= of:
-        raise UsageError(f"distill.student.layers: {layers}, and the teacher has {of}", hint="keep fewer")
-    kept = spread(of, layers)
-    config.num_hidden_layers = layers
-    module = text.from_config(config.to_dict(), len(meta.classes), meta.pooling or "mean", meta.dropout)
-    module.load_state_dict(_renumbered(teacher.state_dict(), kept))
-    return module, kept, of
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if isinstance(module, text.TextClassifier):
+            config = text.config_json(module)
+            state = text.from_config(config, module.classifier.out_features, module.pooling, 0.0).state_dict()
+            module.load_state_dict(state)
+            return
+        for part in module.modules():
+            reset = getattr(part, "reset_parameters", None)
+            if callable(reset):
+                reset()
 
 
-def _renumbered(state: dict[str, object], kept: Sequence[int]) -> dict[str, object]:
-    """Return a state with the layers `kept` alone, numbered from 0."""
-    found = {}
-    for name, tensor in state.items():
-        match = _LAYER.fullmatch(name)
-        if match is None:
-            found[name] = tensor
-        elif int(match["index"]) in kept:
-            found[f"{match['before']}{kept.index(int(match['index']))}{match['after']}"] = tensor
-    return found
+def _require_tokenizer(folder: Path | None, teachers: Path | None) -> None:
+    """Prove that a text student by name reads the very tokens that its teacher reads.
+
+    Raises:
+        DataError: it has another tokenizer.
+    """
+    own = None if folder is None else folder / TOKENIZER
+    if own is None or not own.is_file() or teachers is None or own.read_bytes() != teachers.read_bytes():
+        raise DataError(
+            f"distill.student.weights: {own} is not the teacher's tokenizer, so the two would read other tokens",
+            hint="name a student with the teacher's tokenizer.json, or cut one out of it: distill.student: {layers: 3}",
+        )

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from edgeft.core.atomic import write_atomic
+from edgeft.core.errors import IntegrityError
 from edgeft.core.events import EventSink, Progress
 from edgeft.finetune.sampling import Rows
 
@@ -39,12 +40,21 @@ class ActivationCache:
         compute: produces the activations of one chunk.
         emit: where progress goes.
         chunk: rows per call of `compute`.
+        store: beginning of the finished files' path, where other runs find them, too; None keeps them in `folder`.
     """
 
     def __init__(
-        self, folder: Path, splits: Mapping[str, Rows], compute: Compute, emit: EventSink, chunk: int = CHUNK
+        self,
+        folder: Path,
+        splits: Mapping[str, Rows],
+        compute: Compute,
+        emit: EventSink,
+        chunk: int = CHUNK,
+        *,
+        store: Path | None = None,
     ) -> None:
         self._folder = folder
+        self._store = store
         self._splits = splits
         self._compute = compute
         self._emit = emit
@@ -75,11 +85,18 @@ class ActivationCache:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _array(self, split: str, view: int) -> npt.NDArray[np.float32]:
-        whole = self._folder / f"{split}_{view}.npy"
-        if not whole.is_file():
+        name = f"{split}_{view}.npy"
+        whole = self._folder / name if self._store is None else self._store.with_name(f"{self._store.name}-{name}")
+        found = _whole(whole, len(self._splits[split]))
+        if found is None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._fill(split, view, whole)
-        return np.load(whole, mmap_mode="r")  # type: ignore[no-any-return] # numpy types it as Any
+            self._fill(split, view, self._folder / name)
+            if whole.parent != self._folder:
+                os.replace(self._folder / name, whole)  # noqa: PTH105 - the design's own word for the atomic step
+            found = _whole(whole, len(self._splits[split]))
+        if found is None:
+            raise IntegrityError(f"{whole}: cannot be read back", hint="run the build again")
+        return found
 
     def _fill(self, split: str, view: int, whole: Path) -> None:
         rows = self._splits[split]
@@ -103,6 +120,15 @@ class ActivationCache:
             del array
         os.replace(partial, whole)  # noqa: PTH105 - the design's own word for the atomic step
         cursor.unlink(missing_ok=True)
+
+
+def _whole(path: Path, count: int) -> npt.NDArray[np.float32] | None:
+    """Return the finished file at `path`, or None where there is none, or a damaged one."""
+    try:
+        found: npt.NDArray[np.float32] = np.load(path, mmap_mode="r")
+    except (OSError, ValueError):  # missing, cut short, or no array
+        return None
+    return found if found.dtype == np.float32 and len(found) == count else None
 
 
 def _stored(activations: Tensor) -> npt.NDArray[np.float32]:

@@ -6,7 +6,7 @@ rest. One optimizer step sees `accumulate` batches, each weighted by its share o
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -67,14 +67,15 @@ class Guidance:
     """A teacher whose answers are a part of the training loss.
 
     Args:
-        answers: (dataset rows [n], epoch) -> its logits float32 [n, K] for what the feed gives.
-        loss: (logits [n, K], the teacher's) -> scalar, the mean over the rows.
-        share: its share of the loss, 0..1; the labels have the rest.
+        answers: (dataset rows [n], epoch) -> what it says to what the feed gives, by name.
+        loss: (logits [n, K], labels int64 [n], -1 where there is none, the teacher's answers) -> scalar: all of the
+            loss but the labels' part.
+        labels: the labels' share of the loss, 0..1; rows without one have no part in it.
     """
 
-    answers: Callable[[Rows, int], Tensor]
-    loss: Callable[[Tensor, Tensor], Tensor]
-    share: float
+    answers: Callable[[Rows, int], Mapping[str, Tensor]]
+    loss: Callable[[Tensor, Tensor, Mapping[str, Tensor]], Tensor]
+    labels: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,8 @@ class Loop:
             UsageError: the loss or the gradient is not finite; names the batch.
         """
         config, self._guidance = self._config, guidance
+        if guidance is not None:
+            self._train = np.concatenate([self._train, self._data.indices("unlabelled")])
         if self._sharing.processes > 1:
             self._require_no_statistics("processes", "would see one process's part of each batch in its statistics")
         key = sha256_json({"config": config.model_dump(mode="json"), "seed": self._ctx.seed, "n": len(self._data)})
@@ -263,20 +266,29 @@ class Loop:
 
     def _weight(self, rows: Rows) -> float:
         """Return what the mean loss over `rows` weighs in a mean over more of them."""
-        return len(rows) if self._class_weights is None else float(self._class_weights[self._labels[rows]].sum())
+        if self._class_weights is None or self._guidance is not None:
+            return len(rows)
+        return float(self._class_weights[self._labels[rows]].sum())
 
-    def _loss(self, layers: nn.Module, inputs: Input, labels: Tensor, answers: Tensor | None, seed: int) -> Tensor:
+    def _loss(
+        self, layers: nn.Module, inputs: Input, labels: Tensor, answers: Mapping[str, Tensor] | None, seed: int
+    ) -> Tensor:
         mixup, cutmix = self._config.mixup, self._config.cutmix
         mixed = mix(inputs, labels, mixup, cutmix, seed) if isinstance(inputs, Tensor) and (mixup or cutmix) else None
         with self._accelerate.autocast(), self._kernels():
             logits: Tensor = layers(inputs if mixed is None else mixed.inputs)
-        loss = self._objective(logits, labels)
         if self._guidance is not None and answers is not None:
-            share = self._guidance.share
-            return (1 - share) * loss + share * self._guidance.loss(logits, answers)
+            return self._guided(self._guidance, logits, labels, answers)
+        loss = self._objective(logits, labels)
         if mixed is None:
             return loss
         return mixed.share * loss + (1 - mixed.share) * self._objective(logits, mixed.partners)
+
+    def _guided(self, guidance: Guidance, logits: Tensor, labels: Tensor, answers: Mapping[str, Tensor]) -> Tensor:
+        loss, known = guidance.loss(logits, labels, answers), labels >= 0
+        if not guidance.labels or not known.any():
+            return loss
+        return loss + guidance.labels * known.float().mean() * self._objective(logits[known], labels[known])
 
     def _update(self, epoch: int, step: int, rows: Rows, loss: float) -> float:
         """Move the weights, and return `loss` summed over all processes."""

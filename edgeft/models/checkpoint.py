@@ -15,7 +15,7 @@ from torch import nn
 from edgeft.core.atomic import write_atomic
 from edgeft.core.errors import DataError
 from edgeft.core.stage import Json
-from edgeft.models import architectures, inserts
+from edgeft.models import architectures, inserts, shapes
 from edgeft.models.config import ModelConfig
 from edgeft.models.inserts import Insert
 from edgeft.runtime.encode import Contract, contract_from_json
@@ -37,6 +37,8 @@ class CheckpointMeta:
         encoder: of a text model, transformers' configuration as JSON values; None of an image model.
         pooling: of a text model.
         inserts: what was put into the architecture.
+        dropped: blocks of the architecture that were left out.
+        narrowed: whether its layers are as wide as the tensors say, not as the architecture does.
     """
 
     architecture: str
@@ -46,12 +48,19 @@ class CheckpointMeta:
     encoder: dict[str, Any] | None = None
     pooling: str | None = None
     inserts: tuple[Insert, ...] = ()
+    dropped: tuple[str, ...] = ()
+    narrowed: bool = False
 
     @classmethod
     def of(cls, module: nn.Module, config: ModelConfig, classes: Sequence[str], contract: Contract) -> "CheckpointMeta":
         """Return what `module`, made from `config`, is."""
         if not config.takes_texts:
-            return cls(config.base, tuple(classes), contract, config.dropout, inserts=inserts.of(module))
+            return cls(
+                *(config.base, tuple(classes), contract, config.dropout),
+                inserts=inserts.of(module),
+                dropped=shapes.dropped(module),
+                narrowed=getattr(module, shapes.NARROWED, False),
+            )
         from edgeft.models import text  # brings transformers, which image models do without
 
         if not isinstance(module, text.TextClassifier):
@@ -70,6 +79,8 @@ class CheckpointMeta:
             "encoder": self.encoder,
             "pooling": self.pooling,
             "inserts": [insert.to_json() for insert in self.inserts],
+            "dropped": list(self.dropped),
+            "narrowed": self.narrowed,
         }
 
 
@@ -106,6 +117,8 @@ def read_meta(folder: Path) -> CheckpointMeta:
             encoder=values["encoder"],
             pooling=values["pooling"],
             inserts=tuple(Insert.from_json(each) for each in values.get("inserts", ())),
+            dropped=tuple(values.get("dropped", ())),
+            narrowed=bool(values.get("narrowed", False)),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a checkpoint's model.json: {error!r}", hint="run `edgeft build` again") from error
@@ -125,11 +138,15 @@ def load(folder: Path) -> tuple[nn.Module, CheckpointMeta]:
         raise DataError(f"{path}: cannot be read: {error}", hint="run `edgeft build` again") from error
     with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten
         module = _architecture(meta)
-    for insert in meta.inserts:
-        inserts.insert_(module, insert)
     try:
+        for name in meta.dropped:
+            shapes.drop_(module, name)
+        for insert in meta.inserts:
+            inserts.insert_(module, insert)
+        if meta.narrowed:
+            shapes.fit_(module, tensors)
         module.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (AttributeError, RuntimeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise DataError(f"{path}: tensors do not fit {meta.architecture}: {reason}") from error
     return (module.eval() if meta.encoder else architectures.channels_last_(module.eval())), meta

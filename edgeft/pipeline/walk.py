@@ -45,7 +45,7 @@ def walk(
         if entry is None:
             emit(StageStarted(stage.name, resolved.reason))
             inputs = {role: entries[name].folder for role, name in stage.upstream.items()} | dict(stage.sources)
-            entry, reused = _make(resolved, inputs, store, resolver.seed, emit)
+            entry, reused = _make(resolved, inputs, store, resolver.seed + stage.seed_offset, emit)
         entries[stage.name] = entry
         resolver.outputs[stage.name] = entry.digest
         store.remember(stage.name, resolved.components)

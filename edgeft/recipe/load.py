@@ -28,7 +28,7 @@ DEFAULT_METHODS: Mapping[str, str] = {
 """The method of each block that does not name one; `compress` has one only, its own `method` is the rounding."""
 TEXT_DATA = "text"
 """The data method of models that take texts, and their default."""
-OPTIONAL_METHODS: Mapping[str, str] = {"distill": "logits"}
+OPTIONAL_METHODS: Mapping[str, str] = {"distill": "knowledge"}
 """Blocks that a recipe may leave out, and the stage with them."""
 FIXED_METHODS = frozenset({"compress"})
 """Blocks whose `method` key belongs to the config."""

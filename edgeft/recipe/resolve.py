@@ -50,7 +50,8 @@ class Resolver:
         missing = [name for name in stage.upstream.values() if name not in self.outputs]
         inputs = {role: self.outputs[name] for role, name in stage.upstream.items() if name in self.outputs}
         inputs |= {role: self.sources.of(path) for role, path in stage.sources.items()}
-        parts = components(stage.method, stage.config_json(), inputs=inputs, seed=self.seed, device=device)
+        seed = self.seed + stage.seed_offset
+        parts = components(stage.method, stage.config_json(), inputs=inputs, seed=seed, device=device)
         last = self.store.last(stage.name)
         if missing:
             return Resolved(

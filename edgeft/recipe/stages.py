@@ -37,6 +37,7 @@ class Stage:
         sources: by role, the user's file or folder that it reads.
         per_device: whether the result depends on this device.
         filled: config fields that came from other blocks of the recipe.
+        seed_offset: added to the run's seed: what is done several times is done otherwise each time.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Stage:
     sources: Mapping[str, Path] = field(default_factory=dict)
     per_device: bool = False
     filled: frozenset[str] = frozenset()
+    seed_offset: int = 0
 
     def config_json(self) -> dict[str, Json]:
         """Return the config as JSON values, defaults filled in."""
@@ -83,25 +85,40 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
             f"lower.targets: {target}: a bundle runs in {BUNDLE_RUNTIME}, so far in nothing else",
             hint=f"build with lower.targets: [onnx], then: edgeft quantize MODEL.onnx --calib DATA --target {target}",
         )
-    merge = [
-        _stage("merge", _bare(method), {"model": model}, {"data": "data", "finetune": "finetune"}, sources=weights)
-        for method in catalog.methods("merge")
-        if method.name == recipe.finetune.method.name
-    ]
-    checkpoint = "merge" if merge else "finetune"
+    read = _stage(
+        "data",
+        recipe.data,
+        {"input": _input(recipe, weights, store)},
+        {},
+        sources={"source": source, **files, **_unlabelled(recipe)},
+    )
+    taught = _own_input(recipe, store)
+    teacher_data = [] if taught is None else [replace(read, name="teacher_data")]
+    if taught is not None:
+        read = _stage("data", recipe.data, {"input": taught}, {}, sources=read.sources)
+    seen = "teacher_data" if teacher_data else "data"
+    tuned = _finetuned(recipe, {"model": model}, seen, weights)
+    checkpoint = tuned[-1].name
     distill = []
     if recipe.distill is not None:
-        given = {"data": "data", "checkpoint": checkpoint}
-        distill = [_stage("distill", recipe.distill, {"model": model}, given, sources=_student(recipe.distill, recipe))]
+        given = {"data": "data", "checkpoint": "merge" if len(tuned) > 1 else "finetune"}
+        given |= {"teacher_data": seen} if teacher_data else {}
+        for number in range(2, _whole(recipe.distill.values.get("teachers")) + 1):
+            more = [_again(stage, number) for stage in _finetuned(recipe, {"model": model}, seen, weights)]
+            given[f"checkpoint-{number}"] = more[-1].name
+            tuned += more
+        distill = [
+            _stage(
+                "distill", recipe.distill, {"model": model}, given, sources=_student(recipe.distill, recipe, weights)
+            )
+        ]
         checkpoint = "distill"
     trial: dict[str, Json] = {"max_drop_pp": TRIAL_MARGIN_PP} if recipe.smoke else {}
     untimed: dict[str, Json] = {"rounds": 0} if recipe.smoke else {}  # the same choice on a busy machine
     return (
-        _stage("data", recipe.data, {"input": _input(recipe, weights, store)}, {}, sources={"source": source, **files}),
-        _stage(
-            "finetune", recipe.finetune, {"model": model}, {"data": "data"}, sources={**weights, **_augmenting(recipe)}
-        ),
-        *merge,
+        read,
+        *teacher_data,
+        *tuned,
         *distill,
         _stage("export", recipe.export, {}, {"checkpoint": checkpoint, "data": "data"}),
         _stage(
@@ -211,19 +228,64 @@ def _weights(recipe: Recipe) -> dict[str, Path]:
     return {"weights": path}
 
 
-def _student(block: Block, recipe: Recipe) -> dict[str, Path]:
-    """Return the student's own weights, where the recipe names a file."""
+def _finetuned(recipe: Recipe, filled: Mapping[str, Json], data: str, weights: Mapping[str, Path]) -> list[Stage]:
+    """Return the fine-tuning of `data`, and the merge where the method has one."""
+    tuned = _stage("finetune", recipe.finetune, filled, {"data": data}, sources={**weights, **_augmenting(recipe)})
+    merge = [
+        _stage("merge", _bare(method), filled, {"data": data, "finetune": "finetune"}, sources=weights)
+        for method in catalog.methods("merge")
+        if method.name == recipe.finetune.method.name
+    ]
+    return [tuned, *merge]
+
+
+def _whole(written: Json) -> int:
+    return written if isinstance(written, int) else 1
+
+
+def _again(stage: Stage, number: int) -> Stage:
+    """Return the fine-tuning or merge of one more teacher, with a seed of its own."""
+    upstream = {role: f"{name}-{number}" if role == "finetune" else name for role, name in stage.upstream.items()}
+    return replace(stage, name=f"{stage.name}-{number}", upstream=upstream, seed_offset=number - 1)
+
+
+def _own_input(recipe: Recipe, store: Store) -> dict[str, Json] | None:
+    """Return how an image student reads images, where it is not as its teacher does."""
+    student = recipe.distill.values.get("student") if recipe.distill is not None else None
+    changes = student.get("input") if isinstance(student, dict) else None
+    if not isinstance(student, dict) or not isinstance(changes, dict) or not changes:
+        return None
+    model: dict[str, Any] = recipe.model.model_dump(mode="json")
+    changed = {name: value for name, value in model["input"].items() if value is not None}
+    named = {"base": student.get("base") or model["base"], "weights": None}
+    return _contract(type(recipe.model).model_validate({**model, **named, "input": {**changed, **changes}}), store)
+
+
+def _unlabelled(recipe: Recipe) -> dict[str, Path]:
+    """Return where rows without labels are, where the recipe names them."""
+    written = recipe.data.values.get("unlabelled")
+    if written is None:
+        return {}
+    path = locate(str(written), recipe.folder, key="data.unlabelled")
+    if not path.exists():
+        raise DataError(f"data.unlabelled: {path} does not exist", hint=f"correct it in {recipe.path}")
+    return {"unlabelled": path}
+
+
+def _student(block: Block, recipe: Recipe, weights: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the student's own weights, where the recipe names them, and a text teacher's tokenizer beside them."""
     student = block.values.get("student")
     written = student.get("weights") if isinstance(student, dict) else None
     if written in {None, _HUB}:
         return {}
     path = locate(str(written), recipe.folder, key="distill.student.weights")
-    if not path.is_file():
+    text = bool(getattr(recipe.model, "takes_texts", False))
+    if not (path.is_dir() if text else path.is_file()):
         raise DataError(
-            f"distill.student.weights: {path} is no file",
-            hint=f"correct it in {recipe.path}; null trains from random weights",
+            f"distill.student.weights: {path} is no {'folder' if text else 'file'}",
+            hint=f"correct it in {recipe.path}" + ("" if text else "; null trains from random weights"),
         )
-    return {"student": path}
+    return {"student": path, **({"tokenizer": weights["weights"] / _TOKENIZER} if text else {})}
 
 
 def _augmenting(recipe: Recipe) -> dict[str, Path]:
@@ -252,10 +314,13 @@ def _input(recipe: Recipe, weights: Mapping[str, Path], store: Store) -> dict[st
     if getattr(recipe.model, "takes_texts", False):
         found: dict[str, Json] = catalog.resolve(_DESCRIBE_TEXT)(recipe.model, weights["weights"])
         return found
-    model = recipe.model.model_dump(mode="json")
+    return _contract(recipe.model, store)
 
+
+def _contract(model: BaseModel, store: Store) -> dict[str, Json]:
     def describe() -> dict[str, Json]:
-        contract: dict[str, Json] = catalog.resolve(_DESCRIBE)(recipe.model).to_json()
+        contract: dict[str, Json] = catalog.resolve(_DESCRIBE)(model).to_json()
         return contract
 
-    return store.memo({"describe": model, "needs": dict(versions(("timm", "torchvision")))}, describe)
+    described: Json = {"describe": model.model_dump(mode="json"), "needs": dict(versions(("timm", "torchvision")))}
+    return store.memo(described, describe)

@@ -85,7 +85,7 @@ def read_rows(table: Table, root: Path, columns: ColumnsConfig) -> tuple[SourceR
         DataError: a column is missing, a cell does not fit, a path leaves `root`, or files are missing.
         UsageError: an expression's syntax is wrong.
     """
-    path_column = _named_column(columns.input, INPUT_COLUMNS, table, "input")
+    path_column = named_column(columns.input, INPUT_COLUMNS, table, "input")
     rows = _labelled(table, columns, lambda row, where: {"path": inside(root, row[path_column], where)})
     _refuse_missing(rows, root)
     return rows
@@ -98,17 +98,18 @@ def read_texts(table: Table, columns: TextColumns) -> tuple[SourceRow, ...]:
         DataError: a column is missing, or a cell does not fit.
         UsageError: an expression's syntax is wrong.
     """
-    text_column = _named_column(columns.text, TEXT_COLUMNS, table, "text")
-    pair_column = None if columns.pair is None else _named_column(columns.pair, (), table, "pair")
+    text_column = named_column(columns.text, TEXT_COLUMNS, table, "text")
+    pair_column = None if columns.pair is None else named_column(columns.pair, (), table, "pair")
 
     def texts(row: Row, where: str) -> dict[str, str | None]:
-        pair = None if pair_column is None else _plain(row[pair_column])
-        return {"path": where, "text": _plain(row[text_column]), "pair": pair}
+        pair = None if pair_column is None else plain_text(row[pair_column])
+        return {"path": where, "text": plain_text(row[text_column]), "pair": pair}
 
     return _labelled(table, columns, texts)
 
 
-def _plain(cell: Cell) -> str:
+def plain_text(cell: Cell) -> str:
+    """Return the cell's text; "" where it is empty."""
     return "" if cell is None else str(cell)
 
 
@@ -170,7 +171,12 @@ def _first_of(candidates: tuple[str, ...], table: Table, key: str) -> str:
     )
 
 
-def _named_column(name: str | None, candidates: tuple[str, ...], table: Table, key: str) -> str:
+def named_column(name: str | None, candidates: tuple[str, ...], table: Table, key: str) -> str:
+    """Return the column `name`, or where none is named the first of `candidates` that the table has.
+
+    Raises:
+        DataError: it has none of them.
+    """
     if name is None:
         return _first_of(candidates, table, key)
     if name not in table.columns:

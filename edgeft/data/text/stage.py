@@ -21,6 +21,7 @@ from edgeft.data.sources.rows import SourceRow, read_table, read_texts
 from edgeft.data.text.audit import cut_texts, deduplicated, scripts
 from edgeft.data.text.config import TextDataConfig, TextInputConfig
 from edgeft.data.text.vocabulary import Trimmed, trim
+from edgeft.data.unlabelled import UNLABELLED, read_unlabelled_texts, unlabelled_row
 from edgeft.data.writing import header, numbered, plain, require_domains, write_header, write_rows
 from edgeft.runtime.text import Text, TextContract, TextEncoder, Tokens, TokenTable
 
@@ -53,7 +54,10 @@ def run(ctx: Context, inputs: Inputs, config: TextDataConfig) -> StageResult:
     kept = deduplicated(rows, config.duplicates)
     found = divided(kept.rows, config, table.ignored)
     texts = [_source(row) for row in found.rows]
-    trimmed = _trimmed(ctx, config, tokenizer, contract, texts, found.splits)
+    more, told = _unlabelled(inputs, config, found.rows)
+    texts += [text if pair is None else (text, pair) for _, text, pair in more]
+    splits = [*found.splits, *(UNLABELLED for _ in more)]
+    trimmed = _trimmed(ctx, config, tokenizer, contract, texts, splits)
     if trimmed is not None:
         tokenizer, encoder, contract = trimmed.tokenizer, trimmed.encoder, trimmed.encoder.contract
     tokens: list[Tokens] = []
@@ -69,6 +73,7 @@ def run(ctx: Context, inputs: Inputs, config: TextDataConfig) -> StageResult:
         *kept.findings,
         *([_trial(config.limit)] if config.limit is not None else []),
         *([] if trimmed is None else [trimmed.finding]),
+        *told,
         cut_texts(np.asarray(lengths), contract.max_length),
         scripts([row.text or "" for row in found.rows], found.splits),
         class_counts(counts, "texts"),
@@ -77,11 +82,16 @@ def run(ctx: Context, inputs: Inputs, config: TextDataConfig) -> StageResult:
     ]
     write_atomic(ctx.folder / TOKENS, TokenTable.of(tokens, contract).to_bytes())
     write_atomic(ctx.folder / TOKENIZER, tokenizer)
-    digests = [sha256_bytes("\0".join([row.text or "", row.pair or ""]).encode()) for row in found.rows]
+    digests = [_digest(row.text, row.pair) for row in found.rows]
     numbers = numbered(found.rows, found.splits, digests, found.classes)
     require_domains(config.mix, numbers)
-    write_rows(ctx.folder / "rows.jsonl", numbers)
+    extra = [
+        unlabelled_row(len(numbers) + number, path, _digest(text, pair), text, pair)
+        for number, (path, text, pair) in enumerate(more)
+    ]
+    write_rows(ctx.folder / "rows.jsonl", [*numbers, *extra])
     described = header("text_classification", found.classes, config, contract, counts, findings)
+    described["n"] = len(texts)
     write_header(ctx.folder / "dataset.json", described)
     notes = tuple(f"{finding.check}: {finding.message}" for finding in findings if finding.severity != "info")
     for note in notes:
@@ -95,6 +105,20 @@ def run(ctx: Context, inputs: Inputs, config: TextDataConfig) -> StageResult:
     return StageResult(ctx.folder, measurements, notes, {"seconds": time.perf_counter() - started})
 
 
+def _unlabelled(
+    inputs: Inputs, config: TextDataConfig, rows: Sequence[SourceRow]
+) -> tuple[list[tuple[str, str, str | None]], list[Finding]]:
+    if UNLABELLED not in inputs:
+        return [], []
+    labelled = [(row.text or "", row.pair) for row in rows]
+    found, finding = read_unlabelled_texts(inputs[UNLABELLED], config.delimiter, config.columns, labelled)
+    return found, [finding]
+
+
+def _digest(text: str | None, pair: str | None) -> str:
+    return sha256_bytes("\0".join([text or "", pair or ""]).encode())
+
+
 def _trimmed(
     ctx: Context,
     config: TextDataConfig,
@@ -106,8 +130,9 @@ def _trimmed(
     """Trim the vocabulary and write what is kept of it, or return None where the recipe asks for all of it."""
     if config.input is None or config.input.vocabulary == "all":
         return None
-    train = [text for text, split in zip(texts, splits, strict=True) if split == "train"]
-    others = [text for text, split in zip(texts, splits, strict=True) if split != "train"]
+    learned = {"train", UNLABELLED}
+    train = [text for text, split in zip(texts, splits, strict=True) if split in learned]
+    others = [text for text, split in zip(texts, splits, strict=True) if split not in learned]
     found = trim(tokenizer, contract, train, others, config.input.vocabulary_margin)
     buffer = io.BytesIO()
     np.save(buffer, found.kept)

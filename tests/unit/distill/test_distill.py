@@ -7,41 +7,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from scipy.special import log_softmax, softmax
 
 from edgeft import catalog
 from edgeft.core.digest import sha256_tree
 from edgeft.core.errors import UsageError
-from edgeft.core.events import Event, EventSink, Progress, ignore
-from edgeft.core.stage import Context, Json, StageResult
+from edgeft.core.events import Event, Progress
+from edgeft.core.stage import Json
 from edgeft.data.dataset import Dataset
-from edgeft.distill.config import LogitsConfig
-from edgeft.distill.logits import run
-from edgeft.distill.losses import soft_targets
-from edgeft.distill.students import spread
+from edgeft.distill.config import KnowledgeConfig
+from edgeft.distill.encoders import spread
 from edgeft.models.checkpoint import load
 from edgeft.models.predict import logits
 from edgeft.testing import method_cases
-from edgeft.testing.toys import Images, Texts, Toy
+from edgeft.testing.taught import Taught
+from edgeft.testing.toys import Images, Texts
 
 IMAGES, TEXTS = Images(), Texts()
 STUDENTS: dict[str, dict[str, Json]] = {"images": {"base": "timm/test_efficientnet"}, "texts": {"layers": 1}}
-
-
-@given(st.integers(0, 2**32 - 1), st.floats(0.5, 20))
-@settings(deadline=None, max_examples=50)
-def test_the_loss_is_the_divergence_of_softened_answers(seed: int, temperature: float) -> None:
-    student, teacher = np.random.default_rng(seed).normal(0, 3, (2, 5, 4))
-    q, log_q = softmax(teacher / temperature, axis=1), log_softmax(teacher / temperature, axis=1)
-    log_p = log_softmax(student / temperature, axis=1)
-    expected = temperature**2 * (q * (log_q - log_p)).sum(axis=1).mean()
-    found = soft_targets(torch.from_numpy(student), torch.from_numpy(teacher), temperature)
-    assert float(found) == pytest.approx(expected, rel=1e-4, abs=1e-5)
-    same = soft_targets(torch.from_numpy(teacher + 7), torch.from_numpy(teacher), temperature)
-    assert float(same) == pytest.approx(0, abs=1e-4)
 
 
 @given(st.integers(1, 48), st.data())
@@ -56,33 +41,15 @@ def test_kept_layers_are_spread_and_hold_the_last(layers: int, data: st.DataObje
     assert gaps.max() - gaps.min() <= 1
 
 
-class Taught:
-    """A toy, its data and a teacher that was fine-tuned on them."""
-
-    def __init__(self, toy: Toy, folder: Path) -> None:
-        self.toy, self.folder = toy, folder
-        self.data = toy.write(folder / "data")
-        self.model, self.inputs = toy.model(folder)
-        full = catalog.find("finetune", "full")
-        values = {"epochs": toy.epochs, "lr": 1e-2}
-        self.teacher = method_cases.run(full, toy, folder, self.data, values).folder
-
-    def distill(self, folder: Path, student: dict[str, Json], emit: EventSink = ignore, **values: Any) -> StageResult:  # noqa: ANN401 - settings
-        config = LogitsConfig(model=self.model, student=student, **{"batch_size": 12, "epochs": 2, **values})  # type: ignore[arg-type] # pydantic reads it
-        for each in ("out", "workspace"):
-            (folder / each).mkdir(parents=True, exist_ok=True)
-        context = Context(folder / "out", folder / "workspace", seed=0, threads=1, emit=emit)
-        return run(context, {"data": self.data, "checkpoint": self.teacher}, config)
-
-
 @pytest.fixture(scope="module", params=["images", "texts"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module")
-def taught(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Taught:
-    return Taught({"images": IMAGES, "texts": TEXTS}[kind], tmp_path_factory.mktemp(kind))
+@pytest.fixture
+def taught(kind: str, request: pytest.FixtureRequest) -> Taught:
+    found: Taught = request.getfixturevalue(kind)
+    return found
 
 
 def test_a_student_learns_its_teacher_alone(taught: Taught, kind: str, tmp_path: Path) -> None:
@@ -147,7 +114,7 @@ def test_what_a_reader_must_know_is_told(tmp_path: Path) -> None:
 
 def test_what_cannot_be_taught_is_refused(tmp_path: Path) -> None:
     images, texts = Taught(IMAGES, tmp_path / "images"), Taught(TEXTS, tmp_path / "texts")
-    with pytest.raises(UsageError, match="takes images, and only text encoders are cut so far"):
+    with pytest.raises(UsageError, match=r"layers: timm/test_resnet takes images, and has none"):
         images.distill(tmp_path / "a", {"layers": 1})
     with pytest.raises(UsageError, match="the teacher takes texts"):
         texts.distill(tmp_path / "b", {"base": "timm/resnet18"})
@@ -160,19 +127,23 @@ def test_what_cannot_be_taught_is_refused(tmp_path: Path) -> None:
         texts.distill(tmp_path / "d", {"layers": 1})
     student: dict[str, Any]
     for student, said in (
-        ({}, "give either layers"),
-        ({"layers": 1, "base": "timm/resnet18"}, "give either layers"),
+        ({}, "give layers, hidden"),
+        ({"layers": 1, "base": "timm/resnet18"}, r"give either base \(a network"),
+        ({"choose": "error", "layers": [0]}, "choose goes with"),
         ({"layers": 1, "weights": "w.pth"}, r"student\.weights goes with student\.base"),
     ):
         with pytest.raises(ValidationError, match=said):
-            LogitsConfig(model=texts.model, student=student)  # type: ignore[arg-type] # pydantic reads it
+            KnowledgeConfig(model=texts.model, student=student)  # type: ignore[arg-type] # pydantic reads it
     for values, said in (
         ({"mixup": 0.2}, "answers are kept by image"),
         ({"augment_text": {"delete": 0.1}}, "answers are kept by text"),
         ({"processes": 2}, "runs in one"),
+        ({"prune_steps": 2}, "prune_steps goes with prune"),
+        ({"teachers": 2, "relations": 1.0}, "looks inside of one teacher"),
+        ({"relations": 1.0, "gradient_checkpointing": True}, "looks inside of the student"),
     ):
         with pytest.raises(ValidationError, match=said):
-            LogitsConfig(model=texts.model, student={"layers": 1}, **values)  # type: ignore[arg-type] # as above
+            KnowledgeConfig(model=texts.model, student={"layers": 1}, **values)  # type: ignore[arg-type] # as above
 
 
 def test_history_and_measurements_are_what_the_loop_found(taught: Taught, kind: str, tmp_path: Path) -> None:

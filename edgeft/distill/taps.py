@@ -1,0 +1,108 @@
+"""What happens inside of a network, seen while it runs: feature maps by stride, hidden states, queries and keys."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from edgeft.core.errors import UsageError
+from edgeft.finetune.feeds import Input
+from edgeft.models.probing import at_rest
+from edgeft.models.stages import Groups, chain
+
+MAPS = 4
+"""Dimensions of feature maps."""
+VECTOR = "vector"
+"""What the head is given, [N, D]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A place to look at.
+
+    Args:
+        name: what is seen there is called so.
+        module: whose output.
+        pick: of the output; None takes it as it is.
+    """
+
+    name: str
+    module: nn.Module
+    pick: Callable[[Any], Tensor] | None = None
+
+
+@contextmanager
+def watching(spots: Sequence[Spot]) -> Iterator[dict[str, Tensor]]:
+    """Yield what the spots' modules put out last, by name, as long as the context is open."""
+    seen: dict[str, Tensor] = {}
+
+    def note(spot: Spot, output: Any) -> None:  # noqa: ANN401 - a tensor, or hidden states with their masks
+        seen[spot.name] = output if spot.pick is None else spot.pick(output)
+
+    hooks = [spot.module.register_forward_hook(lambda _, __, out, spot=spot: note(spot, out)) for spot in spots]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def vector(groups: Groups) -> Spot:
+    """Return the place in front of the head."""
+    return Spot(VECTOR, groups[-2][1])
+
+
+def maps(module: nn.Module, groups: Groups, example: Input, height: int) -> dict[int, Spot]:
+    """Return the deepest feature map of each stride (rows of the input for one of the map's), from stem to head.
+
+    Args:
+        module: an image model.
+        groups: its depth groups.
+        example: one input.
+        height: its rows.
+    """
+    spots = [Spot(name, group) for name, group in groups[:-1]]
+    with watching(spots) as seen, at_rest(module):
+        chain(groups)(example)
+    found = {}
+    for spot in spots:
+        if seen[spot.name].ndim == MAPS:
+            found[round(height / seen[spot.name].shape[2])] = spot
+    return found
+
+
+def layers(groups: Groups) -> list[Spot]:
+    """Return the hidden states [N, L, D] behind each layer of a text encoder.
+
+    Raises:
+        UsageError: it is no chain of layers.
+    """
+    found = []
+    for name, group in groups:
+        if name.startswith("layer."):
+            layer = group[0] if isinstance(group, nn.Sequential) else group
+            found.append(Spot(name, layer, lambda hidden: hidden.states))
+    if not found:
+        raise UsageError("distill: an encoder that is run whole shows none of its layers", hint="use features: 1.0")
+    return found
+
+
+def projections(groups: Groups, layer: int) -> dict[str, Spot]:
+    """Return queries, keys and values [N, L, A * d] of a layer of a text encoder.
+
+    Raises:
+        UsageError: it has none of BERT's names.
+    """
+    inner = layers(groups)[layer].module
+    found = {}
+    for kind in ("query", "key", "value"):
+        named = [part for name, part in inner.named_modules() if name.endswith(f"attention.self.{kind}")]
+        if len(named) != 1:
+            raise UsageError(
+                f"distill: layer {layer} has {len(named)} parts called attention.self.{kind}; BERT's attention has one",
+                hint="use hidden or features instead",
+            )
+        found[kind] = Spot(f"{kind}.{layer}", named[0])
+    return found

@@ -1,0 +1,224 @@
+"""Losses that look inside of both networks: every one moves what it is about, resumes, and leaves nothing behind."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edgeft.core.digest import sha256_tree
+from edgeft.core.errors import DataError, UsageError
+from edgeft.core.events import Event, Progress
+from edgeft.data.dataset import Dataset
+from edgeft.distill.teacher import Ensemble
+from edgeft.models.checkpoint import load
+from edgeft.models.predict import logits
+from edgeft.testing.taught import Taught
+from edgeft.testing.toys import Images
+
+IMAGES: dict[str, Any] = {"base": "timm/test_efficientnet"}
+TEXTS: dict[str, Any] = {"layers": 1}
+NAMES = {
+    "images": ("features", "attention", "relations"),
+    "texts": ("features", "attention", "relations", "hidden", "self_relations"),
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in NAMES.items() for name in names])
+def test_a_hint_changes_what_is_learned_and_leaves_no_projection(
+    kind: str, name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    taught = request.getfixturevalue(kind)
+    student = {"images": IMAGES, "texts": TEXTS}[kind]
+    plain = taught.distill(tmp_path / "plain", student, epochs=2, alpha=1.0)
+    hinted = taught.distill(tmp_path / "hinted", student, epochs=2, alpha=1.0, **{name: 1.0})
+    own, other = (load(each.folder)[0].state_dict() for each in (plain, hinted))
+    assert own.keys() == other.keys()
+    assert any(not torch.equal(own[key], other[key]) for key in own)
+    first, last = (json.loads((hinted.folder / "history.json").read_text())[at]["train_loss"] for at in (0, -1))
+    assert last < first
+
+
+def test_the_hint_alone_brings_the_student_closer(texts: Taught, tmp_path: Path) -> None:
+    """With no weight on logits and labels, hidden states are all there is to learn."""
+    found = texts.distill(tmp_path, {"layers": (0,)}, epochs=30, alpha=1.0, temperature=1e-3, hidden=1.0, lr=1e-2)
+    history = json.loads((found.folder / "history.json").read_text())
+    assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
+
+
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_a_killed_run_with_hints_resumes_with_the_same_bytes(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    taught = request.getfixturevalue(kind)
+    student = {"images": IMAGES, "texts": TEXTS}[kind]
+    values: dict[str, Any] = {"epochs": 2, "checkpoint_seconds": 0, **dict.fromkeys(NAMES[kind], 0.5)}
+    values |= {"augment": "inspection", "views": 2} if kind == "images" else {}
+    events: list[Event] = []
+    whole = sha256_tree(taught.distill(tmp_path / "whole", student, events.append, **values).folder)
+    stop, seen = sum(isinstance(event, Progress) for event in events) // 2, 0
+
+    def kill(event: Event) -> None:
+        nonlocal seen
+        seen += isinstance(event, Progress)
+        if seen >= stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        taught.distill(tmp_path / "cut", student, kill, **values)
+    assert sha256_tree(taught.distill(tmp_path / "cut", student, **values).folder) == whole
+
+
+def test_a_hint_without_a_place_is_refused(images: Taught, texts: Taught, tmp_path: Path) -> None:
+    for name in ("hidden", "self_relations"):
+        with pytest.raises(UsageError, match=f"distill.{name}: is for texts"):
+            images.distill(tmp_path / name, IMAGES, **{name: 1.0})
+    with pytest.raises(UsageError, match="feature maps cannot be matched"):
+        images.distill(tmp_path / "vit", {"base": "timm/test_vit"}, features=1.0)
+    heads = load(texts.teacher)[0].encoder.config
+    with pytest.raises(UsageError, match=r"attention: the student has \d+ heads, its teacher"):
+        texts.distill(tmp_path / "heads", {"hidden": heads.hidden_size // 2}, attention=1.0)
+    texts.distill(tmp_path / "self", {"hidden": heads.hidden_size // 2}, self_relations=1.0, hidden=1.0)
+
+
+def test_an_ensemble_answers_by_its_mean_probability(images: Taught, tmp_path: Path) -> None:
+    other = Taught(Images(), tmp_path / "other")
+    with torch.no_grad():
+        weights = load(other.teacher)[0]
+        weights.get_submodule("fc").weight.mul_(0.3)
+    members = [load(images.teacher)[0], weights]
+    pixels = torch.randn(4, 3, 32, 32)
+    expected = sum(torch.softmax(member(pixels), 1) for member in members) / 2
+    assert torch.allclose(torch.softmax(Ensemble(members)(pixels), 1), expected, atol=1e-6)
+    found = images.distill(tmp_path / "a", IMAGES, inputs={"checkpoint-2": other.teacher}, teachers=2)
+    size = sum(each.numel() for each in members[0].parameters())
+    assert found.measurements["teacher_parameters"] == 2 * size
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    for file in other.teacher.iterdir():
+        (strange / file.name).write_bytes(file.read_bytes())
+    meta = json.loads((strange / "model.json").read_text())
+    (strange / "model.json").write_text(json.dumps({**meta, "classes": ["a", "b", "c"]}))
+    with pytest.raises(DataError, match="the first teacher's are"):
+        images.distill(tmp_path / "b", IMAGES, inputs={"checkpoint-2": strange}, teachers=2)
+
+
+def test_a_student_may_read_smaller_images(images: Taught, tmp_path: Path) -> None:
+    small = Images(side=16).write(tmp_path / "small")
+    inputs = {"teacher_data": images.data, "data": small}
+    result = images.distill(
+        tmp_path / "a", IMAGES, inputs=inputs, epochs=12, lr=1e-2, alpha=1.0, attention=1.0, augment="inspection"
+    )
+    assert load(result.folder)[1].input.height == 16
+    data, own = Dataset.open(images.data), Dataset.open(small)
+    told = logits(images.teacher, data.part(data.indices("val")), 1).argmax(1)
+    said = logits(result.folder, own.part(own.indices("val")), 1).argmax(1)
+    assert result.measurements["val_agreement"] == (told == said).mean()
+    (tmp_path / "fewer").mkdir()
+    for file in images.data.iterdir():
+        (tmp_path / "fewer" / file.name).write_bytes(file.read_bytes())
+    rows = (tmp_path / "fewer" / "rows.jsonl").read_text().replace("red/", "dark/")
+    (tmp_path / "fewer" / "rows.jsonl").write_text(rows)
+    with pytest.raises(DataError, match="in the student's data and not in the teacher's"):
+        images.distill(tmp_path / "b", IMAGES, inputs={"teacher_data": tmp_path / "fewer", "data": small})
+
+
+def test_answers_are_kept_by_content(images: Taught, tmp_path: Path) -> None:
+    memo = tmp_path / "memo"
+    memo.mkdir()
+    first = images.distill(tmp_path / "a", IMAGES, memo=memo)
+    rows = len(Dataset.open(images.data).indices("train")) + len(Dataset.open(images.data).indices("val"))
+    again = images.distill(tmp_path / "b", {"base": "timm/test_resnet"}, memo=memo, lr=1e-4)
+    assert (first.timings["teacher_rows"], again.timings["teacher_rows"]) == (rows, 0)
+    plain = images.distill(tmp_path / "c", IMAGES)
+    assert sha256_tree(plain.folder) == sha256_tree(first.folder)
+    for file in memo.iterdir():
+        file.write_bytes(file.read_bytes()[:200])  # a damaged file is computed anew
+    healed = images.distill(tmp_path / "d", IMAGES, memo=memo)
+    assert healed.timings["teacher_rows"] == rows
+    assert sha256_tree(healed.folder) == sha256_tree(first.folder)
+
+
+def unlabelled(data: Path, folder: Path) -> Path:
+    """Return a copy of `data` whose training rows have lost their labels, all but every third."""
+    folder.mkdir()
+    for file in data.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    for number, row in enumerate(row for row in rows if row["split"] == "train"):
+        if number % 3:
+            row |= {"split": "unlabelled", "label": -1, "class": ""}
+    (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_rows_without_a_label_teach_through_the_teacher_alone(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    taught = request.getfixturevalue(kind)
+    student = {"images": IMAGES, "texts": TEXTS}[kind]
+    data = unlabelled(taught.data, tmp_path / "data")
+    result = taught.distill(tmp_path / "a", student, inputs={"data": data}, alpha=1.0, epochs=3)
+    count = len(Dataset.open(data).indices("unlabelled"))
+    assert result.measurements["unlabelled"] == count > 0
+    assert result.timings["teacher_rows"] == len(Dataset.open(data)) - len(Dataset.open(data).indices("test"))
+    labels = taught.distill(tmp_path / "b", student, inputs={"data": data}, alpha=0.0, epochs=3, objective="decoupled")
+    assert np.isfinite(json.loads((labels.folder / "history.json").read_text())[0]["train_loss"])
+    with pytest.raises(UsageError, match="rows without a label have no class to balance"):
+        taught.distill(tmp_path / "c", student, inputs={"data": data}, sampling="balanced")
+
+
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_pruning_in_steps_heals_in_between(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    taught = request.getfixturevalue(kind)
+    values: dict[str, Any] = {"prune": 0.4, "prune_steps": 2, "epochs": 2, "checkpoint_seconds": 0}
+    if kind == "texts":
+        values["prune"] = 0.2
+    events: list[Event] = []
+    result = taught.distill(tmp_path / "a", {}, events.append, **values)
+    assert sum(note.startswith("step ") for note in result.notes) == 2
+    size = sum(each.numel() for each in load(result.folder)[0].parameters())
+    assert size == result.measurements["parameters"] < result.measurements["teacher_parameters"]
+    steps = sum(isinstance(event, Progress) for event in events)
+    whole = sha256_tree(result.folder)
+    for stop in (steps // 3, 2 * steps // 3):
+        seen = 0
+
+        def kill(event: Event) -> None:
+            nonlocal seen
+            seen += isinstance(event, Progress)
+            if seen >= stop:  # noqa: B023 - called in this turn of the loop
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            taught.distill(tmp_path / f"{stop}", {}, kill, **values)
+        assert sha256_tree(taught.distill(tmp_path / f"{stop}", {}, **values).folder) == whole
+
+
+def test_blocks_go_by_the_loss_without_them(images: Taught, tmp_path: Path) -> None:
+    result = images.distill(tmp_path / "a", {"drop_blocks": 1})
+    module, meta = load(result.folder)
+    assert len(meta.dropped) == 1
+    assert any(f"without {meta.dropped[0]}" in note for note in result.notes)
+    assert module.get_submodule(meta.dropped[0])(torch.ones(1, 2)).tolist() == [[1, 1]]
+    with pytest.raises(UsageError, match=r"drop_blocks: 50, and \d+ blocks of ResNet"):
+        images.distill(tmp_path / "b", {"drop_blocks": 50})
+
+
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_baselines_are_the_same_student_without_a_teacher(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    taught = request.getfixturevalue(kind)
+    student = {"images": {"drop_blocks": 1}, "texts": TEXTS}[kind]
+    result = taught.distill(tmp_path, student, baselines=True, epochs=1)
+    found = result.measurements["baselines"]
+    assert set(found) == {"without_teacher", "from_scratch"}
+    states = [
+        load(place)[0].state_dict() for place in (result.folder, *(result.folder / name for name in sorted(found)))
+    ]
+    assert len({tuple(state) for state in states}) == 1  # one architecture
+    assert len({float(sum(each.double().sum() for each in state.values())) for state in states}) == 3
