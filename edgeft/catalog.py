@@ -87,7 +87,7 @@ METHODS: tuple[Method, ...] = (
         "parity",
         "edgeft.pipeline.stage_configs:VerifyConfig",
         "edgeft.pipeline.verify:run",
-        6,
+        7,
         (*_GRAPH, "pillow", "torch"),
     ),
 )

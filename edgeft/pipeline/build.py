@@ -23,12 +23,13 @@ from edgeft.core.store import Entry, Store
 from edgeft.pipeline import gates as judged
 from edgeft.pipeline import latency as timing
 from edgeft.pipeline.assemble import assemble, lowered_model
+from edgeft.pipeline.distillation import timed_beside_teacher
 from edgeft.pipeline.record import RunRecord, new_run, write
 from edgeft.pipeline.walk import walk
 from edgeft.recipe.model import Recipe, failed_folder
 from edgeft.recipe.plan import check_finite, resolved_recipe
 from edgeft.recipe.resolve import Resolver, source_digests
-from edgeft.recipe.stages import Stage, stages
+from edgeft.recipe.stages import TEACHER_GRAPH, Stage, stages
 
 _FP32_MODEL = "candidates/fp32/model.onnx"
 ADAPTER_FILES = ("adapter.safetensors", "model.json", "adapter.json")
@@ -76,12 +77,18 @@ def build(
     with disk_errors(store.cache, purpose="the cache", option="--cache"):
         resolver = Resolver(store, source_digests(recipe, store.cache, bundle), recipe.seed)
         entries, ran = walk(listed, resolver, store, emit)
-        timed = _timed(recipe, entries, images, store.cache / "runs" / run, emit) if latency else _Timed()
+        place = store.cache / "runs" / run
+        timed = _timed(recipe, entries, images, place, emit) if latency else _Timed()
+        beside = _beside_teacher(recipe, entries, place, emit) if latency else None
     if adapters is not None:
         with disk_errors(adapters, purpose="the adapters' folder", option="--adapters"):
             for name in ADAPTER_FILES:
                 write_atomic(adapters / name, (entries["finetune"].folder / name).read_bytes())
     found = _read(entries, recipe)
+    if beside is not None:
+        found["verify"]["distillation"]["latency"] = timed_beside_teacher(
+            beside, found["verify"]["distillation"]["teachers"]
+        )
     gates = (*(judged.gate_from_json(gate) for gate in found["verify"]["gates"]), *timed.gates)
     status, exit_code = judged.status(gates, strict=strict)
     place = failed_folder(bundle) if status == "failed" else bundle
@@ -142,6 +149,24 @@ def _timed(recipe: Recipe, entries: Mapping[str, Entry], images: Path | None, fo
         emit=emit,
     )
     return _Timed(compared, gates, (record,))
+
+
+def _beside_teacher(
+    recipe: Recipe, entries: Mapping[str, Entry], folder: Path, emit: EventSink
+) -> dict[str, Any] | None:
+    """Return what ships timed beside its teacher, or None where nothing was distilled."""
+    if TEACHER_GRAPH not in entries:
+        return None
+    data = entries["data"].folder
+    return timing.beside_teacher(
+        recipe.verify.latency,
+        teacher=entries[TEACHER_GRAPH].folder / "model.onnx",
+        lowered=lowered_model(entries, recipe.lower.targets[0]),
+        teachers_data=entries["teacher_data"].folder if "teacher_data" in entries else data,
+        data=data,
+        folder=folder,
+        emit=emit,
+    )
 
 
 def _remove_failed(bundle: Path) -> None:

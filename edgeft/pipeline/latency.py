@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeft.core.events import EventSink, StageFinished, StageStarted
+from edgeft.core.events import EventSink, Message, StageFinished, StageStarted
 from edgeft.core.record import Gate, StageRecord
 from edgeft.pipeline.gates import deadline, max_ratio
 from edgeft.recipe.model import LatencyBar
@@ -66,3 +66,36 @@ def measure(
     emit(StageFinished(NAME, reused=False, seconds=seconds))
     numbers = {name: found[name] for name in ("ratio", "interval", "rounds", "noise_floor")}
     return found, tuple(gates), StageRecord(NAME, "abba", "", False, REASON, seconds, {}, (), numbers)
+
+
+def beside_teacher(
+    bar: LatencyBar, *, teacher: Path, lowered: Path, teachers_data: Path, data: Path, folder: Path, emit: EventSink
+) -> dict[str, Any]:
+    """Compare `lowered` with its teacher's float graph in ABBA rounds; no gate stands on it.
+
+    Args:
+        bar: rounds and threads.
+        teacher: its float graph.
+        lowered: what the device runs.
+        teachers_data: the data stage's folder as the teacher reads it.
+        data: as the student does.
+        folder: where the few rows that are timed are written.
+        emit: where events go.
+
+    Raises:
+        DataError: there are no validation rows.
+        DeviceError: a timing process failed.
+    """
+    from edgeft.pipeline.timed import timed
+    from edgeft.runtime.abba import compare_requests
+    from edgeft.runtime.worker import Request
+
+    requests = [
+        timed(rows, None, folder / f"{name}_inputs.npz").model_alone(
+            Request(str(model), bar.threads, False, bar.samples_per_round, _WARMUP, _MAX_SECONDS)
+        )
+        for name, model, rows in (("teacher", teacher, teachers_data), ("student", lowered, data))
+    ]
+    emit(Message("latency: the student beside its teacher"))
+    found: dict[str, Any] = compare_requests(*requests, rounds=bar.rounds[:1], emit=emit).to_json()
+    return found

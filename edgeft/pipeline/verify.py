@@ -43,6 +43,7 @@ def run(ctx: Context, inputs: Inputs, config: VerifyConfig) -> StageResult:
         IntegrityError: a step has another class order than the data.
     """
     from edgeft.pipeline import metrics
+    from edgeft.pipeline.distillation import beside_teacher
     from edgeft.pipeline.flips import flips, write_thumbnails
     from edgeft.pipeline.outcomes import collect, hops_of
     from edgeft.pipeline.rates import inspection_gates
@@ -65,7 +66,10 @@ def run(ctx: Context, inputs: Inputs, config: VerifyConfig) -> StageResult:
         for name, (scores, rule) in outcomes.decided_by().items()
     }
     changed = flips(outcomes, config.thumbnails)
-    write_thumbnails(ctx.folder, outcomes, changed)
+    write_thumbnails(ctx.folder, outcomes.split, changed)
+    distilled = beside_teacher(ctx, inputs, outcomes, config)
+    if distilled is not None:
+        write_thumbnails(ctx.folder, outcomes.split, distilled["disagreements"])
     gates = [*(gate for hop in hops if (gate := hop.gate()) is not None), accuracy]
     gates += inspection_gates(blocks[outcomes.chosen], config)
     found: dict[str, Any] = {
@@ -77,6 +81,7 @@ def run(ctx: Context, inputs: Inputs, config: VerifyConfig) -> StageResult:
         "decision": _decision(inputs["decide"], outcomes),
         "drop": drop,
         "flips": changed,
+        "distillation": distilled,
         "attribution": _attribution(ctx, inputs, outcomes),
         "gates": [asdict(gate) for gate in gates],
     }

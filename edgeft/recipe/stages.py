@@ -21,6 +21,8 @@ _DESCRIBE_TEXT, _TOKENIZER = "edgeft.models.text_source:describe", "tokenizer.js
 _SNAPSHOT = "edgeft.models.hub:snapshot"
 _HUB = "hub"
 _CHECKPOINT = "model.json"
+TEACHER_GRAPH = "teacher_graph"
+"""The stage that exports what a student was taught by, to be timed beside it."""
 BUNDLE_RUNTIME = "onnxruntime"
 """What `edgeft.runtime` runs a bundle with."""
 
@@ -99,7 +101,8 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
     seen = "teacher_data" if teacher_data else "data"
     tuned = _finetuned(recipe, {"model": model}, seen, weights)
     checkpoint = tuned[-1].name
-    distill = []
+    distill: list[Stage] = []
+    teachers: dict[str, str] = {}
     if recipe.distill is not None:
         given = {"data": "data", "checkpoint": "merge" if len(tuned) > 1 else "finetune"}
         given |= {"teacher_data": seen} if teacher_data else {}
@@ -112,6 +115,12 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
                 "distill", recipe.distill, {"model": model}, given, sources=_student(recipe.distill, recipe, weights)
             )
         ]
+        teachers = {
+            name.replace("checkpoint", "teacher"): stage for name, stage in given.items() if "checkpoint" in name
+        }
+        teachers |= {"teacher_data": seen} if teacher_data else {}
+        graph = _stage("export", recipe.export, {}, {"checkpoint": given["checkpoint"], "data": seen})
+        distill.append(replace(graph, name=TEACHER_GRAPH))
         checkpoint = "distill"
     trial: dict[str, Json] = {"max_drop_pp": TRIAL_MARGIN_PP} if recipe.smoke else {}
     untimed: dict[str, Json] = {"rounds": 0} if recipe.smoke else {}  # the same choice on a busy machine
@@ -148,6 +157,7 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
                 "compress": "compress",
                 "lower": "lower",
                 "decide": "decide",
+                **teachers,
             },
             sources={} if text else {"images": images},
         ),

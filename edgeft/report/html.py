@@ -13,6 +13,7 @@ from edgeft.report.sections.accuracy import accuracy
 from edgeft.report.sections.artifact import artifact
 from edgeft.report.sections.candidates import candidates
 from edgeft.report.sections.data import data
+from edgeft.report.sections.distillation import distillation
 from edgeft.report.sections.latency import latency
 from edgeft.report.sections.lint import lint
 from edgeft.report.sections.parity import flips, hops
@@ -37,6 +38,7 @@ def _of(make: Callable[[View], Markup]) -> Callable[[View, Pictures], Markup]:
     return lambda view, _: make(view)
 
 
+_DISTILLED = "distillation"
 _BUILD = (
     _Part("gates", "Gates", _of(gates)),
     _Part("artifact", "Artifact", _of(artifact)),
@@ -45,6 +47,7 @@ _BUILD = (
     _Part("latency", "Latency", _of(latency)),
     _Part("parity", "Parity", _of(hops)),
     _Part("flips", "Changed decisions", flips),
+    _Part(_DISTILLED, "Student and teacher", distillation),
     _Part("data", "Data", _of(data)),
     _Part("training", "Training", _of(training)),
     _Part("stages", "Stages", _of(stages)),
@@ -52,7 +55,7 @@ _BUILD = (
     _Part("recipe", "Recipe", _of(recipe)),
     _Part("machine", "Machine", _of(machine)),
 )
-"""A build goes all the way, so a part that is missing says so on the page."""
+"""A build goes all the way, so a part that is missing says so on the page; but not every build distills."""
 _QUANTIZE = (
     _Part("gates", "Gates", _of(gates), "gates"),
     _Part("candidates", "Candidates", _of(candidates), "candidates"),
@@ -72,7 +75,8 @@ def render(record: Mapping[str, Json], verify_folder: Path) -> str:
         verify_folder: the verify stage's folder, which holds the thumbnails that the record names.
     """
     view = View(record)
-    parts = [part for part in _QUANTIZE if view.data.get(part.key)] if is_quantize(view) else _BUILD
+    built = [part for part in _BUILD if part.anchor != _DISTILLED or view.at("verify", _DISTILLED)]
+    parts = [part for part in _QUANTIZE if view.data.get(part.key)] if is_quantize(view) else built
     pictures = Pictures(verify_folder)
     title = f"{bundle_name(view)}: {status_verdict(view)} - {command(view)} report"
     version, run = view.at("versions").text("edgeft"), view.text("run") or "not recorded"

@@ -1,18 +1,15 @@
 """Does the device compute what training computed: hop by hop, then every changed decision as a picture."""
 
 import math
-from collections.abc import Sequence
 
 from edgeft.report.blocks import absent, badge, name, note, section, table
 from edgeft.report.markup import Content, Markup, element, join
 from edgeft.report.numbers import MISSING, count, fixed, general, percent, significant
 from edgeft.report.pictures import Pictures
 from edgeft.report.reading import View, chosen, rows_word
+from edgeft.report.sections.decisions import Pair, grouped, harmful, helpful
 from edgeft.report.sentences import metric_name
 
-_SHOWN = 24
-_TEXT = 400
-"""Characters of a text that are shown."""
 _LAYERS = 8
 """Layers that are shown; report.json lists all."""
 
@@ -156,61 +153,10 @@ def flips(record: View, pictures: Pictures) -> Markup:
             "Changed decisions",
             absent(f"None: {ship or 'the shipped model'} decides as fp32 does on all {n} test {rows_word(record)}."),
         )
-    groups = (
-        ("Harmful", "fp32 was right, what ships is wrong", "fail", [flip for flip in found if flip.flag("harmful")]),
-        ("Helpful", "fp32 was wrong, what ships is right", "pass", [flip for flip in found if _is_helpful(flip)]),
-        (
-            "Neither",
-            "both are wrong, in different ways",
-            "unjudged",
-            [f for f in found if not f.flag("harmful") and not _is_helpful(f)],
-        ),
-    )
+    pair = Pair("fp32", "chosen", "fp32", ship or "what ships")
     total = verified.number("n")
     share = f" of {count(total)} ({percent(len(found) / total, 2)})" if total else ""
     bound = " The drop in accuracy cannot exceed this rate." if metric_name(record) == "accuracy" else ""
-    harmful, helpful = (count(len(members)) for _, _, _, members in groups[:2])
-    lead = f"{count(len(found))}{share} test {rows_word(record)}: {harmful} harmful, {helpful} helpful.{bound}"
-    shown = [_group(title, what, tone, members, ship, pictures) for title, what, tone, members in groups if members]
-    return section("flips", "Changed decisions", *shown, lead=lead)
-
-
-def _is_helpful(flip: View) -> bool:
-    return flip.flag("harmful") is False and flip.text("chosen") == flip.text("label")
-
-
-def _group(title: str, what: str, tone: str, members: Sequence[View], ship: str, pictures: Pictures) -> Markup:
-    cards = [_card(flip, tone, ship, pictures) for flip in members[:_SHOWN]]
-    rest = (
-        note(f"The first {_SHOWN} of {count(len(members))} are shown; report.json lists all.")
-        if len(members) > _SHOWN
-        else None
-    )
-    heading = element("h3", f"{title} ({count(len(members))}) ", element("span", what, class_="soft"))
-    return join(heading, element("ul", *cards, class_="flips"), rest)
-
-
-def _card(flip: View, tone: str, ship: str, pictures: Pictures) -> Markup:
-    uri = pictures.data_uri(flip.text("thumbnail"))
-    words = f"{flip.text('path')}, true class {flip.text('label')}"
-    if text := flip.text("text"):
-        picture = element("blockquote", name(text if len(text) <= _TEXT else f"{text[:_TEXT]}..."))
-    else:
-        picture = element("img", src=uri, alt=words) if uri else element("div", "picture not kept", class_="no-picture")
-    return element(
-        "li",
-        picture,
-        element(
-            "p",
-            element("span", element("b", "true "), name(flip.text("label"))),
-            element("span", element("b", "fp32 "), name(flip.text("fp32")), _score(flip, "fp32_score")),
-            element("span", element("b", f"{ship} "), name(flip.text("chosen")), _score(flip, "chosen_score")),
-        ),
-        element("p", name(flip.text("path")), class_="path"),
-        class_=f"flip {tone}",
-    )
-
-
-def _score(flip: View, key: str) -> str:
-    value = flip.number(key)
-    return "" if value is None else f" {fixed(value, 3)}"
+    bad, good = count(len(harmful(found))), count(len(helpful(found, pair)))
+    lead = f"{count(len(found))}{share} test {rows_word(record)}: {bad} harmful, {good} helpful.{bound}"
+    return section("flips", "Changed decisions", *grouped(found, pair, pictures), lead=lead)

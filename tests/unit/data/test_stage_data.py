@@ -278,3 +278,45 @@ def test_real_solar_cells(config: Make, context: Place, tmp_path: Path) -> None:
     assert all(len(splits) == 1 for splits in splits_of_group.values())
     assert finding(result.folder, "near copies across splits")["numbers"] == {"pairs": 0, "dropped": 0}
     assert header(result.folder)["quarantined"] == []
+
+
+def test_rows_without_labels_stand_behind_the_labelled_ones(
+    tree: Path, save: Save, config: Make, context: Place, tmp_path: Path
+) -> None:
+    more = tmp_path / "more"
+    for number in range(5):
+        save(more / "deep" / f"{number}.png", 900 + number)
+    save(more / "again.png", 901)  # stands there twice
+    save(more / "known.png", 3)  # a labelled one
+    (more / "broken.png").write_bytes(b"no picture")
+    (more / "notes.txt").write_text("nothing")
+    inputs = {"source": tree, "images": tree}
+    plain = Dataset.open(run(context(name="plain"), inputs, config()).folder)
+    result = run(context(), {**inputs, "unlabelled": more}, config(unlabelled="more"))
+    data = Dataset.open(result.folder)
+    assert len(data) == len(plain) + 5
+    assert data.rows[: len(plain)] == plain.rows
+    assert np.array_equal(data.pixels[: len(plain)], plain.pixels)
+    rows = [data.rows[index] for index in data.indices("unlabelled")]
+    assert [row.path for row in rows] == ["unlabelled/again.png", *(f"unlabelled/deep/{n}.png" for n in (0, 2, 3, 4))]
+    assert {(row.label, row.class_name) for row in rows} == {(-1, "")}
+    for row in rows:
+        with Image.open(more / row.path.removeprefix("unlabelled/")) as image:
+            expected = np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR))
+        assert np.array_equal(data.pixels[row.index], expected)
+    told = finding(result.folder, "unlabelled")
+    assert (told["numbers"], told["severity"]) == ({"taken": 5, "of": 8}, "warning")
+    assert header(result.folder)["counts"] == header(plain.folder)["counts"]
+
+
+def test_nothing_new_without_a_label_is_refused(
+    tree: Path, save: Save, config: Make, context: Place, tmp_path: Path
+) -> None:
+    inputs = {"source": tree, "images": tree}
+    (tmp_path / "empty").mkdir()
+    save(tmp_path / "known" / "a.png", 3)
+    for number, (place, said) in enumerate(
+        (("empty", "holds no image"), ("known", "none of 1 rows is left"), ("gone", "is no folder"))
+    ):
+        with pytest.raises(DataError, match=rf"data\.unlabelled: .*{said}"):
+            run(context(name=f"out{number}"), {**inputs, "unlabelled": tmp_path / place}, config(unlabelled=place))

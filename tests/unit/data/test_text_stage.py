@@ -233,3 +233,34 @@ def test_a_mix_that_does_not_fit_is_refused(tmp_path: Path, stage: Callable[...,
         stage(source, columns=COLUMNS, mix={"target": 0.7, "other": 0.3})
     with pytest.raises(DataError, match="no training row is of domain 'other'"):
         stage(source, columns=COLUMNS, mix={"target": 0.6, "source": 0.3, "other": 0.1})
+
+
+def test_texts_without_labels_stand_behind_the_labelled_ones(table: Callable[[Rows], Path], tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes(TOKENIZER)
+    more = tmp_path / "more.csv"
+    more.write_text("id,text\n1,a new film\n2,good  FILM 3\n3,a new film\n4,\n5,坏 film\n", encoding="utf-8")
+    inputs = {"source": table(reviews()), "tokenizer": tmp_path / "tokenizer.json", "unlabelled": more}
+
+    def made(name: str, **given: Any) -> Dataset:  # noqa: ANN401 - inputs
+        (tmp_path / name).mkdir()
+        values = {"source": "reviews.csv", "input": {**INPUT, "vocabulary": "used"}}
+        config = TextDataConfig.model_validate(values)
+        return Dataset.open(run(Context(tmp_path / name, tmp_path, seed=0, threads=1), given, config).folder)
+
+    plain = made("plain", **{name: path for name, path in inputs.items() if name != "unlabelled"})
+    data = made("more", **inputs)
+    rows = [data.rows[index] for index in data.indices("unlabelled")]
+    assert [(row.text, row.label, row.class_name) for row in rows] == [("a new film", -1, ""), ("坏 film", -1, "")]
+    assert data.rows[: len(plain)] == plain.rows
+    assert findings(data.folder)["unlabelled"]["numbers"] == {"taken": 2, "of": 5}
+    encoder = data.encoder()
+    for row in rows:
+        found, expected = data.feeds(np.array([row.index])), encoder(row.source)
+        assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    own, before = data.vocabulary, plain.vocabulary
+    assert own is not None
+    assert before is not None
+    assert set(before.tolist()) <= set(own.tolist())  # what a student learns from keeps its tokens, too
+    (tmp_path / "bad.csv").write_text("words\nx\n")
+    with pytest.raises(DataError, match="text"):
+        made("bad", **{**inputs, "unlabelled": tmp_path / "bad.csv"})

@@ -95,12 +95,59 @@ def test_a_student_stands_between_its_teacher_and_the_export(project: Path) -> N
         ("{student: {base: timm/resnet18, weights: gone.pth}}", DataError, r"distill\.student\.weights: .*gone\.pth"),
         ("{student: {layers: 1}, temprature: 2}", UsageError, r"unknown key distill\.temprature"),
         ("{method: hints, student: {layers: 1}}", UsageError, r"no distill method is called 'hints'"),
-        ("{temperature: 2}", UsageError, r"distill\.student"),
+        ("{temperature: 2}", UsageError, r"distill: student: give layers, hidden"),
+        ("{student: {base: transformers, weights: ./gone}}", DataError, "gone is no folder"),
     ],
 )
 def test_a_wrong_distill_block_is_refused(project: Path, block: str, error: type[Exception], why: str) -> None:
     with pytest.raises(error, match=why):
         listed(project, f"distill={block}")
+
+
+def test_several_teachers_are_the_same_tuning_with_other_seeds(project: Path) -> None:
+    found = listed(project, "distill={student: {layers: 1}, teachers: 3}", "finetune.method=lora")
+    assert {name: found[name].seed_offset for name in found if name.startswith(("finetune", "merge"))} == {
+        "finetune": 0,
+        "merge": 0,
+        "finetune-2": 1,
+        "merge-2": 1,
+        "finetune-3": 2,
+        "merge-3": 2,
+    }
+    assert found["merge-3"].upstream == {"data": "data", "finetune": "finetune-3"}
+    checkpoints = {"checkpoint": "merge", "checkpoint-2": "merge-2", "checkpoint-3": "merge-3"}
+    assert found["distill"].upstream == {"data": "data", **checkpoints}
+    assert found["finetune-2"].config_json() == found["finetune"].config_json()
+
+
+def test_a_text_student_by_name_brings_its_teachers_tokenizer(project: Path) -> None:
+    found = listed(project, "distill={student: {base: transformers, weights: ./encoder}}")
+    encoder = project / "encoder"
+    assert dict(found["distill"].sources) == {"student": encoder, "tokenizer": encoder / "tokenizer.json"}
+
+
+def test_rows_without_labels_are_a_source_of_the_data(project: Path) -> None:
+    (project / "more.csv").write_text("text\nsome\n")
+    found = listed(project, "data.unlabelled=more.csv")
+    assert found["data"].sources["unlabelled"] == project / "more.csv"
+    with pytest.raises(DataError, match=r"data\.unlabelled: .*gone\.csv does not exist"):
+        listed(project, "data.unlabelled=gone.csv")
+
+
+def test_a_student_that_reads_smaller_images_has_data_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    recipe = "data: {source: ./images}\nmodel: {base: timm/resnet18, input: {resize: squash}}\n"
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    changed = "distill={prune: 0.3, student: {input: {height: 160, width: 160}}}"
+    plain, found = listed(tmp_path, "distill={prune: 0.3}"), listed(tmp_path, changed)
+    assert "teacher_data" not in plain
+    assert found["teacher_data"].config_json() == plain["data"].config_json()
+    own = found["data"].config_json()["input"]
+    assert own == {**plain["data"].config_json()["input"], "height": 160, "width": 160}
+    assert found["finetune"].upstream == {"data": "teacher_data"}
+    roles = {"data": "data", "teacher_data": "teacher_data", "checkpoint": "finetune"}
+    assert found["distill"].upstream == roles
+    assert found["export"].upstream["data"] == found["verify"].upstream["data"] == "data"
 
 
 def test_the_schema_knows_all_of_it() -> None:

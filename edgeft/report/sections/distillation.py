@@ -1,0 +1,69 @@
+"""A student beside its teacher and beside what it would be without one; only in runs that distilled."""
+
+from edgeft.report.blocks import note, section, table
+from edgeft.report.markup import Content, Markup
+from edgeft.report.numbers import count, fixed, percent, size, span
+from edgeft.report.pictures import Pictures
+from edgeft.report.reading import View, rows_word
+from edgeft.report.sections.decisions import Pair, grouped, harmful, helpful
+from edgeft.report.sentences import METRIC_INTERVAL
+
+_WHAT = {
+    "teacher": "what was fine-tuned",
+    "without_teacher": "the student from labels alone",
+    "from_scratch": "the student from random weights and labels alone",
+    "student": "the student as distilled, in float",
+}
+
+
+def distillation(record: View, pictures: Pictures) -> Markup:
+    """Return the section."""
+    found = record.at("verify", "distillation")
+    rows, pair = found.views("disagreements"), Pair("teacher", "student", "the teacher", "the student")
+    n, word = found.number("n") or 0.0, rows_word(record)
+    lead = (
+        f"Student and teacher disagree on {count(len(rows))} of {count(n)} test {word}: on {count(len(harmful(rows)))} "
+        f"the teacher is right, on {count(len(helpful(rows, pair)))} the student."
+    )
+    return section(
+        "distillation", "Student and teacher", _table(found), _speed(found), *grouped(rows, pair, pictures), lead=lead
+    )
+
+
+def _table(found: View) -> Markup:
+    metric = found.text("metric").replace("_", " ")
+    teacher = found.at("arms", "teacher").number("size_bytes")
+    rows: list[list[Content]] = []
+    for arm in found.at("arms").data:
+        told = found.at("arms", arm)
+        interval, own = told.pair("interval"), told.number("size_bytes")
+        many = found.number("teachers") or 1
+        what = f"{count(many)} teachers, averaged" if arm == "teacher" and many > 1 else _WHAT.get(arm, "what ships")
+        rows.append(
+            [
+                arm.replace("_", " "),
+                what,
+                percent(told.number("value")),
+                f"{span(interval, 1, 100)} %" if interval else "no interval",
+                size(own),
+                f"{fixed(teacher / own, 1)} times" if teacher and own else "",
+            ]
+        )
+    header = ["model", "what", metric, METRIC_INTERVAL, "size", "smaller than the teacher"]
+    return table("Test split; weights as stored, of what ships the model file", header, rows, words=(1,))
+
+
+def _speed(found: View) -> Markup:
+    told = found.at("latency")
+    faster = told.at("times_as_fast")
+    interval = faster.pair("interval")
+    if not told or interval is None:
+        return note("Student and teacher were not timed in this run.")
+    many = found.number("teachers") or 1
+    each = f" ({count(many)} of them, one after the other)" if many > 1 else ""
+    own, teachers = (told.at(arm).number("median_ms") or 0.0 for arm in ("new", "base"))
+    return note(
+        f"What ships is {fixed(faster.number('value') or 0.0, 2)} times ({span(interval, 2)}) as fast as the teacher"
+        f"{each} in float on this machine: {fixed(own, 2)} ms against {fixed(teachers * many, 2)} ms, "
+        f"{count(told.number('threads'))} thread(s)."
+    )
