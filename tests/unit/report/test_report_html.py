@@ -220,3 +220,41 @@ def test_hostile_names_stay_text(hostile: dict[str, Any], tmp_path: Path) -> Non
     assert "缺陷" in page.text()
     assert "root:" not in html
     assert "\x00" not in html
+
+
+def test_a_student_stands_beside_its_teacher(complete: dict[str, Any], tmp_path: Path) -> None:
+    told = {"interval": [0.85, 0.92], "size_bytes": 12_000_000}
+    row = {"index": 7, "path": "cells/7.png", "label": "ok", "teacher": "ok", "student": "bad", "text": None}
+    row |= {"teacher_score": 0.91, "student_score": 0.77, "harmful": True, "thumbnail": None}
+    complete["verify"]["distillation"] = {
+        "metric": "accuracy",
+        "n": 525,
+        "teachers": 2,
+        "arms": {
+            "teacher": {**told, "value": 0.9},
+            "int8": {"value": 0.884, "interval": None, "size_bytes": 1_500_000},
+        },
+        "agreement": 0.99,
+        "disagreements": [row, {**row, "index": 8, "label": "bad", "harmful": False}],
+        "latency": {
+            "ratio": 0.25, "threads": 1, "base": {"median_ms": 8.0}, "new": {"median_ms": 2.0},
+            "times_as_fast": {"value": 8.0, "interval": [7.5, 8.6]},
+        },
+    }
+    text = Page(render(complete, tmp_path)).text()
+    for words in (
+        "Student and teacher disagree on 2 of 525 test images: on 1 the teacher is right, on 1 the student.",
+        "2 teachers, averaged",
+        "88.4 %",
+        "8.0 times",
+        "What ships is 8.00 times (7.50 to 8.60) as fast as the teacher (2 of them, one after the other) in float",
+        "2.00 ms against 16.00 ms",
+        "the teacher was right, the student is wrong",
+    ):
+        assert words in text, words
+    del complete["verify"]["distillation"]["latency"]
+    assert "were not timed in this run" in Page(render(complete, tmp_path)).text()
+
+
+def test_a_run_without_a_student_has_no_such_section(page: Page) -> None:
+    assert "Student and teacher" not in page.text()
