@@ -70,6 +70,7 @@ def main() -> None:
             for record in (before, after)
         ]
         told = edgeft("compare", whole, pruned, good=(0, 6, 7))
+        told = told["latency"]
         low, high = told["interval"]
         slow, fast = (told[arm]["median_ms"] for arm in ("base", "new"))
         print(

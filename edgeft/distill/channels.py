@@ -1,8 +1,8 @@
 r"""Narrower convolutions: channels that cost many multiply-adds and matter little are taken out of the network.
 
 Channels that are added, multiplied or scaled together go together; torch-pruning finds these groups. Of each group the
-least important channels are offered in bundles that leave a multiple of `ROUND` (what integer kernels fill their
-registers with), and the bundle with the smallest importance per multiply-add saved is taken, until enough are.
+least important channels are offered in bundles that leave a multiple of `ROUND`, and the bundle with the smallest
+importance for each multiply-add that it saves is taken, until enough are gone.
 Taking channels out gives the same numbers as setting them to 0.
 """
 
@@ -18,8 +18,9 @@ from edgeft.distill.importance import Importance
 from edgeft.models import shapes
 from edgeft.models.architectures import classifier_prefix
 
-ROUND = 8
-"""Widths stay multiples of it."""
+ROUND = 16
+"""Widths stay multiples of it: integer kernels fill their registers with so many. On a CPU with VNNI EfficientNet-Lite0
+less 30 % of its multiply-adds took 1.12 times as long in int8 with multiples of 8, .81 times with multiples of 16."""
 _LEAST = 0.1
 """Share of a group's channels that stays."""
 Side: TypeAlias = Literal["out", "in", "both"]
@@ -33,14 +34,13 @@ class _Layer:
     outputs: float
     inputs: float
 
-    def without(self, side: Side, channels: float) -> float:
-        """Return its multiply-adds with `channels` fewer on `side`."""
-        width = self.inputs if side == "in" else self.outputs
-        return self.macs * (1 - channels / width)
+    def saved(self, side: Side, channels: float) -> float:
+        """Return the multiply-adds that `channels` fewer on `side` save."""
+        return self.macs * channels / (self.inputs if side == "in" else self.outputs)
 
     def take_(self, side: Side, channels: float) -> None:
         """Take them."""
-        self.macs = self.without(side, channels)
+        self.macs -= self.saved(side, channels)
         if side != "in":
             self.outputs -= channels
         if side != "out":
@@ -74,7 +74,7 @@ class _Group:
     def price(self) -> float:
         """Return the importance lost for each multiply-add saved by the next bundle."""
         size = self.bundle()
-        saved = sum(layer.macs - layer.without(side, size * share) for layer, side, share in self.uses)
+        saved = sum(layer.saved(side, size * share) for layer, side, share in self.uses)
         return sum(self.costs[self.taken : self.taken + size]) / max(saved, 1.0)
 
     def take_(self) -> None:

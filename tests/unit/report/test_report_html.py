@@ -237,7 +237,10 @@ def test_a_student_stands_beside_its_teacher(complete: dict[str, Any], tmp_path:
         "agreement": 0.99,
         "disagreements": [row, {**row, "index": 8, "label": "bad", "harmful": False}],
         "latency": {
-            "ratio": 0.25, "threads": 1, "base": {"median_ms": 8.0}, "new": {"median_ms": 2.0},
+            "ratio": 0.25,
+            "threads": 1,
+            "base": {"median_ms": 8.0},
+            "new": {"median_ms": 2.0},
             "times_as_fast": {"value": 8.0, "interval": [7.5, 8.6]},
         },
     }

@@ -1,0 +1,87 @@
+"""A student beside its teacher, over seeds: what it loses, how much faster and smaller what ships is.
+
+    python benchmarks/distill/distilled.py SAMPLE OUT --distill '{student: {layers: 3}, epochs: 6}' [--seeds 0 1 2]
+                                                      [--limit 1000] [--set KEY=VALUE]
+
+Each run is `edgeft build SAMPLE` with that block and its baselines, into OUT/SEED; what is there already is not run
+again. Latency is what the build measures of the shipped file beside the teacher's float graph, ABBA on one thread: keep
+the machine quiet. Ends with the table over seeds: mean and standard deviation of the test metric of teacher, student
+without a teacher, student from random weights, student, and what ships; and the loss from teacher to what ships with
+the 95 % interval of its mean (Student's t over seeds).
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import t as student_t
+
+from edgeft.core import machine
+
+ARMS = ("teacher", "from_scratch", "without_teacher", "student", "ships")
+
+
+def built(args: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Build with one seed, or read what an earlier run built; return what its report says of the distillation."""
+    folder = args.out / str(seed)
+    failed = folder.with_name(f"{folder.name}.failed")
+    if not (folder / "report.json").is_file() and not (failed / "report.json").is_file():
+        changes = [f"seed={seed}", f"data.limit={args.limit or 'null'}", f"distill={args.distill}", *args.set]
+        sets = [part for change in [*changes, "distill.baselines=true"] for part in ("--set", change)]
+        command = ["-m", "edgeft", "build", args.sample, "--cache", args.out / "cache", "--out", folder, *sets]
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+        if done.returncode not in {0, 5, 6}:
+            raise RuntimeError(done.stderr[-2000:])
+    record = json.loads(((folder if folder.is_dir() else failed) / "report.json").read_bytes())
+    told: dict[str, Any] = record["verify"]["distillation"]
+    shipped = record["verify"]["chosen"]
+    told["arms"]["ships"] = told["arms"]["student" if shipped == "fp32" else shipped]
+    return {**told, "shipped": shipped}
+
+
+def spread(values: list[float]) -> str:
+    """Return mean and standard deviation in percent."""
+    more = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.1f}{more}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sample", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--distill", required=True, help="the recipe's block, as YAML in braces")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--limit", type=int, default=0, help="rows of each class in each split; 0 takes all")
+    parser.add_argument("--set", action="append", default=[], help="as edgeft build's")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    print(json.dumps({"machine": machine.facts()}))
+    found = [built(args, seed) for seed in args.seeds]
+    print(f"{found[0]['metric']}, {found[0]['n']} test rows, {len(found)} seeds")
+    print("| " + " | ".join(arm.replace("_", " ") for arm in ARMS) + " |")
+    print("|" + "---|" * len(ARMS))
+    values = {arm: [each["arms"][arm]["value"] for each in found] for arm in ARMS}
+    print("| " + " | ".join(spread(values[arm]) for arm in ARMS) + " |")
+    lost = [100 * (a - b) for a, b in zip(values["teacher"], values["ships"], strict=True)]
+    mean = statistics.mean(lost)
+    half = 0.0
+    if len(lost) > 1:
+        half = float(student_t.ppf(0.975, len(lost) - 1)) * statistics.stdev(lost) / len(lost) ** 0.5
+    sizes = [each["arms"]["teacher"]["size_bytes"] / each["arms"]["ships"]["size_bytes"] for each in found]
+    print(
+        f"lost: {mean:.2f} points ({mean - half:.2f} to {mean + half:.2f}); {statistics.mean(sizes):.1f} times smaller"
+    )
+    for seed, each in zip(args.seeds, found, strict=True):
+        if told := each.get("latency"):
+            low, high = told["times_as_fast"]["interval"]
+            print(
+                f"seed {seed}, {each['shipped']}: {told['times_as_fast']['value']:.2f} times ({low:.2f} to {high:.2f}) as fast"
+            )
+
+
+if __name__ == "__main__":
+    main()
