@@ -107,12 +107,19 @@ def run(ctx: Context, inputs: Inputs, config: KnowledgeConfig) -> StageResult:
     result = _taught(ctx, lesson, make)
     if not config.baselines:
         return result
-    found: dict[str, Json] = {}
+    found: dict[str, StageResult] = {}
     for name in BASELINES:
         ctx.emit(Message(f"distill: {BASELINES[name]}"))
         own = _below(ctx, name, ctx.folder / name)
         found[name] = _baseline(own, lesson, make, scratch=name == "from_scratch")
-    return StageResult(ctx.folder, {**result.measurements, "baselines": found}, result.notes, result.timings)
+    measured: dict[str, Json] = {name: dict(each.measurements) for name, each in found.items()}
+    timings: dict[str, Json] = {name: dict(each.timings) for name, each in found.items()}
+    return StageResult(
+        ctx.folder,
+        {**result.measurements, "baselines": measured},
+        result.notes,
+        {**result.timings, "baselines": timings},
+    )
 
 
 def _student(ctx: Context, lesson: _Lesson, data: Dataset) -> Created:
@@ -218,8 +225,8 @@ def _taught(ctx: Context, lesson: _Lesson, make: Callable[[Dataset], Created]) -
     return StageResult(result.folder, {**result.measurements, **measured}, (*result.notes, *notes), timings)
 
 
-def _baseline(ctx: Context, lesson: _Lesson, make: Callable[[Dataset], Created], *, scratch: bool) -> dict[str, Json]:
-    """Train the student without a teacher, and return what was measured."""
+def _baseline(ctx: Context, lesson: _Lesson, make: Callable[[Dataset], Created], *, scratch: bool) -> StageResult:
+    """Train the student without a teacher, and write it to the context's folder."""
 
     def alone(data: Dataset) -> Created:
         created = make(data)
@@ -231,8 +238,7 @@ def _baseline(ctx: Context, lesson: _Lesson, make: Callable[[Dataset], Created],
         config = lesson.config
         views = Views(opened.data, config, config.views, ctx.seed_for("views"), opened.accelerate.device)
         phases = [Phase(0, config.epochs, boundary=0)]
-        result = finish(opened, opened.loop().run(phases, lambda _: _Alone(views)), phases)
-    return dict(result.measurements)
+        return finish(opened, opened.loop().run(phases, lambda _: _Alone(views)), phases)
 
 
 class _Alone:
