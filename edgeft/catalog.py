@@ -59,6 +59,14 @@ METHODS: tuple[Method, ...] = (
         for name in ("frozen", "first_n_frozen", "bitfit", "lora", "ia3", "adapter", "prompt", "prefix")
     ),
     Method(
+        "propose",
+        "halving",
+        "edgeft.pipeline.stage_configs:ProposeConfig",
+        "edgeft.pipeline.propose:run",
+        1,
+        (*_DISTILLING, "onnx", "onnx-ir"),
+    ),
+    Method(
         "distill", "knowledge", "edgeft.distill.config:KnowledgeConfig", "edgeft.distill.knowledge:run", 1, _DISTILLING
     ),
     Method(

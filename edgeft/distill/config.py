@@ -18,6 +18,8 @@ _CUT = ("layers", "hidden", "feed_forward", "drop_blocks")
 class StudentConfig(Config):
     """Who is taught: the teacher itself, less some of it, or a network by name."""
 
+    auto: bool = False
+    """Choose among `distill.candidates` by measured latency and short trials; written `student: auto`."""
     layers: PositiveInt | Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] | None = None
     """Of a text teacher: how many of its layers stay, with their weights, or which, e.g. [0, 2, 5]."""
     choose: Literal["spread", "error"] = "spread"
@@ -36,11 +38,18 @@ class StudentConfig(Config):
     input: InputOverride | None = None
     """Of an image student: what it reads otherwise than its teacher, e.g. {height: 160, width: 160}."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_word(cls, value: object) -> object:
+        return {"auto": True} if value == "auto" else value
+
     @model_validator(mode="after")
     def _is_one(self) -> Self:
-        cut = [name for name in _CUT if getattr(self, name) is not None]
-        if self.base is not None and cut:
-            msg = f"student: give either base (a network's name) or {cut[0]} (of the teacher)"
+        if self.auto and self.model_fields_set != {"auto"}:
+            msg = "student: auto stands alone; say which students there are in distill.candidates"
+            raise ValueError(msg)
+        if self.base is not None and self.cuts:
+            msg = f"student: give either base (a network's name) or {self.cuts[0]} (of the teacher)"
             raise ValueError(msg)
         if self.weights is not None and self.base is None:
             msg = "student.weights goes with student.base; a student cut out of its teacher has its teacher's weights"
@@ -53,7 +62,30 @@ class StudentConfig(Config):
     @property
     def is_teacher(self) -> bool:
         """Whether nothing of the teacher is changed."""
-        return self.base is None and self.input is None and all(getattr(self, name) is None for name in _CUT)
+        return not self.auto and self.base is None and self.input is None and self.cuts == ()
+
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """What is taken out of the teacher, by name."""
+        return tuple(name for name in _CUT if getattr(self, name) is not None)
+
+
+class CandidateConfig(Config):
+    """One of the students that `student: auto` chooses among."""
+
+    student: StudentConfig = StudentConfig()
+    """As `distill.student`, at its teacher's size of images."""
+    prune: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """As `distill.prune`."""
+
+    @model_validator(mode="after")
+    def _is_a_student(self) -> Self:
+        if self.student.auto or self.student.input is not None or (self.student.is_teacher and self.prune is None):
+            msg = (
+                "candidates: each needs a student that is cut out of the teacher or named, or prune; no auto, no input"
+            )
+            raise ValueError(msg)
+        return self
 
 
 class KnowledgeConfig(TrainConfig):
@@ -70,6 +102,16 @@ class KnowledgeConfig(TrainConfig):
     """Prune in so many steps, with `heal_epochs` of training in between."""
     heal_epochs: PositiveInt = 1
     """See `prune_steps`."""
+    budget_ms: PositiveFloat | None = None
+    """Of `student: auto`: most milliseconds that a student may take on this device, batch 1, on `verify.latency`'s
+    threads, as int8 or float, whichever is faster."""
+    candidates: tuple[CandidateConfig, ...] = ()
+    """Of `student: auto`: who may be taught; empty takes a short list of the teacher's own parts."""
+    finalists: PositiveInt = 3
+    """Of `student: auto`: so many candidates within the budget, the slowest ones, are tried by training."""
+    trial_epochs: PositiveInt = 4
+    """Of `student: auto`: the last two finalists train so long; before that, each round halves who is left and doubles
+    the epochs."""
     teachers: PositiveInt = 1
     """Fine-tune so many teachers, with the seeds that follow the recipe's, and average what they answer."""
 
@@ -103,6 +145,15 @@ class KnowledgeConfig(TrainConfig):
     def _has_a_student(self) -> Self:
         if self.student.is_teacher and self.prune is None:
             msg = "student: give layers, hidden or feed_forward (of texts), drop_blocks (of images), base, or prune"
+            raise ValueError(msg)
+        if self.student.auto != (self.budget_ms is not None):
+            msg = "student: auto and budget_ms go together, e.g. {student: auto, budget_ms: 5}"
+            raise ValueError(msg)
+        if self.student.auto and self.prune is not None:
+            msg = "prune: student: auto chooses how much goes; give distill.candidates, each with its prune"
+            raise ValueError(msg)
+        if self.candidates and not self.student.auto:
+            msg = "candidates go with student: auto"
             raise ValueError(msg)
         if self.prune is not None and self.student.base is not None:
             msg = "prune takes from the teacher's own weights; a student by name has others: leave one out"

@@ -26,7 +26,7 @@ from edgeft.core.events import Message
 from edgeft.core.stage import Context, Inputs, Json, StageResult
 from edgeft.data.dataset import Dataset
 from edgeft.distill import losses
-from edgeft.distill.config import KnowledgeConfig, StudentConfig
+from edgeft.distill.config import CandidateConfig, KnowledgeConfig, StudentConfig
 from edgeft.distill.hints import Hint, Side, hints
 from edgeft.distill.importance import Judge
 from edgeft.distill.students import Basis, create_student, cut, model_of, reset_
@@ -94,6 +94,7 @@ def run(ctx: Context, inputs: Inputs, config: KnowledgeConfig) -> StageResult:
         DataError: the data folder, a teacher or the weights cannot be used.
         UsageError: the student cannot be made, a loss has no place in it, or training diverged.
     """
+    config = _proposed(inputs, config)
     folders = [inputs["checkpoint"], *(inputs[f"checkpoint-{number}"] for number in range(2, config.teachers + 1))]
     loaded = [load(folder) for folder in folders]
     meta = loaded[0][1]
@@ -120,6 +121,33 @@ def run(ctx: Context, inputs: Inputs, config: KnowledgeConfig) -> StageResult:
         result.notes,
         {**result.timings, "baselines": timings},
     )
+
+
+PROPOSAL = "proposal.json"
+"""What the propose stage writes where the recipe says `student: auto`."""
+
+
+def _proposed(inputs: Inputs, config: KnowledgeConfig) -> KnowledgeConfig:
+    """Return the settings with the student that was proposed, where the recipe leaves it open."""
+    if not config.student.auto:
+        return config
+    chosen = CandidateConfig.model_validate(json.loads((inputs["proposal"] / PROPOSAL).read_bytes())["chosen"])
+    return config.model_copy(update={"student": chosen.student, "prune": chosen.prune})
+
+
+def untrained(ctx: Context, inputs: Inputs, config: KnowledgeConfig) -> tuple[str, ...]:
+    """Write the student that `run` would train, as it begins, to the context's folder; return what it is.
+
+    Raises:
+        DataError: the teacher or the weights cannot be used.
+        UsageError: the student cannot be made.
+    """
+    module, meta = load(inputs["checkpoint"])
+    model, data = model_of(config.student, config.model), Dataset.open(inputs["data"])
+    lesson = _Lesson(inputs, config.model_copy(update={"model": model}), [module], meta)
+    created = _student(ctx, lesson, data)
+    save(ctx.folder, created.module, CheckpointMeta.of(created.module, model, data.classes, data.contract))
+    return created.notes
 
 
 def _student(ctx: Context, lesson: _Lesson, data: Dataset) -> Created:

@@ -1,6 +1,6 @@
 """Configs of the stages that the engine itself runs: choose, lower, decide, verify. Pydantic and stdlib only."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -23,6 +23,17 @@ class ChooseConfig(Config):
     """Interleaved rounds, two fresh processes per candidate in each; 0 times nothing and takes the smallest file."""
     samples: Annotated[int, Field(ge=5)] = 20
     """Timed inferences per process."""
+
+
+class ProposeConfig(Config):
+    """Who is worth teaching: the settings of `distill:`, and for which runtime."""
+
+    distill: dict[str, Any]
+    """The whole block, its defaults filled in."""
+    target: str = "onnx"
+    """The runtime that is timed."""
+    threads: PositiveInt = 1
+    """Intra-op threads of the timing."""
 
 
 class LowerConfig(Config):

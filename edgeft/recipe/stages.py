@@ -110,11 +110,14 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
             more = [_again(stage, number) for stage in _finetuned(recipe, {"model": model}, seen, weights)]
             given[f"checkpoint-{number}"] = more[-1].name
             tuned += more
-        distill = [
-            _stage(
-                "distill", recipe.distill, {"model": model}, given, sources=_student(recipe.distill, recipe, weights)
-            )
-        ]
+        taught_by = _student(recipe.distill, recipe, weights)
+        last = _stage("distill", recipe.distill, {"model": model}, given, sources=taught_by)
+        if last.config_json().get("budget_ms") is not None:
+            asked = {**bars, "distill": last.config_json()}
+            method = _bare(catalog.find("propose", "halving"))
+            distill = [_stage("propose", method, asked, given, sources=taught_by, per_device=True)]
+            last = replace(last, upstream={**given, "proposal": "propose"})
+        distill.append(last)
         teachers = {
             name.replace("checkpoint", "teacher"): stage for name, stage in given.items() if "checkpoint" in name
         }

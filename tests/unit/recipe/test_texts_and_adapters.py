@@ -120,6 +120,15 @@ def test_several_teachers_are_the_same_tuning_with_other_seeds(project: Path) ->
     assert found["finetune-2"].config_json() == found["finetune"].config_json()
 
 
+def test_a_student_that_is_left_open_is_proposed_first(project: Path) -> None:
+    found = listed(project, "distill={student: auto, budget_ms: 4}")
+    names = list(found)
+    assert names[names.index("propose") + 1] == "distill"
+    assert found["propose"].per_device
+    assert found["propose"].config_json()["distill"] == found["distill"].config_json()
+    assert found["distill"].upstream == {**found["propose"].upstream, "proposal": "propose"}
+
+
 def test_a_text_student_by_name_brings_its_teachers_tokenizer(project: Path) -> None:
     found = listed(project, "distill={student: {base: transformers, weights: ./encoder}}")
     encoder = project / "encoder"

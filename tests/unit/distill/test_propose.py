@@ -1,0 +1,103 @@
+"""`student: auto`: candidates are timed untrained, those within the budget are tried, and the best one is taught."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from edgeft.core.errors import UsageError
+from edgeft.core.events import Event, EventSink, Message, ignore
+from edgeft.core.stage import Context, StageResult
+from edgeft.distill.config import KnowledgeConfig
+from edgeft.models.checkpoint import load
+from edgeft.pipeline import propose
+from edgeft.pipeline.propose import Measured
+from edgeft.pipeline.stage_configs import ProposeConfig
+from edgeft.testing.taught import Taught
+
+
+def proposed(taught: Taught, folder: Path, emit: EventSink = ignore, **values: Any) -> StageResult:  # noqa: ANN401 - settings
+    settings = {"model": taught.model, "student": "auto", "budget_ms": 1e6, "epochs": 2, "batch_size": 12, **values}
+    block = KnowledgeConfig.model_validate(settings).model_dump(mode="json")
+    for each in ("out", "workspace"):
+        (folder / each).mkdir(parents=True, exist_ok=True)
+    context = Context(folder / "out", folder / "workspace", seed=0, threads=1, emit=emit)
+    return propose.run(context, {"data": taught.data, "checkpoint": taught.teacher}, ProposeConfig(distill=block))
+
+
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_the_winner_is_taught(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    taught: Taught = request.getfixturevalue(kind)
+    candidates = {
+        "images": [{"prune": 0.2}, {"student": {"drop_blocks": 1}}, {"student": {"base": "timm/test_efficientnet"}}],
+        "texts": [{"student": {"layers": 1}}, {"prune": 0.2}],
+    }[kind]
+    events: list[Event] = []
+    found = proposed(taught, tmp_path / "a", events.append, candidates=candidates, trial_epochs=2)
+    trials: Any = found.measurements["trials"]
+    assert len(trials) == len(candidates)
+    assert all("1" in values for values in trials.values())
+    last = max(len(values) for values in trials.values())
+    finalists = {name: list(values.values())[-1] for name, values in trials.items() if len(values) == last}
+    chosen = found.measurements["chosen"]
+    assert finalists[str(chosen)] == max(finalists.values())
+    timed: Any = found.timings["candidates"]
+    assert all(each["milliseconds"] > 0 and each["size_bytes"] > 0 for each in timed)
+    again: list[Event] = []
+    assert proposed(taught, tmp_path / "a", again.append, candidates=candidates, trial_epochs=2) == found
+    assert not any(isinstance(event, Message) and "epochs" in event.text for event in again)  # kept, not trained again
+    result = taught.distill(tmp_path / "b", {"auto": True}, inputs={"proposal": tmp_path / "a" / "out"}, budget_ms=1.0)
+    size = sum(each.numel() for each in load(result.folder)[0].parameters())
+    assert result.measurements["parameters"] == size
+
+
+def test_a_budget_that_nobody_meets_names_the_nearest(texts: Taught, tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"no candidate is as fast on this device; the nearest is layers 1 with"
+    ) as said:
+        proposed(texts, tmp_path, budget_ms=1e-6)
+    assert "distill.budget_ms: " in str(said.value.hint)
+
+
+def test_halving_leaves_the_worse_out_and_trains_the_better_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    worth = {"a": 0.9, "b": 0.5, "c": 0.7, "d": 0.6}
+    asked: list[tuple[str, int]] = []
+
+    def tried(_: Context, __: object, ___: object, finalist: Measured, epochs: int) -> float:
+        asked.append((finalist.name, epochs))
+        return worth[finalist.name]
+
+    monkeypatch.setattr(propose, "_tried", tried)
+    context = Context(tmp_path, tmp_path, seed=0, threads=1)
+    finalists = [Measured({}, name, 1.0, 1) for name in worth]
+    told, winner = propose._halved(context, {}, {"trial_epochs": 8}, finalists)
+    assert winner.name == "a"
+    assert {name for name, epochs in asked if epochs == 1} == set(worth)
+    assert {name for name, epochs in asked if epochs == 2} == {"a", "c"}
+    assert set(told["b"]) == {"1"}
+    assert propose._halved(context, {}, {"trial_epochs": 8}, finalists[:1])[1].name == "a"
+    assert len(asked) == 6
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"student": "auto"}, "auto and budget_ms go together"),
+        ({"student": {"layers": 1}, "budget_ms": 3.0}, "auto and budget_ms go together"),
+        ({"student": "auto", "budget_ms": 3.0, "prune": 0.2}, "auto chooses how much goes"),
+        ({"student": {"layers": 1}, "candidates": [{"prune": 0.1}]}, "candidates go with student: auto"),
+        ({"student": "auto", "budget_ms": 3.0, "candidates": [{}]}, "each needs a student"),
+        ({"student": {"auto": True, "layers": 1}, "budget_ms": 3.0}, "auto stands alone"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(values: dict[str, Any], said: str, texts: Taught) -> None:
+    with pytest.raises(ValidationError, match=said):
+        KnowledgeConfig.model_validate({"model": texts.model, **values})
+
+
+def test_the_proposal_is_json_that_a_reader_understands(texts: Taught, tmp_path: Path) -> None:
+    proposed(texts, tmp_path, candidates=[{"student": {"layers": 1}}])
+    found = json.loads((tmp_path / "out" / "proposal.json").read_text())
+    assert found["chosen"]["student"]["layers"] == 1
