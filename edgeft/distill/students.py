@@ -47,6 +47,8 @@ def model_of(student: StudentConfig, teacher: ModelConfig) -> ModelConfig:
     Raises:
         UsageError: the student reads something else than the teacher, or is cut as the other kind is.
     """
+    if student.input is not None and teacher.takes_texts:
+        raise UsageError("distill.student.input: is for images, and the teacher takes texts", hint="remove it")
     if student.base is None:
         for name in ("layers", "hidden", "feed_forward", "drop_blocks"):
             if getattr(student, name) is not None and teacher.takes_texts == (name == "drop_blocks"):

@@ -140,7 +140,13 @@ class TaughtFeed:
         self._data, self._views, self._teacher, self._device = data, views, teacher, device
         probe = teacher.answer(data.indices("val")[:1], None, teacher.kept)
         self._shapes = {name: tuple(each.shape[1:]) for name, each in probe.items()}
-        key = sha256_json({"teacher": teacher.digest, "kept": sorted(self._shapes), "seed": ctx.seed})
+        key = sha256_json(
+            {
+                "teacher": teacher.digest,
+                "kept": {name: list(shape) for name, shape in self._shapes.items()},
+                "seed": ctx.seed,
+            }
+        )
         splits: dict[str, Rows] = {split: data.indices(split) for split in _SPLITS}
         chunk = features.TEXTS if data.is_text else 0
         self._answers = ActivationCache(

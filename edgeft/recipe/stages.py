@@ -266,7 +266,8 @@ def _own_input(recipe: Recipe, store: Store) -> dict[str, Json] | None:
     """Return how an image student reads images, where it is not as its teacher does."""
     student = recipe.distill.values.get("student") if recipe.distill is not None else None
     changes = student.get("input") if isinstance(student, dict) else None
-    if not isinstance(student, dict) or not isinstance(changes, dict) or not changes:
+    text = getattr(recipe.model, "takes_texts", False)  # then the distill stage refuses it
+    if text or not isinstance(student, dict) or not isinstance(changes, dict) or not changes:
         return None
     model: dict[str, Any] = recipe.model.model_dump(mode="json")
     changed = {name: value for name, value in model["input"].items() if value is not None}
@@ -279,6 +280,11 @@ def _unlabelled(recipe: Recipe) -> dict[str, Path]:
     written = recipe.data.values.get("unlabelled")
     if written is None:
         return {}
+    if recipe.distill is None:
+        raise UsageError(
+            "data.unlabelled: only a student learns from rows without labels, and the recipe has no distill block",
+            hint="add one, e.g. distill: {prune: 0.3}, or remove data.unlabelled",
+        )
     path = locate(str(written), recipe.folder, key="data.unlabelled")
     if not path.exists():
         raise DataError(f"data.unlabelled: {path} does not exist", hint=f"correct it in {recipe.path}")

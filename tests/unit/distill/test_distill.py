@@ -120,6 +120,8 @@ def test_what_cannot_be_taught_is_refused(tmp_path: Path) -> None:
         texts.distill(tmp_path / "b", {"base": "timm/resnet18"})
     with pytest.raises(UsageError, match=r"distill\.student\.layers: 2, and the teacher has 2"):
         texts.distill(tmp_path / "c", {"layers": 2})
+    with pytest.raises(UsageError, match=r"student\.input: is for images"):
+        texts.distill(tmp_path / "e", {"layers": 1, "input": {"height": 8, "width": 8}})
     adapter = catalog.find("finetune", "adapter")
     result = method_cases.run(adapter, TEXTS, tmp_path / "adapter", texts.data, {})
     texts.teacher = method_cases.plain(adapter, TEXTS, tmp_path / "adapter", texts.data, result)

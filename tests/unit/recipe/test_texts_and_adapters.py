@@ -137,10 +137,13 @@ def test_a_text_student_by_name_brings_its_teachers_tokenizer(project: Path) -> 
 
 def test_rows_without_labels_are_a_source_of_the_data(project: Path) -> None:
     (project / "more.csv").write_text("text\nsome\n")
-    found = listed(project, "data.unlabelled=more.csv")
+    block = "distill={student: {layers: 1}}"
+    found = listed(project, "data.unlabelled=more.csv", block)
     assert found["data"].sources["unlabelled"] == project / "more.csv"
     with pytest.raises(DataError, match=r"data\.unlabelled: .*gone\.csv does not exist"):
-        listed(project, "data.unlabelled=gone.csv")
+        listed(project, "data.unlabelled=gone.csv", block)
+    with pytest.raises(UsageError, match="only a student learns from rows without labels"):
+        listed(project, "data.unlabelled=more.csv")
 
 
 def test_a_student_that_reads_smaller_images_has_data_of_its_own(tmp_path: Path) -> None:
