@@ -109,7 +109,8 @@ def _basis(ctx: Context, lesson: Lesson, data: Dataset, teacher: nn.Module | Non
     """Return what a student is made from; `teacher` is what was pruned of it so far."""
     config, module = lesson.config, teacher or lesson.members[0]
     of = Dataset.open(lesson.inputs["teacher_data"]) if "teacher_data" in lesson.inputs else data
-    views = Views(of, config, 1, 0, torch.device("cpu"))
+    device = next(module.parameters()).device
+    views = Views(of, config, 1, 0, device)
     seed = ctx.seed_for("importance")
     judge = Judge.of(
         lambda rows: views(rows, None),
@@ -118,7 +119,7 @@ def _basis(ctx: Context, lesson: Lesson, data: Dataset, teacher: nn.Module | Non
         config.importance_rows,
         seed,
     )
-    example = Views(of, config, 1, 0, torch.device("cpu"))(of.indices("train")[:1], None)  # with a buffer of its own
+    example = Views(of, config, 1, 0, device)(of.indices("train")[:1], None)  # with a buffer of its own
     weights, tokenizer = lesson.inputs.get("student"), lesson.inputs.get("tokenizer")
     return Basis(module, lesson.meta, judge, example, weights, tokenizer, ctx.seed_for("student"))
 
@@ -131,27 +132,23 @@ def _pruned(ctx: Context, lesson: Lesson) -> tuple[Path, list[str]]:
         lesson, config=config.model_copy(update={"epochs": config.heal_epochs, "early_stop": None, "prune_steps": 1})
     )
     share = 1 - (1 - (config.prune or 0.0)) ** (1 / config.prune_steps)
-    before: Path | None = None
+    begun = healed = ctx.workspace
     for number in range(1, config.prune_steps + 1):
         place = ctx.workspace / f"prune-{number}"
-        started, healed = place / "student", place / "healed"
-        if not (started / META).is_file():
-            student = config.student if before is None else StudentConfig()
-            created = cut(_basis(ctx, lesson, data, None if before is None else load(before)[0]), student, share)
-            started.mkdir(parents=True, exist_ok=True)
-            save(started, created.module, CheckpointMeta.of(created.module, config.model, data.classes, data.contract))
+        student, whole = (config.student, None) if number == 1 else (StudentConfig(), load(healed)[0])
+        begun, healed = place / "student", place / "healed"
+        if not (begun / META).is_file():
+            created = cut(_basis(ctx, lesson, data, whole), student, share)
+            begun.mkdir(parents=True, exist_ok=True)
             write_atomic(place / "notes.json", json.dumps(created.notes))
+            save(begun, created.module, CheckpointMeta.of(created.module, config.model, data.classes, data.contract))
         notes += [f"step {number}: {note}" for note in json.loads((place / "notes.json").read_bytes())]
-        if number == config.prune_steps:
-            return started, notes
-        if not (healed / META).is_file():
+        if number < config.prune_steps and not (healed / META).is_file():
             ctx.emit(Message(f"distill: step {number} of {config.prune_steps}, healing"))
             shutil.rmtree(healed, ignore_errors=True)
-            own = _below(ctx, f"prune-{number}", place / "out")
-            taught(own, healing, _loading(started))
+            taught(_below(ctx, f"prune-{number}", place / "out"), healing, _loading(begun))
             (place / "out").rename(healed)
-        before = healed
-    raise ValueError(f"{config.prune_steps} steps")
+    return begun, notes
 
 
 def _loading(folder: Path, notes: Sequence[str] = ()) -> Callable[[Dataset], Created]:
