@@ -75,9 +75,19 @@ def output_error(matrix: Doubles, rounded: Doubles, covariance: Doubles) -> Doub
 
 
 def _inverse_factor(covariance: Doubles) -> Doubles:
-    """Return the upper Cholesky factor of the damped inverse, [G, K, K]."""
+    """Return the upper Cholesky factor of the damped inverse, [G, K, K].
+
+    Where inputs hardly vary, their covariance is rounding noise and may have negative directions, larger than the
+    damping: these count as directions in which nothing varies.
+    """
     size = covariance.shape[-1]
     diagonal = np.trace(covariance, axis1=-2, axis2=-1) / size
-    damped = covariance + (DAMPING * np.where(diagonal > 0, diagonal, 1.0))[:, None, None] * np.eye(size)
-    lower = np.linalg.cholesky(np.linalg.inv(damped))
+    floor = DAMPING * np.where(diagonal > 0, diagonal, 1.0)
+    damped = covariance + floor[:, None, None] * np.eye(size)
+    try:
+        lower = np.linalg.cholesky(np.linalg.inv(damped))
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(damped)
+        kept = np.maximum(values, floor[:, None])
+        lower = np.linalg.cholesky((vectors / kept[:, None, :]) @ vectors.transpose(0, 2, 1))
     return lower.transpose(0, 2, 1)

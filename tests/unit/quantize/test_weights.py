@@ -95,6 +95,19 @@ def test_gptq_of_several_blocks_equals_gptq_column_by_column() -> None:
     assert (found.values[0] != expected).mean() < 0.01  # ties may fall the other way
 
 
+def test_a_covariance_that_is_rounding_noise_is_no_error() -> None:
+    """Inputs that hardly vary: E[x x^T] - m m^T has negative directions, larger than the damping."""
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(1, 4, 24))
+    noise = rng.normal(0, 1e-11, (24, 24))
+    covariance = (6e-11 * np.eye(24) + noise + noise.T)[None]
+    assert np.linalg.eigvalsh(covariance[0]).min() < -0.01 * np.trace(covariance[0]) / 24
+    start = search_scales(matrix, np.ones((1, 24)), np.zeros((1, 4)), pair_safe=True, search=True)
+    found = gptq(matrix, covariance, start, pair_safe=True)
+    assert unsafe_pairs(found.values) == 0
+    assert (output_error(matrix, found.real, covariance) <= output_error(matrix, start.real, covariance)).all()
+
+
 def plain_gptq(matrix: np.ndarray, covariance: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Optimal brain quantization in column order, inverting the remaining Hessian anew for each column."""
     work, q = matrix.copy(), np.zeros_like(matrix)
