@@ -40,7 +40,8 @@ def beside_teacher(ctx: Context, inputs: Inputs, outcomes: Outcomes, config: Ver
     for folder in folders:
         require_classes(split, folder / _META)
     said = [torch_logits(split, folder, ctx.threads, ctx.emit)[order] for folder in folders]
-    teacher = np.log(np.mean([_softmax(each) for each in said], axis=0)).astype(np.float32)
+    mean = np.mean([_softmax(each) for each in said], axis=0)
+    teacher = np.log(np.maximum(mean, np.finfo(np.float32).tiny)).astype(np.float32)
     arms = {"teacher": (teacher, [folder / _WEIGHTS for folder in folders])}
     student = inputs["checkpoint"]
     for place in sorted(path.parent for path in student.glob(f"*/{_META}")):

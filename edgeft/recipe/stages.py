@@ -1,6 +1,6 @@
 """The stages of a recipe in their fixed order: each with its method, its full config and where its inputs come from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -104,26 +104,7 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
     distill: list[Stage] = []
     teachers: dict[str, str] = {}
     if recipe.distill is not None:
-        given = {"data": "data", "checkpoint": "merge" if len(tuned) > 1 else "finetune"}
-        given |= {"teacher_data": seen} if teacher_data else {}
-        for number in range(2, _whole(recipe.distill.values.get("teachers")) + 1):
-            more = [_again(stage, number) for stage in _finetuned(recipe, {"model": model}, seen, weights)]
-            given[f"checkpoint-{number}"] = more[-1].name
-            tuned += more
-        taught_by = _student(recipe.distill, recipe, weights)
-        last = _stage("distill", recipe.distill, {"model": model}, given, sources=taught_by)
-        if last.config_json().get("budget_ms") is not None:
-            asked = {**bars, "distill": last.config_json()}
-            method = _bare(catalog.find("propose", "halving"))
-            distill = [_stage("propose", method, asked, given, sources=taught_by, per_device=True)]
-            last = replace(last, upstream={**given, "proposal": "propose"})
-        distill.append(last)
-        teachers = {
-            name.replace("checkpoint", "teacher"): stage for name, stage in given.items() if "checkpoint" in name
-        }
-        teachers |= {"teacher_data": seen} if teacher_data else {}
-        graph = _stage("export", recipe.export, {}, {"checkpoint": given["checkpoint"], "data": seen})
-        distill.append(replace(graph, name=TEACHER_GRAPH))
+        distill, teachers = _distilled(recipe, recipe.distill, tuned, bars, weights)
         checkpoint = "distill"
     trial: dict[str, Json] = {"max_drop_pp": TRIAL_MARGIN_PP} if recipe.smoke else {}
     untimed: dict[str, Json] = {"rounds": 0} if recipe.smoke else {}  # the same choice on a busy machine
@@ -252,8 +233,42 @@ def _finetuned(recipe: Recipe, filled: Mapping[str, Json], data: str, weights: M
     return [tuned, *merge]
 
 
-def _whole(written: Json) -> int:
-    return written if isinstance(written, int) else 1
+def _distilled(
+    recipe: Recipe, block: Block, tuned: Sequence[Stage], bars: Mapping[str, Json], weights: Mapping[str, Path]
+) -> tuple[list[Stage], dict[str, str]]:
+    """Return what stands between fine-tuning and export, and by role what verify sets the student beside.
+
+    Args:
+        recipe: the recipe.
+        block: its `distill:`.
+        tuned: fine-tuning, and the merge where there is one.
+        bars: what is judged and timed, and how.
+        weights: the pretrained weights by role.
+    """
+    written, data = block.values.get("teachers"), tuned[0].upstream["data"]
+    others = [
+        [_again(stage, number) for stage in tuned]
+        for number in range(2, (written if isinstance(written, int) else 1) + 1)
+    ]
+    ends = [tuned[-1].name, *(each[-1].name for each in others)]
+    seen = {} if data == "data" else {"teacher_data": data}
+    given = {"data": "data", **seen, **_by_role("checkpoint", ends)}
+    model, sources = recipe.model.model_dump(mode="json"), _student(block, recipe, weights)
+    last = _stage("distill", block, {"model": model}, given, sources=sources)
+    proposed = []
+    if last.config_json().get("budget_ms") is not None:
+        asked = {**bars, "distill": last.config_json()}
+        method = _bare(catalog.find("propose", "halving"))
+        proposed = [_stage("propose", method, asked, given, sources=sources, per_device=True)]
+        last = replace(last, upstream={**given, "proposal": "propose"})
+    graph = _stage("export", recipe.export, {}, {"checkpoint": ends[0], "data": data})
+    more = [stage for each in others for stage in each]
+    return [*more, *proposed, last, replace(graph, name=TEACHER_GRAPH)], {**seen, **_by_role("teacher", ends)}
+
+
+def _by_role(role: str, names: Sequence[str]) -> dict[str, str]:
+    """Return stages by role: `role`, `role-2`, ..."""
+    return {role if number == 1 else f"{role}-{number}": name for number, name in enumerate(names, 1)}
 
 
 def _again(stage: Stage, number: int) -> Stage:
