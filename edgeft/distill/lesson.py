@@ -21,14 +21,14 @@ from edgeft.distill.config import KnowledgeConfig, StudentConfig
 from edgeft.distill.hints import Hint, Side, hints
 from edgeft.distill.students import reset_
 from edgeft.distill.taps import watching
-from edgeft.distill.teacher import LOGITS, Ensemble, Matched, TaughtFeed, Teacher, Views
+from edgeft.distill.teacher import LOGITS, Ensemble, Matched, TaughtFeed, Teacher, ViewFeed, Views
 from edgeft.finetune import evaluate
 from edgeft.finetune.feeds import Input
 from edgeft.finetune.loop import Fit, Guidance, Phase
 from edgeft.finetune.session import Session, finish, session
 from edgeft.models.checkpoint import CheckpointMeta
 from edgeft.models.sources import Created
-from edgeft.models.stages import depth_groups
+from edgeft.models.stages import Groups, depth_groups
 
 _SURE = 0.05
 """Largest p of McNemar's exact test at which the student counts as better than its teacher."""
@@ -123,26 +123,7 @@ def alone(ctx: Context, lesson: Lesson, make: Callable[[Dataset], Created], *, s
         config = lesson.config
         views = Views(opened.data, config, config.views, ctx.seed_for("views"), opened.accelerate.device)
         phases = [Phase(0, config.epochs, boundary=0)]
-        return finish(opened, opened.loop().run(phases, lambda _: _Alone(views)), phases)
-
-
-class _Alone:
-    """The very rows and views that the student sees, without a teacher."""
-
-    def __init__(self, views: Views) -> None:
-        self._views = views
-
-    def prepare(self, epoch: int) -> None:
-        """Do nothing: rows are ready."""
-
-    def train(self, rows: npt.NDArray[np.int64], epoch: int, step: int) -> Input:
-        """Return the training input for dataset rows `rows` [n]."""
-        del step
-        return self._views(rows, epoch % self._views.count)
-
-    def evaluate(self, rows: npt.NDArray[np.int64]) -> Input:
-        """Return the input for dataset rows `rows` [n]; never augmented."""
-        return self._views(rows, None)
+        return finish(opened, opened.loop().run(phases, lambda _: ViewFeed(views)), phases)
 
 
 def _teacher(ctx: Context, lesson: Lesson, opened: Session, views: Views) -> tuple[Teacher, dict[str, Hint]]:
@@ -175,7 +156,7 @@ def _teacher(ctx: Context, lesson: Lesson, opened: Session, views: Views) -> tup
             (module, depth_groups(module), inputs, lesson.meta.input),
         )
     ]
-    found = hints(config, sides[0], sides[1], _mapped(config.student, opened.module, module))
+    found = hints(config, sides[0], sides[1], _mapped(config.student, sides[0].groups, sides[1].groups))
     kept = {spot.name: spot for hint in found.values() if not hint.live for spot in hint.told}
     live = {spot.name: spot for hint in found.values() if hint.live for spot in hint.told}
     return Teacher(module, sides[1].groups, inputs, digest, list(kept.values()), list(live.values())), found
@@ -188,11 +169,11 @@ def _shape(module: nn.Module, contract: Any) -> tuple[int | None, int]:  # noqa:
     return height, int(getattr(config, "num_attention_heads", 1))
 
 
-def _mapped(student: StudentConfig, module: nn.Module, teacher: nn.Module) -> list[int]:
+def _mapped(student: StudentConfig, own: Groups, teachers: Groups) -> list[int]:
     """Return the teacher's layer for each of a text student's: those that the recipe names, else evenly spread ones."""
     from edgeft.distill.encoders import spread
 
-    ours, theirs = (sum(name.startswith("layer.") for name, _ in depth_groups(each)) for each in (module, teacher))
+    ours, theirs = (sum(name.startswith("layer.") for name, _ in each) for each in (own, teachers))
     if isinstance(student.layers, tuple):
         return list(student.layers)
     return spread(theirs, ours) if ours else []

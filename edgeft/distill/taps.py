@@ -8,12 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from edgeft.core.errors import UsageError
+from edgeft.finetune.cache import MAPS
 from edgeft.finetune.feeds import Input
 from edgeft.models.probing import at_rest
 from edgeft.models.stages import Groups, chain
 
-MAPS = 4
-"""Dimensions of feature maps."""
 VECTOR = "vector"
 """What the head is given, [N, D]."""
 

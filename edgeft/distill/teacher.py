@@ -16,7 +16,7 @@ from edgeft.data.dataset import Dataset, Split
 from edgeft.data.draws import sample_seeds
 from edgeft.distill.taps import Spot, watching
 from edgeft.finetune import features
-from edgeft.finetune.cache import ActivationCache
+from edgeft.finetune.cache import CHUNK, ActivationCache
 from edgeft.finetune.config import TrainConfig
 from edgeft.finetune.feeds import Input, TokenFeed
 from edgeft.finetune.sampling import Rows
@@ -124,10 +124,27 @@ class Teacher:
             return {LOGITS: logits, **seen}
 
 
-class TaughtFeed:
-    """The student's input, batch after batch, and the teacher's answers to the very same.
+class ViewFeed:
+    """A student's input, batch after batch: epoch e sees view e mod `views.count` of each row."""
 
-    Epoch e sees view e mod `views` of each row.
+    def __init__(self, views: Views) -> None:
+        self._views = views
+
+    def prepare(self, epoch: int) -> None:
+        """Do nothing: rows are ready."""
+
+    def train(self, rows: Rows, epoch: int, step: int) -> Input:
+        """Return the training input for dataset rows `rows` [n]."""
+        del step
+        return self._views(rows, epoch % self._views.count)
+
+    def evaluate(self, rows: Rows) -> Input:
+        """Return the input for dataset rows `rows` [n]; never augmented."""
+        return self._views(rows, None)
+
+
+class TaughtFeed(ViewFeed):
+    """The student's input, batch after batch, and the teacher's answers to the very same.
 
     Args:
         ctx: workspace, memo and progress.
@@ -137,7 +154,8 @@ class TaughtFeed:
     """
 
     def __init__(self, ctx: Context, data: Dataset, views: Views, teacher: Teacher, device: torch.device) -> None:
-        self._data, self._views, self._teacher, self._device = data, views, teacher, device
+        super().__init__(views)
+        self._data, self._teacher, self._device = data, teacher, device
         probe = teacher.answer(data.indices("val")[:1], None, teacher.kept)
         self._shapes = {name: tuple(each.shape[1:]) for name, each in probe.items()}
         key = sha256_json(
@@ -148,13 +166,12 @@ class TaughtFeed:
             }
         )
         splits: dict[str, Rows] = {split: data.indices(split) for split in _SPLITS}
-        chunk = features.TEXTS if data.is_text else 0
         self._answers = ActivationCache(
             ctx.workspace / "teacher",
             {split: rows for split, rows in splits.items() if len(rows)},
             self._asked,
             ctx.emit,
-            *([chunk] if chunk else []),
+            features.TEXTS if data.is_text else CHUNK,
             store=None if ctx.memo is None else ctx.memo / f"teacher-{key}",
         )
 
@@ -169,15 +186,6 @@ class TaughtFeed:
         if len(self._data.indices("unlabelled")):
             self._answers.prepare("unlabelled", epoch % self._views.count)
         self._answers.prepare("val", 0)
-
-    def train(self, rows: Rows, epoch: int, step: int) -> Input:
-        """Return the training input for dataset rows `rows` [n]."""
-        del step
-        return self._views(rows, epoch % self._views.count)
-
-    def evaluate(self, rows: Rows) -> Input:
-        """Return the input for dataset rows `rows` [n]; never augmented."""
-        return self._views(rows, None)
 
     def answers(self, rows: Rows, epoch: int) -> dict[str, Tensor]:
         """Return the teacher's logits [n, K] and the other places' numbers for what `train` gives."""
