@@ -3,14 +3,18 @@
 import io
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+
+if TYPE_CHECKING:
+    from edgeft.bundle.pack import Parts
 
 CLASSES = ("red", "green", "blue")
 SIDE = 16
@@ -122,13 +126,13 @@ def tiny_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tiny_bundle(tmp_path: Path, tiny_data: Path, tiny_images: Path, tiny_graph: Path) -> Path:
+def tiny_parts(tiny_data: Path, tiny_images: Path, tiny_graph: Path) -> "Parts":
     from edgeft.bundle.licenses import license_of
-    from edgeft.bundle.pack import Parts, pack
+    from edgeft.bundle.pack import Parts
     from edgeft.core.record import Gate, Verdict
 
     gate = Gate("accuracy", Verdict.PASS, 0.1, (-0.5, 0.7), 2.0, "pp", 36, "drop on the test split", 5)
-    parts = Parts(
+    return Parts(
         name="tiny",
         target="onnx",
         precision="fp32",
@@ -142,9 +146,15 @@ def tiny_bundle(tmp_path: Path, tiny_data: Path, tiny_images: Path, tiny_graph: 
         report_html="<!doctype html><title>tiny</title>",
         report_json={"schema": 1, "status": "passed"},
         model_card="# tiny\n",
-        run={"started": "2024-01-01T00:00:00Z", "seconds": 1.5},
+        run={"started": "2024-01-01T00:00:00Z", "seconds": 1.5, "versions": {"torch": "2.14.1", "gone": "absent"}},
     )
-    pack(tmp_path / "dist" / "tiny", parts)
+
+
+@pytest.fixture
+def tiny_bundle(tmp_path: Path, tiny_parts: "Parts") -> Path:
+    from edgeft.bundle.pack import pack
+
+    pack(tmp_path / "dist" / "tiny", tiny_parts)
     return tmp_path / "dist" / "tiny"
 
 
@@ -317,25 +327,9 @@ def text_graph(tmp_path_factory: pytest.TempPathFactory, toy_texts: Path, toy_en
 
 
 @pytest.fixture
-def text_bundle(tmp_path: Path, toy_texts: Path, text_graph: Path) -> Path:
-    from edgeft.bundle.licenses import license_of
-    from edgeft.bundle.pack import Parts, pack
+def text_bundle(tmp_path: Path, tiny_parts: "Parts", toy_texts: Path, text_graph: Path) -> Path:
+    from edgeft.bundle.pack import pack
 
-    parts = Parts(
-        name="words",
-        target="onnx",
-        precision="fp32",
-        model=text_graph,
-        data=toy_texts,
-        images=None,
-        decision={"method": "argmax"},
-        gates=(),
-        measurements={},
-        licenses=(license_of("data", "./texts"),),
-        report_html="<html></html>",
-        report_json={"schema": 1, "status": "passed"},
-        model_card="# words\n",
-        run={"seconds": 1.0},
-    )
+    parts = replace(tiny_parts, name="words", model=text_graph, data=toy_texts, images=None, gates=())
     pack(tmp_path / "dist" / "words", parts)
     return tmp_path / "dist" / "words"

@@ -6,7 +6,7 @@ runtime, and its decoder or tokenizer on the raw files or texts.
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from edgeft.runtime.manifest import GOLDEN, read_files
 from edgeft.runtime.predictor import open_predictor
 from edgeft.runtime.preprocess import INPUT
 from edgeft.runtime.session import Scores
+from edgeft.runtime.signature import SIGNATURE
 
+_HOW_TO_CHECK = "--require-signature KEY.pub checks by whom"
 _MAX_PIXEL_ERROR = 3
 """Decoders of different libjpeg versions differ by a level or two; more is another image or another resize."""
 
@@ -39,6 +41,7 @@ class CheckResult:
         max_abs_score_error: largest difference of a score from the build's.
         atol: what was allowed.
         raw_inputs_equal: whether this device makes the very same pixels or tokens of them.
+        signature: whether it is signed; "verified" only where a key to check it with was given.
         notes: what a reader should know.
     """
 
@@ -53,6 +56,7 @@ class CheckResult:
     max_abs_score_error: float
     atol: float
     raw_inputs_equal: bool
+    signature: Literal["none", "not checked", "verified"]
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Json]:
@@ -60,18 +64,21 @@ class CheckResult:
         return cast("dict[str, Json]", {**asdict(self), "notes": list(self.notes)})
 
 
-def check(bundle: Path, threads: int = 1) -> CheckResult:
+def check(bundle: Path, threads: int = 1, public_key: Path | None = None) -> CheckResult:
     """Check the bundle folder `bundle` on this device.
 
     Args:
         bundle: the folder.
         threads: intra-op threads of the replay.
+        public_key: whose signature it must carry; None asks for none.
 
     Raises:
-        IntegrityError: a file differs from its digest, is missing or not listed, or an output differs from the build's.
-        DeviceError: the bundle cannot be read.
+        IntegrityError: a file differs from its digest, is missing or not listed, an output differs from the build's, or
+            the signature does not hold.
+        UsageError: `public_key` is no key.
+        DeviceError: the bundle cannot be read, or a signature is asked for and model-signing is missing.
     """
-    manifest, contents = read_files(bundle)
+    manifest, contents = read_files(bundle, public_key)
     golden = from_bytes(contents[GOLDEN], str(bundle / GOLDEN))
     predictor = open_predictor(manifest, contents, bundle, threads)
     if set(golden.inputs) != set(predictor.inputs):
@@ -89,6 +96,9 @@ def check(bundle: Path, threads: int = 1) -> CheckResult:
         error = max(error, raw_error)
     else:
         notes.append("the bundle holds nothing raw, so decoding was not replayed")
+    signed = (bundle / SIGNATURE).is_file()
+    if signed and public_key is None:
+        notes.append(f"it is signed; {_HOW_TO_CHECK}")
     return CheckResult(
         bundle=str(bundle),
         name=manifest.name,
@@ -96,6 +106,7 @@ def check(bundle: Path, threads: int = 1) -> CheckResult:
         precision=manifest.precision,
         content_digest=manifest.content_digest,
         files=len(contents) + 1,
+        signature="none" if not signed else "not checked" if public_key is None else "verified",
         golden_rows=len(golden.scores),
         raw_rows=len(golden.raw),
         max_abs_score_error=error,

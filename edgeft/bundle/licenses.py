@@ -19,6 +19,7 @@ _TITLES = (
     (re.compile(r"(?i)BSD 3-Clause"), "BSD-3-Clause"),
 )
 NOT_STATED = "not stated"
+DATA, WEIGHTS = "data", "model weights"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ import numpy as np
 from edgeft.bundle import golden as vectors
 from edgeft.bundle import swap
 from edgeft.bundle.licenses import License, licenses_markdown
+from edgeft.bundle.sbom import Made, sbom
+from edgeft.bundle.sign import SigningKey, sign
 from edgeft.bundle.swap import new_folder
 from edgeft.core.atomic import write_atomic
 from edgeft.core.digest import sha256_bytes
@@ -22,12 +24,13 @@ from edgeft.runtime.encode import Feeds, contract_from_json, one_row
 from edgeft.runtime.manifest import Manifest, manifest_bytes, read_files, seal
 from edgeft.runtime.preprocess import INPUT
 from edgeft.runtime.session import Model
+from edgeft.runtime.signature import SIGNATURE
 from edgeft.runtime.text import TextContract, TokenTable
 
 FILES: Final = frozenset(
     {
         *(names.NAME, names.MODEL, names.GOLDEN, names.TOKENIZER, names.LICENSES),
-        *(names.REPORT_HTML, names.REPORT_JSON, names.CARD),
+        *(names.REPORT_HTML, names.REPORT_JSON, names.CARD, names.SBOM, SIGNATURE),
     }
 )
 """Every name a bundle can hold."""
@@ -71,24 +74,31 @@ class Parts:
     run: Mapping[str, Any]
 
 
-def pack(out: Path, parts: Parts) -> Manifest:
+def pack(out: Path, parts: Parts, key: SigningKey | None = None) -> Manifest:
     """Write the bundle folder `out`; an older bundle there is replaced whole.
 
     Args:
         out: the bundle's folder.
         parts: see `Parts`.
+        key: that signs it; None leaves it unsigned.
 
     Raises:
-        UsageError: `out` is a file, or a folder that is no bundle.
+        UsageError: `out` is a file, or a folder that is no bundle; or the key cannot sign.
         IntegrityError: the model is no deployment graph for one file.
         DataError: a raw image that belongs into the golden vectors cannot be read.
         OSError: the disk is full or the folder cannot be written; what stood there is untouched.
     """
     refuse_strangers(out)
     contents, evidence = _contents(parts)
+    # The bill of materials names the content digest, which covers no evidence: known before the manifest is whole.
+    told = _made(parts, contents, seal(_manifest(parts, contents, {}))["content_digest"])
+    evidence[names.SBOM] = sbom(told).encode()
     values = seal(_manifest(parts, contents, evidence))
+    files = {**contents, **evidence, names.NAME: manifest_bytes(values)}
+    if key is not None:
+        files[SIGNATURE] = sign(parts.name, files, key)
     with new_folder(out) as folder:
-        for name, data in {**contents, **evidence, names.NAME: manifest_bytes(values)}.items():
+        for name, data in files.items():
             write_atomic(folder / name, data)
         manifest, _ = read_files(folder)  # what a device would say of it
     return manifest
@@ -116,6 +126,18 @@ def _contents(parts: Parts) -> tuple[dict[str, bytes], dict[str, bytes]]:
     record = json.dumps(parts.report_json, indent=1, ensure_ascii=False, allow_nan=False)
     evidence = {names.REPORT_HTML: parts.report_html, names.REPORT_JSON: record + "\n", names.CARD: parts.model_card}
     return contents, {name: text.encode() for name, text in evidence.items()}
+
+
+def _made(parts: Parts, contents: Mapping[str, bytes], content_digest: str) -> Made:
+    return Made(
+        name=parts.name,
+        content_digest=content_digest,
+        model_sha256=sha256_bytes(contents[names.MODEL]),
+        started=str(parts.run["started"]),
+        versions=parts.run["versions"],
+        licenses=parts.licenses,
+        texts=parts.images is None,
+    )
 
 
 def _golden(parts: Parts, model: Model) -> vectors.Golden:

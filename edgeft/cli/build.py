@@ -1,5 +1,6 @@
 """`edgeft build` and `edgeft plan`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,14 @@ def build(
             "--adapters", metavar="DIR", help="Copy the adapters that were trained to DIR, for `edgeft merge`."
         ),
     ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            "--sign",
+            metavar="KEY.pem",
+            help="Sign the bundle with this elliptic-curve key; EDGEFT_SIGN_PASSWORD opens a locked one.",
+        ),
+    ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Open no socket, even for a hub model.")] = False,
     junit: Junit = None,
     summary: Summary = None,
@@ -44,6 +53,7 @@ def build(
     Exit codes: 0 ok; 2 recipe; 3 data; 4 environment; 5 accuracy gate; 6 latency gate; 7 inconclusive under --strict;
     130 interrupted, resumable.
     """
+    from edgeft.bundle.sign import SigningKey
     from edgeft.cli.ci import tell
     from edgeft.cli.progress import narrate
     from edgeft.cli.summary import build_object, build_text
@@ -55,7 +65,14 @@ def build(
         recipe = open_recipe(folder, overrides, smoke=smoke, seed=seed, offline=offline)
         stages = cache_of(recipe.folder, cache)
         record = run_build(
-            recipe, cache=stages, out=out, latency=not no_latency, emit=emit, strict=strict, adapters=adapters
+            recipe,
+            cache=stages,
+            out=out,
+            latency=not no_latency,
+            emit=emit,
+            strict=strict,
+            adapters=adapters,
+            key=None if sign is None else SigningKey(sign, os.environ.get("EDGEFT_SIGN_PASSWORD")),
         ).to_json()
     tell(record, junit=junit, summary=summary, github=github)
     conclude(build_text(record), build_object(record), record["bundle"], as_json=as_json)

@@ -33,11 +33,7 @@ def decision_object(
     """Return one entry of `predict --json`; scores by class name, in class order."""
     return {
         **({"text": source} if found.path is None else {"path": str(found.path)}),
-        "label": found.label,
-        "index": found.index,
-        "score": found.scores[found.index],
-        "review": found.review,
-        "scores": dict(zip(classes, found.scores, strict=True)),
+        **found.to_json(classes),
     }
 
 
@@ -53,5 +49,6 @@ def check_text(found: Mapping[str, Any]) -> str:
         f"bundle  {found['name']}, {found['precision']} for {found['target']}, content {found['content_digest']}",
         f"files   {found['files']} with the digests that the manifest names",
         f"golden  {golden}",
+        *(["signed  by the holder of the key that was given"] if found["signature"] == "verified" else []),
     ]
     return "\n".join([*lines, *(f"note    {text}" for text in found["notes"])])

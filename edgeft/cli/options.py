@@ -31,6 +31,37 @@ Cache = Annotated[
 
 Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads for the model.")]
 
+RequireSignature = Annotated[
+    Path | None,
+    typer.Option(
+        "--require-signature",
+        metavar="KEY.pub",
+        envvar="EDGEFT_REQUIRE_SIGNATURE",
+        help="Refuse a bundle that the holder of this key did not sign.",
+    ),
+]
+
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="Where: local, ssh://user@host[:port][/path/to/python], or a name (`edgeft devices`).",
+    ),
+]
+
+SshConfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--ssh-config",
+        metavar="FILE",
+        envvar="EDGEFT_SSH_CONFIG",
+        exists=True,
+        dir_okay=False,
+        help="Of --device: OpenSSH's configuration, instead of the user's own.",
+    ),
+]
+
 Strict = Annotated[bool, typer.Option("--strict", help="Exit 7 where a gate is INCONCLUSIVE.")]
 
 Mean = Annotated[

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeft.core.record import Gate
 from edgeft.core.stage import Json
@@ -13,10 +13,20 @@ from edgeft.pipeline.gates import LATENCY_EXIT
 from edgeft.pipeline.record import RunRecord
 from edgeft.recipe.model import Recipe
 
+if TYPE_CHECKING:
+    from edgeft.bundle.sign import SigningKey
+
 _ARM_NUMBERS = ("median_ms", "p50", "p90", "p99", "load_ms", "first_ms", "peak_rss_bytes", "samples")
 
 
-def assemble(record: RunRecord, entries: Mapping[str, Entry], recipe: Recipe, images: Path | None, out: Path) -> None:
+def assemble(
+    record: RunRecord,
+    entries: Mapping[str, Entry],
+    recipe: Recipe,
+    images: Path | None,
+    out: Path,
+    key: "SigningKey | None",
+) -> None:
     """Write the bundle of `record` to `out`.
 
     Args:
@@ -25,11 +35,12 @@ def assemble(record: RunRecord, entries: Mapping[str, Entry], recipe: Recipe, im
         recipe: what was built.
         images: root of the raw images; None of texts.
         out: the bundle's folder.
+        key: that signs it; None leaves it unsigned.
 
     Raises:
         EdgeftError: a part cannot be read or does not fit.
     """
-    from edgeft.bundle.licenses import license_of
+    from edgeft.bundle.licenses import DATA, WEIGHTS, license_of
     from edgeft.bundle.pack import Parts, pack
     from edgeft.report.card import model_card
     from edgeft.report.html import render
@@ -37,7 +48,7 @@ def assemble(record: RunRecord, entries: Mapping[str, Entry], recipe: Recipe, im
     target = recipe.lower.targets[0]
     report = record.to_json()
     weights = getattr(recipe.model, "weights", None)
-    origins = [("data", str(recipe.data.values["source"])), *([("model weights", str(weights))] if weights else [])]
+    origins = [(DATA, str(recipe.data.values["source"])), *([(WEIGHTS, str(weights))] if weights else [])]
     parts = Parts(
         name=recipe.name,
         target=target,
@@ -54,7 +65,7 @@ def assemble(record: RunRecord, entries: Mapping[str, Entry], recipe: Recipe, im
         model_card=model_card(report),
         run=_run(record, report),
     )
-    pack(out, parts)
+    pack(out, parts, key)
 
 
 def lowered_model(entries: Mapping[str, Entry], target: str) -> Path:

@@ -3,7 +3,7 @@
 The manifest is written in one exact form (`manifest_bytes`), so a single changed byte of it shows; it names the sha256
 of every other file; and no file may lie beside those. `content_digest` covers the deterministic part: what two builds
 from the same inputs agree on. Timings and reports stay outside it. Digests show damage, not malice: only a signature
-does that.
+(`signature.py`) does that.
 """
 
 import json
@@ -15,13 +15,14 @@ from typing import Any, Final
 from edgeft.core.digest import sha256_bytes, sha256_json
 from edgeft.core.errors import DataError, DeviceError, IntegrityError
 from edgeft.runtime.encode import Contract, contract_from_json
+from edgeft.runtime.signature import SIGNATURE, require_signed, signed_digests
 from edgeft.runtime.text import TextContract
 from edgeft.verify.decision import Decision
 
 SCHEMA = 1
 NAME = "manifest.json"
 MODEL, GOLDEN, LICENSES, TOKENIZER = "model.onnx", "golden.npz", "LICENSES.md", "tokenizer.json"
-REPORT_HTML, REPORT_JSON, CARD = "report.html", "report.json", "MODEL_CARD.md"
+REPORT_HTML, REPORT_JSON, CARD, SBOM = "report.html", "report.json", "MODEL_CARD.md", "sbom.cdx.json"
 
 OUTSIDE_DIGEST: Final = frozenset({"content_digest", "evidence", "run", "self_digest"})
 """Keys that `content_digest` does not cover."""
@@ -93,31 +94,29 @@ def manifest_bytes(values: Mapping[str, Any]) -> bytes:
     return (json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def read_files(folder: Path) -> tuple[Manifest, dict[str, bytes]]:
+def read_files(folder: Path, public_key: Path | None = None) -> tuple[Manifest, dict[str, bytes]]:
     """Read a bundle whole and prove its digests; nothing but the manifest is parsed.
 
     The returned bytes are the ones that were digested, so a file exchanged afterwards cannot slip in.
 
+    Args:
+        folder: the bundle.
+        public_key: whose signature it must carry; None asks for none. It is checked before anything is parsed.
+
     Raises:
-        IntegrityError: a file differs from its digest, is missing, is not listed, or is a link.
-        DeviceError: the folder or a file cannot be read.
+        IntegrityError: a file differs from its digest, is missing, is not listed, or is a link; or the signature does
+            not hold.
+        UsageError: `public_key` is no key.
+        DeviceError: the folder or a file cannot be read, or a signature is asked for and model-signing is missing.
     """
-    try:
-        present = {path.name: path for path in folder.iterdir()}
-    except OSError as error:
-        raise DeviceError(
-            f"{folder}: not a bundle folder ({error.strerror})", hint="give the folder that `edgeft build` wrote"
-        ) from error
-    if NAME not in present:
-        raise IntegrityError(
-            f"{folder}: no {NAME}, so this is no bundle", hint="give the folder that `edgeft build` wrote"
-        )
-    for path in present.values():
-        if path.is_symlink() or not path.is_file():
-            raise IntegrityError(f"{path}: not a plain file, and a bundle holds nothing else", hint=_DAMAGED)
-    manifest = _parse(_read(present[NAME]), folder / NAME)
+    present = _present(folder)
+    signed = None if public_key is None else signed_digests(present[NAME].parent, public_key)
+    stated = _read(present[NAME])
+    if signed is not None:
+        require_signed(NAME, stated, signed, folder)
+    manifest = _parse(stated, folder / NAME)
     listed = {**manifest.files, **manifest.evidence}
-    missing, extra = sorted(set(listed) - set(present)), sorted(set(present) - set(listed) - {NAME})
+    missing, extra = sorted(set(listed) - set(present)), sorted(set(present) - set(listed) - {NAME, SIGNATURE})
     if missing:
         raise IntegrityError(f"{folder}: {', '.join(missing)} missing", hint=_DAMAGED)
     if extra:
@@ -131,7 +130,32 @@ def read_files(folder: Path) -> tuple[Manifest, dict[str, bytes]]:
             raise IntegrityError(
                 f"{folder / name}: sha256 {found[:16]}..., expected {listed[name][:16]}...", hint=_DAMAGED
             )
+        if signed is not None:
+            require_signed(name, data, signed, folder)
     return manifest, contents
+
+
+def _present(folder: Path) -> dict[str, Path]:
+    """Return the plain files of a bundle by name, a manifest among them.
+
+    Raises:
+        IntegrityError, DeviceError: see `read_files`.
+    """
+    try:
+        place = folder.resolve(strict=True)  # a link may be switched to another bundle while this one is read
+        present = {path.name: path for path in place.iterdir()}
+    except OSError as error:
+        raise DeviceError(
+            f"{folder}: not a bundle folder ({error.strerror})", hint="give the folder that `edgeft build` wrote"
+        ) from error
+    if NAME not in present:
+        raise IntegrityError(
+            f"{folder}: no {NAME}, so this is no bundle", hint="give the folder that `edgeft build` wrote"
+        )
+    for name, path in present.items():
+        if path.is_symlink() or not path.is_file():
+            raise IntegrityError(f"{folder / name}: not a plain file, and a bundle holds nothing else", hint=_DAMAGED)
+    return present
 
 
 def _read(path: Path) -> bytes:

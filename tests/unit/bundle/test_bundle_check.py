@@ -13,12 +13,15 @@ from edgeft.core.errors import DeviceError, IntegrityError
 from edgeft.runtime import load
 from edgeft.runtime.manifest import manifest_bytes, seal
 
-FILES = ["manifest.json", "model.onnx", "golden.npz", "LICENSES.md", "report.html", "report.json", "MODEL_CARD.md"]
+FILES = [
+    *("manifest.json", "model.onnx", "golden.npz", "LICENSES.md", "report.html", "report.json", "MODEL_CARD.md"),
+    "sbom.cdx.json",
+]
 
 
 def test_an_untouched_bundle_passes(tiny_bundle: Path) -> None:
     found = check(tiny_bundle)
-    assert (found.files, found.golden_rows, found.raw_rows) == (7, 16, 4)
+    assert (found.files, found.golden_rows, found.raw_rows) == (8, 16, 4)
     assert found.max_abs_score_error == 0.0
     assert found.raw_inputs_equal
     assert found.notes == ()
