@@ -43,7 +43,7 @@ def diagnose(cache: Path) -> dict[str, Any]:
         "int8": _int8(facts["isa"] if isinstance(facts["isa"], list) else []),
         "memory_available_bytes": _available_memory(),
         "cache": {"path": str(cache), "free_bytes": shutil.disk_usage(_existing(cache)).free},
-        "exporters": _exporters(facts),
+        "exporters": _exporters(),
         "broken": _broken(),
     }
 
@@ -81,9 +81,7 @@ def diagnosis_text(found: Mapping[str, Any]) -> str:
         (package["extra"], package["name"], package["wanted"], package["installed"] or "missing", _state(package))
         for package in found["packages"]
     ]
-    exporters = [
-        (item["name"], "works" if item["works"] else "cannot be used", item["reason"]) for item in found["exporters"]
-    ]
+    exporters = [(item["name"], ability(item), item["reason"]) for item in found["exporters"]]
     parts = ["\n".join(f"{name:<7} {value}" for name, value in facts)]
     parts.append(table(("extra", "package", "wanted", "installed", ""), rows) if rows else "no package metadata")
     parts.append(table(("exporter", "", ""), exporters) if exporters else "no exporter is installed")
@@ -95,6 +93,11 @@ def diagnosis_text(found: Mapping[str, Any]) -> str:
     ]
     parts.append("\n".join(f"problem: {text}" for text in found["problems"]) or _abilities(found))
     return "\n\n".join(parts)
+
+
+def ability(target: Mapping[str, Any]) -> str:
+    """Return in words what this machine can do for a target."""
+    return "runs here" if target["runs"] else "makes files, runs elsewhere" if target["works"] else "cannot be used"
 
 
 def _abilities(found: Mapping[str, Any]) -> str:
@@ -137,24 +140,10 @@ def _missing(packages: Sequence[Package]) -> list[dict[str, object]]:
     ]
 
 
-def _exporters(machine: Mapping[str, object]) -> list[dict[str, object]]:
-    from edgeft import catalog
+def _exporters() -> list[dict[str, object]]:
+    from edgeft.pipeline.targets import targets
 
-    found: list[dict[str, object]] = []
-    for name in catalog.exporters():
-        try:
-            exporter = catalog.exporter(name)
-            if exporter.cross:
-                ready = {"name": name, "works": True, "reason": "for another device: unverified on hardware"}
-                found.append(ready)
-                continue
-            facts = exporter.fingerprint()
-        except Exception as error:  # noqa: BLE001 - a broken tool is listed with its reason, whatever it raised
-            found.append({"name": name, "works": False, "reason": f"{type(error).__name__}: {error}"})
-        else:
-            own = {key: value for key, value in facts.items() if key not in machine}
-            found.append({"name": name, "works": True, "reason": ", ".join(f"{k} {v}" for k, v in own.items())})
-    return found
+    return [{"name": item.name, "works": item.works, "runs": item.runs, "reason": item.state} for item in targets()]
 
 
 def _broken() -> list[dict[str, object]]:

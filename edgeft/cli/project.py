@@ -1,4 +1,4 @@
-"""`edgeft init`, `edgeft runs`, `edgeft schema` and `edgeft doctor`: around a build."""
+"""`edgeft init`, `edgeft runs`, `edgeft targets`, `edgeft schema` and `edgeft doctor`: around a build."""
 
 from pathlib import Path
 from typing import Annotated
@@ -52,6 +52,22 @@ def runs(
         print_json({"status": "ok", "exit_code": 0, "runs": listed})
     else:
         typer.echo(history_text(listed))
+
+
+def targets(as_json: JsonFlag = False) -> None:
+    """List the runtimes that a model can be made for, and whether each works here.
+
+    `lower.targets` in a recipe and `edgeft quantize --target` take these names.
+    """
+    from edgeft.cli.target_table import targets_text
+    from edgeft.cli.terminal import print_json
+    from edgeft.pipeline.targets import targets as find
+
+    listed = [item.to_json() for item in find()]
+    if as_json:
+        print_json({"status": "ok", "exit_code": 0, "targets": listed})
+    else:
+        typer.echo(targets_text(listed))
 
 
 def schema(as_json: JsonFlag = False) -> None:

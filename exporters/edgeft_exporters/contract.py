@@ -6,15 +6,20 @@ weights.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
 from edgeft.core.exporter import LintFinding
+from edgeft.graph.load import load
 from edgeft.quantize.placement import OpRule, OutputRule, Placement
 
 _PREPROCESSING = frozenset({"Cast", "Sub", "Div", "Mul", "Add", "Transpose", "DequantizeLinear"})
+_NO_ARITHMETIC = frozenset(
+    {"QuantizeLinear", "DequantizeLinear", "Constant", "Shape", "Gather", "Cast", "Transpose", "Flatten", "Reshape"}
+)
 _NOTHING = "nothing: it is meant to be float"
 _SKIPPED = "see `skipped` in candidates.json for the reason"
 _REPORT = "report it with the model: the placement promises an integer kernel here"
@@ -52,6 +57,31 @@ def explain(node: ir.Node, placement: Placement) -> Cause | None:
         if broken is not None:
             return Cause(*broken, expected=False)
     return None
+
+
+def by_contract(graph: Path, placement: Placement) -> tuple[LintFinding, ...]:
+    """Return what runs in float by the contract alone, for a runtime that is not here to be asked.
+
+    Raises:
+        DataError: `graph` is no ONNX model, or keeps weights in other files.
+    """
+    proto = load(graph)
+    if not holds_quantized(proto):
+        return (float_by_choice(proto),)
+    found = []
+    for node in ir.from_proto(onnx.shape_inference.infer_shapes(proto)).graph:
+        cause = None if node.op_type in _NO_ARITHMETIC or _absorbed(node, placement) else explain(node, placement)
+        if cause is not None:
+            name = node.name or str(node.outputs[0].name)
+            found.append(LintFinding(name, node.op_type, cause.reason, cause.mend, cause.expected))
+    return tuple(found)
+
+
+def _absorbed(node: ir.Node, placement: Placement) -> bool:
+    """Return whether `node` vanishes into the operator before it, which has its own finding if it is float."""
+    before = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+    rule = None if before is None else placement.rule(before.op_type)
+    return node.op_type in placement.absorbed and rule is not None and rule.output is OutputRule.QUANTIZE
 
 
 def unexplained(runtime: str, version: str) -> Cause:

@@ -1,8 +1,8 @@
-"""onnxruntime on x86 CPUs: integer placement, lowering, lint, session and device facts.
+"""onnxruntime on CPUs, in three profiles: integer placement, lowering, lint, session and device facts.
 
 Importing this imports neither onnx nor onnxruntime: a device without onnx can still ask for the fingerprint.
 """
 
-from edgeft_exporters.onnx.exporter import OnnxExporter
+from edgeft_exporters.onnx.exporter import OnnxArm64Exporter, OnnxExporter, OnnxVnniExporter
 
-__all__ = ["OnnxExporter"]
+__all__ = ["OnnxArm64Exporter", "OnnxExporter", "OnnxVnniExporter"]

@@ -13,6 +13,7 @@ import onnxruntime as ort
 
 from edgeft.core.exporter import LintFinding
 from edgeft.graph.load import load
+from edgeft.quantize.placement import Placement
 from edgeft_exporters.contract import Cause, explain, float_by_choice, holds_quantized, unexplained
 from edgeft_exporters.onnx.optimised import OptimisedNode, optimise
 from edgeft_exporters.onnx.placement import PLACEMENT
@@ -30,10 +31,14 @@ class _Diagnosis:
         return f"{self.op_type} {self.node!r}"
 
 
-def lint(graph: Path) -> tuple[LintFinding, ...]:
+def lint(graph: Path, placement: Placement = PLACEMENT) -> tuple[LintFinding, ...]:
     """Return the findings for the ONNX file `graph`: operators in running order, then Q and DQ.
 
     A graph in which nothing is quantized is float by choice: that is one finding.
+
+    Args:
+        graph: an ONNX model.
+        placement: the rules by which it was quantized.
 
     Raises:
         DataError: it is no ONNX model, or keeps weights in other files.
@@ -44,7 +49,7 @@ def lint(graph: Path) -> tuple[LintFinding, ...]:
         return (float_by_choice(proto),)
     _name_(proto)
     nodes = optimise(proto, str(graph))
-    floats = _float_operators(ir.from_proto(proto), nodes)
+    floats = _float_operators(ir.from_proto(proto), nodes, placement)
     return (*map(_finding, dict.fromkeys(floats.values())), *map(_finding, _strays(nodes, floats)))
 
 
@@ -61,7 +66,9 @@ def _name_(proto: onnx.ModelProto) -> None:
         taken.add(node.name)
 
 
-def _float_operators(source: ir.Model, nodes: tuple[OptimisedNode, ...]) -> dict[OptimisedNode, _Diagnosis]:
+def _float_operators(
+    source: ir.Model, nodes: tuple[OptimisedNode, ...], placement: Placement
+) -> dict[OptimisedNode, _Diagnosis]:
     """Return what each float operator of the optimised graph was in `source`, and why it is float."""
     consumers = _consumers(nodes)
     by_name = {str(node.name): node for node in source.graph}
@@ -79,7 +86,7 @@ def _float_operators(source: ir.Model, nodes: tuple[OptimisedNode, ...]) -> dict
             )
             continue
         head = _head(origin, node.op_type)
-        cause = explain(head, PLACEMENT) or unexplained("onnxruntime", ort.__version__)
+        cause = explain(head, placement) or unexplained("onnxruntime", ort.__version__)
         found[node] = _Diagnosis(str(head.name), head.op_type, cause)
     return found
 

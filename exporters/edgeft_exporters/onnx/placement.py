@@ -1,13 +1,18 @@
-"""What onnxruntime's CPU provider fuses into integer kernels on x86, as data.
+"""What onnxruntime's CPU provider fuses into integer kernels, as data: one placement for each profile.
 
 Probed with onnxruntime 1.31.1 and 1.32.0 by tests/unit/exporters/test_onnx_placement.py, which builds one Q/DQ graph
 per rule and per reason and looks at the optimised graph: a runtime that changes its mind fails that test.
 
     uint8 activations, asymmetric, per tensor; int8 weights, symmetric, per output channel; int32 bias
 
-Other types are slower on x86 (uint8 weights 20 to 40 %, int8 activations below float on most nets). ARM differs.
+Other types are slower on x86 (uint8 weights 20 to 40 %, symmetric int8 activations below float on most nets).
+
+    onnx          weights are pair-safe, so sums are exact on every CPU: x86 with and without VNNI, ARM
+    onnx-vnni     weights use the full range: exact only where the CPU adds in 32 bits, see `runtime.saturation`
+    onnx-arm64    int8 activations, asymmetric, as ARM's dot products of signed bytes take them; full range
 """
 
+from dataclasses import replace
 from typing import Final
 
 from edgeft.quantize.placement import IntegerType, OpRule, OutputRule, Placement, TensorType
@@ -29,7 +34,7 @@ _RULES: Final = (
     *(OpRule(op_type, (0,), OutputRule.SHARE) for op_type in _MOVES),
 )
 
-_NO_KERNEL: Final = "onnxruntime has no integer kernel for it on x86"
+_NO_KERNEL: Final = "onnxruntime has no integer kernel for it on a CPU"
 _FLOAT_REASONS: Final = {
     "HardSwish": f"{_NO_KERNEL}: it is split into HardSigmoid and Mul",
     "HardSigmoid": _NO_KERNEL,
@@ -66,4 +71,14 @@ PLACEMENT: Final = Placement(
     rounds_floats=("Conv", "ConvTranspose", "Gemm"),
     swapped_with_q=("MaxPool",),  # 4.1 ms instead of 0.1 behind ResNet-18's stem: uint8 in NCHW
     saturating_pairs=True,
+)
+
+VNNI: Final = replace(PLACEMENT, target="onnx-vnni", saturating_pairs=False)
+
+ARM64: Final = replace(
+    PLACEMENT,
+    target="onnx-arm64",
+    activation=TensorType(IntegerType.S8, symmetric=False),
+    integer_pixels=False,  # they are uint8, and the runtime takes one type on both sides
+    saturating_pairs=False,
 )
