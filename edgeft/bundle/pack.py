@@ -33,7 +33,7 @@ FILES: Final = frozenset(
         *(names.REPORT_HTML, names.REPORT_JSON, names.CARD, names.SBOM, SIGNATURE),
     }
 )
-"""Every name a bundle can hold."""
+"""Every name a bundle can hold, beside its target's own files."""
 _GOLDEN_SPLIT = "val"
 
 
@@ -56,6 +56,7 @@ class Parts:
         report_json: the run record.
         model_card: Markdown.
         run: timings, timestamps, latency gates, machine: all that differs between two equal builds.
+        more: the target's other files, such as model.xml.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Parts:
     report_json: Mapping[str, Any]
     model_card: str
     run: Mapping[str, Any]
+    more: Sequence[Path] = ()
 
 
 def pack(out: Path, parts: Parts, key: SigningKey | None = None) -> Manifest:
@@ -110,7 +112,16 @@ def refuse_strangers(out: Path) -> None:
     Raises:
         UsageError: `out` is a file or a link, or holds what is no part of a bundle.
     """
-    swap.refuse_strangers(out, FILES, "a bundle")
+    swap.refuse_strangers(out, FILES | _listed(out), "a bundle")
+
+
+def _listed(out: Path) -> set[str]:
+    """Return what the manifest of an older bundle in `out` lists: a target's own files have any name."""
+    try:
+        values = json.loads((out / names.NAME).read_bytes())
+        return {*map(str, values["files"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def _contents(parts: Parts) -> tuple[dict[str, bytes], dict[str, bytes]]:
@@ -120,6 +131,7 @@ def _contents(parts: Parts) -> tuple[dict[str, bytes], dict[str, bytes]]:
     contents = {
         names.MODEL: model,
         **tokenizer,
+        **{path.name: path.read_bytes() for path in parts.more},
         names.GOLDEN: vectors.to_bytes(_golden(parts, Model(model, str(parts.model)))),
         names.LICENSES: licenses_markdown(parts.name, parts.licenses).encode(),
     }

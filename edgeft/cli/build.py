@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from edgeft.cli.ci import Github, Junit, Summary
-from edgeft.cli.options import Cache, Folder, JsonFlag, Overrides, Seed, Smoke, Strict
+from edgeft.cli.options import Cache, Device, Folder, JsonFlag, Overrides, Seed, Smoke, SshConfig, Strict
 
 NoLatency = Annotated[bool, typer.Option("--no-latency", help="Leave the latency gate out.")]
 
@@ -40,6 +40,8 @@ def build(
             help="Sign the bundle with this elliptic-curve key; EDGEFT_SIGN_PASSWORD opens a locked one.",
         ),
     ] = None,
+    device: Device = "local",
+    ssh_config: SshConfig = None,
     offline: Annotated[bool, typer.Option("--offline", help="Open no socket, even for a hub model.")] = False,
     junit: Junit = None,
     summary: Summary = None,
@@ -48,18 +50,21 @@ def build(
 ) -> int:
     """Turn data and a pretrained model into a verified bundle.
 
-    Finished stages are reused; a build that was stopped goes on with the same command.
+    Finished stages are reused; a build that was stopped goes on with the same command. With --device, candidates and
+    what ships are timed on that machine, and the bundle is replayed there; training stays here.
 
-    Exit codes: 0 ok; 2 recipe; 3 data; 4 environment; 5 accuracy gate; 6 latency gate; 7 inconclusive under --strict;
-    130 interrupted, resumable.
+    Exit codes: 0 ok; 2 recipe; 3 data; 4 environment or device; 5 accuracy gate; 6 latency gate; 7 inconclusive under
+    --strict; 8 the bundle decides otherwise on the device; 130 interrupted, resumable.
     """
     from edgeft.bundle.sign import SigningKey
     from edgeft.cli.ci import tell
+    from edgeft.cli.known import address_of
     from edgeft.cli.progress import narrate
     from edgeft.cli.summary import build_object, build_text
     from edgeft.cli.terminal import conclude, stdout_reserved
     from edgeft.cli.workplace import cache_of, open_recipe
     from edgeft.pipeline.build import build as run_build
+    from edgeft.pipeline.place import place_of
 
     with stdout_reserved(), narrate() as emit:
         recipe = open_recipe(folder, overrides, smoke=smoke, seed=seed, offline=offline)
@@ -73,6 +78,7 @@ def build(
             strict=strict,
             adapters=adapters,
             key=None if sign is None else SigningKey(sign, os.environ.get("EDGEFT_SIGN_PASSWORD")),
+            device=place_of(address_of(device), ssh_config, emit),
         ).to_json()
     tell(record, junit=junit, summary=summary, github=github)
     conclude(build_text(record), build_object(record), record["bundle"], as_json=as_json)

@@ -46,6 +46,7 @@ def check_text(found: Mapping[str, Any]) -> str:
     )
     lines = [
         f"{found['bundle']}: ok",
+        *([f"device  {found['device']}"] if "device" in found else []),
         f"bundle  {found['name']}, {found['precision']} for {found['target']}, content {found['content_digest']}",
         f"files   {found['files']} with the digests that the manifest names",
         f"golden  {golden}",

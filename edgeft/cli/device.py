@@ -5,26 +5,51 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeft.cli.options import Bundle, JsonFlag, Mean, Std, Threads
+from edgeft.cli.options import Bundle, Device, JsonFlag, Mean, RequireSignature, SshConfig, Std, Threads
 
 
-def verify(bundle: Bundle, threads: Threads = 1, as_json: JsonFlag = False) -> None:
-    """Check a bundle on this device.
+def verify(
+    bundle: Bundle,
+    require_signature: RequireSignature = None,
+    device: Device = "local",
+    ssh_config: SshConfig = None,
+    threads: Threads = 1,
+    as_json: JsonFlag = False,
+) -> None:
+    """Check a bundle on this device, or on another.
 
-    Digests first, then its golden vectors are replayed through this device's decoder and runtime.
+    The signature comes first where one is asked for, then digests; then its golden vectors are replayed through the
+    device's decoder and runtime.
 
-    Exit codes: 0 ok; 4 the folder cannot be read; 8 a file or an output is not what the build signed off.
+    Exit codes: 0 ok; 4 the folder cannot be read, or the device not be reached; 8 a file, an output or the signature is
+    not what it must be.
     """
-    from edgeft.bundle.check import check
     from edgeft.cli.decisions import check_text
     from edgeft.cli.terminal import print_json, stdout_reserved
 
     with stdout_reserved():
-        found = check(bundle, threads=threads).to_json()
+        found = _checked(bundle, device, ssh_config, require_signature, threads)
     if as_json:
         print_json({"status": "ok", "exit_code": 0, **found})
     else:
         typer.echo(check_text(found))
+
+
+def _checked(
+    bundle: Path, device: str, ssh_config: Path | None, public_key: Path | None, threads: int
+) -> dict[str, Any]:
+    from edgeft.pipeline.address import LOCAL
+
+    if device == LOCAL:
+        from edgeft.bundle.check import check
+
+        return {**check(bundle, threads=threads, public_key=public_key).to_json()}
+    from edgeft.cli.known import address_of
+    from edgeft.pipeline.address import Device as Reached
+    from edgeft.pipeline.remote import check as check_there
+
+    reached = Reached.parse(address_of(device), ssh_config)
+    return check_there(bundle, reached, threads=threads, public_key=public_key)
 
 
 def predict(
@@ -32,6 +57,7 @@ def predict(
     sources: Annotated[
         list[str], typer.Argument(metavar="INPUT...", help="Image files; or texts, - reads one a line from stdin.")
     ],
+    require_signature: RequireSignature = None,
     threads: Threads = 1,
     as_json: JsonFlag = False,
 ) -> None:
@@ -46,7 +72,7 @@ def predict(
     from edgeft.runtime import load
 
     with stdout_reserved():
-        predictor = load(bundle, threads=threads)
+        predictor = load(bundle, threads=threads, public_key=require_signature)
     listed = inputs(sources, texts=predictor.takes_texts)
     if as_json:
         rows = [decision_object(item, predictor.predict([item])[0], predictor.classes) for item in listed]

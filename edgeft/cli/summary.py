@@ -14,12 +14,17 @@ def build_object(record: Record) -> dict[str, Any]:
     return {
         **{name: record[name] for name in named},
         "measurements": {stage["name"]: stage["measurements"] for stage in record["stages"]},
+        **({"targets": record["targets"]} if record.get("targets") else {}),
+        **({"device": record["device"]} if record.get("device") else {}),
     }
 
 
 def build_text(record: Record) -> str:
     """Return the tables that end a build."""
     places = [f"{name:<7} {record[name]}" for name in ("bundle", "report") if record[name]]
+    places += [f"{'bundle':<7} {item['bundle']}" for item in record.get("targets", ())[1:]]
+    if record.get("device"):
+        places.append(f"{'device':<7} {record['device']['address']}: what ships was timed and replayed there")
     end = f"{record['status']} in {seconds(record['seconds'])}, exit code {record['exit_code']}, run {record['run']}"
     parts = [_stages(record["stages"]), *_notes(record["stages"]), gates_table(record["gates"])]
     return "\n\n".join(["", *parts, "\n".join([*places, f"{'status':<7} {end}"])])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from edgeft.core.events import EventSink, ignore
+from edgeft.core.place import Place
 from edgeft.core.seeds import derive_seed
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -53,6 +54,7 @@ class Context:
         emit: where progress goes.
         memo: folder of results kept by content, shared by all keys; a file there may vanish or be damaged. None: keep
             nothing.
+        place: where models are timed; None: on this machine.
     """
 
     folder: Path
@@ -61,6 +63,7 @@ class Context:
     threads: int
     emit: EventSink = ignore
     memo: Path | None = None
+    place: Place | None = None
 
     def seed_for(self, name: str) -> int:
         """Return the 32-bit seed of the consumer `name`."""

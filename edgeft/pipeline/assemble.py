@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from edgeft.core.record import Gate
 from edgeft.core.stage import Json
-from edgeft.core.store import Entry
 from edgeft.pipeline.decide import DECISION, SHIPPED
 from edgeft.pipeline.gates import LATENCY_EXIT
 from edgeft.pipeline.record import RunRecord
+from edgeft.pipeline.target_result import TargetResult
 from edgeft.recipe.model import Recipe
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _ARM_NUMBERS = ("median_ms", "p50", "p90", "p99", "load_ms", "first_ms", "peak_r
 
 def assemble(
     record: RunRecord,
-    entries: Mapping[str, Entry],
+    result: TargetResult,
     recipe: Recipe,
     images: Path | None,
     out: Path,
@@ -31,7 +31,7 @@ def assemble(
 
     Args:
         record: the run.
-        entries: stage outputs by name.
+        result: what came out for its target.
         recipe: what was built.
         images: root of the raw images; None of texts.
         out: the bundle's folder.
@@ -45,15 +45,16 @@ def assemble(
     from edgeft.report.card import model_card
     from edgeft.report.html import render
 
-    target = recipe.lower.targets[0]
+    target, entries = result.target, result.entries
     report = record.to_json()
     weights = getattr(recipe.model, "weights", None)
     origins = [(DATA, str(recipe.data.values["source"])), *([(WEIGHTS, str(weights))] if weights else [])]
     parts = Parts(
-        name=recipe.name,
+        name=recipe.name if target == recipe.lower.targets[0] else f"{recipe.name}-{target}",
         target=target,
         precision=_chosen(record)["precision"],
-        model=lowered_model(entries, target),
+        model=result.model,
+        more=result.more,
         data=entries["data"].folder,
         images=images,
         decision=json.loads((entries["decide"].folder / DECISION).read_bytes())[SHIPPED],
@@ -66,11 +67,6 @@ def assemble(
         run=_run(record, report),
     )
     pack(out, parts, key)
-
-
-def lowered_model(entries: Mapping[str, Entry], target: str) -> Path:
-    """Return the file that the device runs."""
-    return entries["lower"].folder / target / "model.onnx"
 
 
 def _chosen(record: RunRecord) -> dict[str, Any]:

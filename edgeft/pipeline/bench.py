@@ -11,6 +11,7 @@ from edgeft.core.disk import require_writable
 from edgeft.core.errors import UsageError
 from edgeft.core.events import EventSink, ignore
 from edgeft.pipeline import baseline as stored
+from edgeft.pipeline.address import LOCAL
 from edgeft.pipeline.compare import BASELINE_ROUNDS, Launch, against_reference, evaluation_digest
 from edgeft.pipeline.record import new_run
 from edgeft.pipeline.subject import open_subject, read_labelled, requests
@@ -38,11 +39,8 @@ class Options:
     spinning: bool = False
     evaluation: Path | None = None
     baseline: Path | None = None
-    device: str = "local"
+    device: str = LOCAL
     ssh_config: Path | None = None
-
-
-LOCAL = "local"
 
 
 def require_local(device: str) -> None:

@@ -3,40 +3,41 @@
 A build whose gates fail still leaves its bundle for inspection, as NAME.failed: it never takes the place of a good one.
 """
 
-import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeft import __version__, catalog
-from edgeft.core import machine
 from edgeft.core.atomic import write_atomic
 from edgeft.core.disk import disk_errors, require_writable
 from edgeft.core.errors import UsageError
 from edgeft.core.events import EventSink, ignore
 from edgeft.core.keys import versions
-from edgeft.core.record import Gate, StageRecord
 from edgeft.core.store import Entry, Store
 from edgeft.pipeline import gates as judged
 from edgeft.pipeline import latency as timing
-from edgeft.pipeline.assemble import assemble, lowered_model
+from edgeft.pipeline.assemble import assemble
 from edgeft.pipeline.distillation import timed_beside_teacher
+from edgeft.pipeline.place import HERE, BuildPlace, There
 from edgeft.pipeline.record import RunRecord, new_run, write
+from edgeft.pipeline.target_result import MODEL, result_of
 from edgeft.pipeline.walk import walk
 from edgeft.recipe.model import Recipe, failed_folder
 from edgeft.recipe.plan import check_finite, resolved_recipe
 from edgeft.recipe.resolve import Resolver, source_digests
-from edgeft.recipe.stages import TEACHER_GRAPH, Stage, stages
+from edgeft.recipe.stage import Stage
+from edgeft.recipe.stages import TEACHER_GRAPH, stages
 
-_FP32_MODEL = "candidates/fp32/model.onnx"
+if TYPE_CHECKING:
+    from edgeft.bundle.sign import SigningKey
+
 ADAPTER_FILES = ("adapter.safetensors", "model.json", "adapter.json")
 """What a finetune stage that leaves adapters writes of them, in the order in which they are copied."""
 
 
-def build(
+def build(  # noqa: PLR0913 - what to build, where to, and what may be left out
     recipe: Recipe,
     *,
     cache: Path,
@@ -45,6 +46,8 @@ def build(
     emit: EventSink = ignore,
     strict: bool = False,
     adapters: Path | None = None,
+    key: "SigningKey | None" = None,
+    device: BuildPlace = HERE,
 ) -> RunRecord:
     """Run `recipe` to a verified bundle; what is stored already is reused, what was stopped goes on.
 
@@ -56,6 +59,8 @@ def build(
         emit: where events go.
         strict: whether a gate that cannot decide makes the exit code 7.
         adapters: where the adapters that were trained are copied to, new, empty or of an earlier build; None: nowhere.
+        key: that signs the bundle, unless a gate failed; None leaves it unsigned.
+        device: where candidates are timed and, if it is another machine, the bundle is replayed.
 
     Raises:
         EdgeftError: a stage failed; its exit code says of what kind. Failed gates are no exception: see the record.
@@ -65,7 +70,13 @@ def build(
     began = time.perf_counter()
     run, started = new_run()
     bundle = (out or recipe.bundle_folder).absolute()
-    refuse_strangers(bundle)
+    folders = _folders(bundle, recipe)
+    for folder in folders.values():
+        refuse_strangers(folder)
+    if key is not None:
+        from edgeft.bundle.sign import require_key
+
+        require_key(key)
     if adapters is not None:
         _require_adapters(recipe, adapters)
     require_writable(bundle.parent, purpose="the bundle's folder", option="--out")
@@ -73,25 +84,33 @@ def build(
     store.prepare()
     listed = stages(recipe, store)
     check_finite(listed)
+    device.require(listed, texts=bool(getattr(recipe.model, "takes_texts", False)))
     images = next((stage.sources["images"] for stage in listed if "images" in stage.sources), None)
     with disk_errors(store.cache, purpose="the cache", option="--cache"):
-        resolver = Resolver(store, source_digests(recipe, store.cache, bundle), recipe.seed)
-        entries, ran = walk(listed, resolver, store, emit)
+        sources = source_digests(recipe, store.cache, bundle)
+        resolver = Resolver(store, sources, recipe.seed, device=device.fingerprint())
+        entries, ran = walk(listed, resolver, store, emit, device)
         place = store.cache / "runs" / run
-        timed = _timed(recipe, entries, images, place, emit) if latency else _Timed()
-        beside = _beside_teacher(recipe, entries, place, emit) if latency else None
+        results = [
+            result_of(
+                recipe, target, entries, images=images, folder=place, emit=emit, place=device if latency else None
+            )
+            for target in recipe.lower.targets
+        ]
+        beside = _beside_teacher(recipe, entries, place, emit, device) if latency else None
     if adapters is not None:
         with disk_errors(adapters, purpose="the adapters' folder", option="--adapters"):
             for name in ADAPTER_FILES:
                 write_atomic(adapters / name, (entries["finetune"].folder / name).read_bytes())
-    found = _read(entries, recipe)
+    found = results[0].found
     if beside is not None:
         found["verify"]["distillation"]["latency"] = timed_beside_teacher(
             beside, found["verify"]["distillation"]["teachers"]
         )
-    gates = (*(judged.gate_from_json(gate) for gate in found["verify"]["gates"]), *timed.gates)
+    gates = (*results[0].gates, *(named for result in results[1:] for named in result.named_gates()))
     status, exit_code = judged.status(gates, strict=strict)
-    place = failed_folder(bundle) if status == "failed" else bundle
+    ends = {target: failed_folder(where) if status == "failed" else where for target, where in folders.items()}
+    place, several = ends[results[0].target], results if len(results) > 1 else []
     record = RunRecord(
         run=run,
         status=status,
@@ -101,19 +120,27 @@ def build(
         bundle=str(place),
         report=str(place / "report.html"),
         gates=gates,
-        stages=(*ran, *timed.stages),
-        latency=timed.compared,
-        machine=machine.facts(),
+        stages=(*ran, *(stage for result in results for stage in result.stages)),
+        latency=results[0].compared,
+        machine=device.facts(),
         versions={"edgeft": __version__, **_versions(listed)},
         started=started,
         seconds=time.perf_counter() - began,
         seed=recipe.seed,
+        targets=tuple({**result.row(), "bundle": str(ends[result.target])} for result in several),
         **found,
     )
+    if isinstance(device, There):
+        from edgeft.pipeline.replay import replayed
+
+        record = replayed(record, results[0], recipe, images, device, store.cache / "runs" / run)
     with disk_errors(place.parent, purpose="the bundle's folder", option="--out"):
-        assemble(record, entries, recipe, images, place)
-        if place == bundle:
-            _remove_failed(bundle)
+        for result in results:
+            end = ends[result.target]
+            told = record if result is results[0] else result.told(record, end)
+            assemble(told, result, recipe, images, end, None if status == "failed" else key)
+            if status != "failed":
+                _remove(failed_folder(end))
     with disk_errors(store.cache, purpose="the cache", option="--cache"):
         write(record, store.cache)
     return record
@@ -131,28 +158,8 @@ def _require_adapters(recipe: Recipe, folder: Path) -> None:
         raise UsageError(f"--adapters: {folder} holds {strange[0]}", hint="name a new folder")
 
 
-@dataclass(frozen=True, slots=True)
-class _Timed:
-    compared: dict[str, Any] | None = None
-    gates: tuple[Gate, ...] = ()
-    stages: tuple[StageRecord, ...] = ()
-
-
-def _timed(recipe: Recipe, entries: Mapping[str, Entry], images: Path | None, folder: Path, emit: EventSink) -> _Timed:
-    compared, gates, record = timing.measure(
-        recipe.verify.latency,
-        fp32=entries["compress"].folder / _FP32_MODEL,
-        lowered=lowered_model(entries, recipe.lower.targets[0]),
-        data=entries["data"].folder,
-        images=images,
-        folder=folder,
-        emit=emit,
-    )
-    return _Timed(compared, gates, (record,))
-
-
 def _beside_teacher(
-    recipe: Recipe, entries: Mapping[str, Entry], folder: Path, emit: EventSink
+    recipe: Recipe, entries: Mapping[str, Entry], folder: Path, emit: EventSink, device: BuildPlace
 ) -> dict[str, Any] | None:
     """Return what ships timed beside its teacher, or None where nothing was distilled."""
     if TEACHER_GRAPH not in entries:
@@ -161,33 +168,25 @@ def _beside_teacher(
     return timing.beside_teacher(
         recipe.verify.latency,
         teacher=entries[TEACHER_GRAPH].folder / "model.onnx",
-        lowered=lowered_model(entries, recipe.lower.targets[0]),
+        lowered=entries["lower"].folder / recipe.lower.targets[0] / MODEL,
         teachers_data=entries["teacher_data"].folder if "teacher_data" in entries else data,
         data=data,
         folder=folder,
         emit=emit,
+        place=device,
     )
 
 
-def _remove_failed(bundle: Path) -> None:
-    """Remove what an earlier build that failed left beside the bundle."""
-    failed = failed_folder(bundle)
+def _folders(bundle: Path, recipe: Recipe) -> dict[str, Path]:
+    """Return where each target's bundle goes: the first one's `bundle`, the others' beside it."""
+    first, *others = recipe.lower.targets
+    return {first: bundle, **{target: bundle.with_name(f"{bundle.name}-{target}") for target in others}}
+
+
+def _remove(failed: Path) -> None:
+    """Remove what an earlier build that failed left beside a bundle."""
     if (failed / "manifest.json").is_file():
         shutil.rmtree(failed)
-
-
-def _read(entries: Mapping[str, Entry], recipe: Recipe) -> dict[str, Any]:
-    """Return what the record quotes from stage outputs."""
-    target = recipe.lower.targets[0]
-    places = {
-        "data": entries["data"].folder / "dataset.json",
-        "candidates": entries["compress"].folder / "candidates.json",
-        "lint": entries["lower"].folder / target / "lint.json",
-        "verify": entries["verify"].folder / "verify.json",
-        "history": entries["finetune"].folder / "history.json",
-    }
-    choice = json.loads((entries["choose"].folder / "choice.json").read_bytes()) | entries["choose"].timings
-    return {"choice": choice, **{name: json.loads(path.read_bytes()) for name, path in places.items()}}
 
 
 def _versions(listed: tuple[Stage, ...]) -> dict[str, str]:

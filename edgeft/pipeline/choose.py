@@ -8,10 +8,12 @@ nothing below.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from edgeft import catalog
 from edgeft.core.atomic import write_atomic
 from edgeft.core.errors import DataError
 from edgeft.core.events import Progress
@@ -45,7 +47,8 @@ def run(ctx: Context, inputs: Inputs, config: ChooseConfig) -> StageResult:
     files = {name: inputs["compress"] / by_name[name]["file"] for name in holding}
     if config.rounds == 0:
         timings = {}
-        chosen, reason = smallest({name: by_name[name]["size_bytes"] for name in holding}, "rounds: 0")
+        why = f"{config.target} does not run here" if catalog.exporter(config.target).cross else "rounds: 0"
+        chosen, reason = smallest({name: by_name[name]["size_bytes"] for name in holding}, why)
     else:
         timings = _timed(ctx, files, inputs["data"], config) if len(files) > 1 else {}
         margin = f"the margin of {config.max_drop_pp:g} pp {config.metric} on validation"
@@ -60,22 +63,27 @@ def run(ctx: Context, inputs: Inputs, config: ChooseConfig) -> StageResult:
 
 def _timed(ctx: Context, files: Mapping[str, Path], data: Path, config: ChooseConfig) -> "dict[str, list[Timing]]":
     """Time every candidate in rounds of fresh processes, forth and back in each: A B B A."""
-    from edgeft.pipeline.timed import timed
-    from edgeft.runtime.launch import launch
+    from edgeft.pipeline.place import HERE
+    from edgeft.pipeline.timed import own_runtime, timed
     from edgeft.runtime.worker import Request
 
     fed = timed(data, None, ctx.workspace / "choose_inputs.npz")
+    runtime = own_runtime(config.target)
     requests = {
-        name: fed.model_alone(Request(str(file), config.threads, False, config.samples, _WARMUP, _MAX_SECONDS))
+        name: replace(
+            fed.model_alone(Request(str(file), config.threads, False, config.samples, _WARMUP, _MAX_SECONDS)),
+            exporter=runtime,
+        )
         for name, file in files.items()
     }
     runs: dict[str, list[Timing]] = {name: [] for name in files}
     order = [*files, *reversed(list(files))]
-    for done in range(config.rounds):
-        for name in order:
-            runs[name].append(launch(requests[name]))
-        last = ", ".join(f"{name} {median(of[-1].samples_ms):.2f} ms" for name, of in runs.items())
-        ctx.emit(Progress("choose", done + 1, config.rounds, last))
+    with (ctx.place or HERE).launching(list(requests.values())) as launch:
+        for done in range(config.rounds):
+            for name in order:
+                runs[name].append(launch(requests[name]))
+            last = ", ".join(f"{name} {median(of[-1].samples_ms):.2f} ms" for name, of in runs.items())
+            ctx.emit(Progress("choose", done + 1, config.rounds, last))
     return runs
 
 

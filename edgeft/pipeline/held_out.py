@@ -16,7 +16,7 @@ from edgeft import catalog
 from edgeft.core.digest import sha256_bytes
 from edgeft.core.errors import DataError, IntegrityError
 from edgeft.core.events import EventSink, Progress
-from edgeft.core.exporter import Session
+from edgeft.core.exporter import Exporter, Session
 from edgeft.runtime.encode import open_encoder
 from edgeft.runtime.preprocess import read_image_bytes
 from edgeft.runtime.session import OUTPUT, Model, session_options
@@ -111,21 +111,44 @@ def graph_outputs(split: HeldOut, graph: Path, threads: int, emit: EventSink, ta
     return np.concatenate(logits), np.concatenate(scores)
 
 
+def target_outputs(split: HeldOut, graph: Path, exporter: Exporter, threads: int) -> tuple[Floats, Floats]:
+    """Return (logits, scores) of an ONNX graph in the runtime of `exporter`, each float32 [n, K]."""
+    outputs = catalog.resolve("edgeft.quantize.on_target:target_outputs")(exporter, threads)
+    model, rows = catalog.resolve("edgeft.graph.load:load")(graph), split.data.part(split.rows)
+    batch = 1 if split.data.is_text else _BATCH
+    return outputs(model, LOGITS, rows, batch), outputs(model, OUTPUT, rows, batch)
+
+
 def runtime_scores(split: HeldOut, session: Session, emit: EventSink) -> Floats:
     """Return the scores of a target runtime's own session, batch 1 as on the device, float32 [n, K]."""
     chunks = _counted(split.chunks(1), len(split.rows), emit, "verify runtime")
     return np.concatenate([np.asarray(session(feeds)[0], dtype=np.float32) for feeds in chunks])
 
 
-def raw_scores(split: HeldOut, model: Path, images: Path | None, threads: int, emit: EventSink) -> tuple[Floats, int]:
-    """Return the scores of the device's own code from raw files or texts, and how many of them give other inputs.
+def device_session(model: Path, threads: int) -> Session:
+    """Return what runs a lowered file as `edgeft.runtime` does.
+
+    Raises:
+        IntegrityError: it is no deployment graph.
+    """
+    device = Model.open(model, threads=threads)
+    return lambda feeds: [device.scores(feeds)]
+
+
+def raw_scores(split: HeldOut, session: Session, images: Path | None, emit: EventSink) -> tuple[Floats, int]:
+    """Return the scores from raw files or texts by the device's own code, and how many of them give other inputs.
+
+    Args:
+        split: the rows.
+        session: runs what ships.
+        images: the root of the raw images; None of texts.
+        emit: where progress goes.
 
     Raises:
         DataError: a file is missing, damaged, or no longer what the data stage read.
     """
     tokenizer = split.data.folder / "tokenizer.json"
     encode = open_encoder(split.data.contract, tokenizer.read_bytes() if split.data.is_text else None)
-    device = Model.open(model, threads=threads)
     scores: list[Floats] = []
     different = 0
     for done, row in enumerate(split.rows):
@@ -133,7 +156,7 @@ def raw_scores(split: HeldOut, model: Path, images: Path | None, threads: int, e
         source = entry.source if images is None else _raw_file(images, entry)
         feeds, expected = encode(source, entry.path), split.data.feeds(split.rows[done : done + 1])
         different += any(not np.array_equal(feeds[name], expected[name]) for name in expected)
-        scores.append(device.scores(feeds))
+        scores.append(np.asarray(session(feeds)[0], dtype=np.float32))
         emit(Progress("verify raw inputs", done + 1, len(split.rows)))
     return np.concatenate(scores), different
 

@@ -1,4 +1,7 @@
-"""Times the lowered model against fp32 on real validation rows; never stored, since it says what is true now."""
+"""Times the lowered model against fp32 on real validation rows; never stored, since it says what is true now.
+
+Where it is timed is told: on this machine, or on a device.
+"""
 
 import time
 from dataclasses import replace
@@ -6,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from edgeft.core.events import EventSink, Message, StageFinished, StageStarted
+from edgeft.core.place import Place
 from edgeft.core.record import Gate, StageRecord
 from edgeft.pipeline.gates import deadline, max_ratio
+from edgeft.pipeline.place import HERE
 from edgeft.recipe.model import LatencyBar
 
 NAME = "latency"
@@ -16,8 +21,17 @@ _WARMUP, _MAX_SECONDS = 3, 3.0
 _END_TO_END_SAMPLES = 20
 
 
-def measure(
-    bar: LatencyBar, *, fp32: Path, lowered: Path, data: Path, images: Path | None, folder: Path, emit: EventSink
+def measure(  # noqa: PLR0913 - one argument per fact that a latency claim must state
+    bar: LatencyBar,
+    *,
+    fp32: Path,
+    lowered: Path,
+    data: Path,
+    images: Path | None,
+    folder: Path,
+    emit: EventSink,
+    place: Place = HERE,
+    exporter: str | None = None,
 ) -> tuple[dict[str, Any], tuple[Gate, ...], StageRecord]:
     """Compare `lowered` with `fp32` in ABBA rounds of fresh processes.
 
@@ -29,6 +43,8 @@ def measure(
         images: the root of the raw images; None of texts.
         folder: where the few rows that are timed are written.
         emit: where events go.
+        place: the machine that times.
+        exporter: "module:Class" whose runtime runs `lowered`; None: onnxruntime, then also from raw files or texts.
 
     Returns:
         The comparison as JSON, the gates that the recipe asks for, and the stage's record.
@@ -50,14 +66,17 @@ def measure(
     )
     fewer = min(bar.samples_per_round, _END_TO_END_SAMPLES)
     raw = [fed.end_to_end(replace(request, samples=fewer)) for request in (one, other)]
-    compared = compare_requests(
-        fed.model_alone(one),
-        fed.model_alone(other),
-        end_to_end=(raw[0], raw[1]) if raw[0] is not None and raw[1] is not None else None,
-        max_ratio=max_ratio(bar),
-        rounds=bar.rounds,
-        emit=emit,
-    )
+    alone = [fed.model_alone(one), replace(fed.model_alone(other), exporter=exporter)]
+    with place.launching([request for request in (*alone, *raw) if request is not None]) as launch:
+        compared = compare_requests(
+            alone[0],
+            alone[1],
+            end_to_end=(raw[0], raw[1]) if exporter is None and raw[0] is not None and raw[1] is not None else None,
+            max_ratio=max_ratio(bar),
+            rounds=bar.rounds,
+            emit=emit,
+            run=launch,
+        )
     found: dict[str, Any] = compared.to_json()
     gates = [compared.gate()] if bar.vs_fp32 is not None else []
     if bar.p99_ms is not None:
@@ -68,8 +87,16 @@ def measure(
     return found, tuple(gates), StageRecord(NAME, "abba", "", False, REASON, seconds, {}, (), numbers)
 
 
-def beside_teacher(
-    bar: LatencyBar, *, teacher: Path, lowered: Path, teachers_data: Path, data: Path, folder: Path, emit: EventSink
+def beside_teacher(  # noqa: PLR0913 - the same
+    bar: LatencyBar,
+    *,
+    teacher: Path,
+    lowered: Path,
+    teachers_data: Path,
+    data: Path,
+    folder: Path,
+    emit: EventSink,
+    place: Place = HERE,
 ) -> dict[str, Any]:
     """Compare `lowered` with its teacher's float graph in ABBA rounds; no gate stands on it.
 
@@ -81,6 +108,7 @@ def beside_teacher(
         data: as the student does.
         folder: where the few rows that are timed are written.
         emit: where events go.
+        place: the machine that times.
 
     Raises:
         DataError: there are no validation rows.
@@ -97,5 +125,7 @@ def beside_teacher(
         for name, model, rows in (("teacher", teacher, teachers_data), ("student", lowered, data))
     ]
     emit(Message("latency: the student beside its teacher"))
-    found: dict[str, Any] = compare_requests(*requests, rounds=bar.rounds[:1], emit=emit).to_json()
+    with place.launching(requests) as launch:
+        compared = compare_requests(*requests, rounds=bar.rounds[:1], emit=emit, run=launch)
+    found: dict[str, Any] = compared.to_json()
     return found

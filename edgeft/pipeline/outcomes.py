@@ -9,14 +9,17 @@ from edgeft.pipeline.decide import read_decisions
 from edgeft.pipeline.held_out import (
     Floats,
     HeldOut,
+    device_session,
     graph_outputs,
     raw_scores,
     require_classes,
     runtime_scores,
+    target_outputs,
     torch_logits,
 )
 from edgeft.pipeline.hops import FLOAT_TOLERANCE, Hop, from_scores, hop, relative_tolerance
 from edgeft.pipeline.stage_configs import VerifyConfig
+from edgeft.pipeline.timed import own_runtime
 from edgeft.verify.decision import Decision
 
 FP32 = "fp32"
@@ -34,10 +37,10 @@ class Outcomes:
         torch_logits: of the checkpoint in torch.
         fp32_logits: of the float graph.
         fp32_scores: of the float graph.
-        chosen_logits: of the chosen candidate.
+        chosen_logits: of the chosen candidate, in the target's own runtime where it has one.
         chosen_scores: of the chosen candidate.
         runtime_scores: of the lowered file in the target's own session.
-        raw_scores: of the lowered file in the device's code, from raw image files.
+        raw_scores: of the lowered file, from raw image files as the device's code reads them.
         different_inputs: raw files or texts that become other pixels or tokens than the data stage's.
         rule: how what ships decides.
         fp32_rule: how the float graph would: the same method, with thresholds of its own.
@@ -74,12 +77,20 @@ def collect(ctx: Context, inputs: Inputs, config: VerifyConfig) -> Outcomes:
     candidates = inputs["compress"] / "candidates"
     fp32 = graph_outputs(split, candidates / FP32 / "model.onnx", ctx.threads, ctx.emit, "verify fp32")
     same = lowered["chosen"] == FP32
+    exporter, own = catalog.exporter(config.target), own_runtime(config.target) is not None
     chosen = fp32
     if not same:
         file = candidates / lowered["chosen"] / "model.onnx"
-        chosen = graph_outputs(split, file, ctx.threads, ctx.emit, f"verify {lowered['chosen']}")
-    session = catalog.exporter(config.target).session(model, ctx.threads)
-    raw, different = raw_scores(split, model, inputs.get("images"), ctx.threads, ctx.emit)
+        task = f"verify {lowered['chosen']}"
+        chosen = (
+            target_outputs(split, file, exporter, ctx.threads)
+            if own
+            else graph_outputs(split, file, ctx.threads, ctx.emit, task)
+        )
+    # What runs elsewhere is answered by onnxruntime: its file is an ONNX graph, too.
+    device = None if own else device_session(model, ctx.threads)
+    session = device if device is not None and exporter.cross else exporter.session(model, ctx.threads)
+    raw, different = raw_scores(split, device or session, inputs.get("images"), ctx.emit)
     return Outcomes(
         split=split,
         chosen=lowered["chosen"],

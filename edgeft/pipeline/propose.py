@@ -114,8 +114,8 @@ def _settings(block: Mapping[str, Any], candidate: Mapping[str, Json], **changes
 
 def _measure(ctx: Context, inputs: Inputs, config: ProposeConfig, candidate: Mapping[str, Json]) -> Measured:
     """Make a candidate as it begins, export and quantize it, and time it in fresh processes."""
+    from edgeft.pipeline.place import HERE
     from edgeft.pipeline.timed import timed
-    from edgeft.runtime.launch import launch
     from edgeft.runtime.worker import Request
 
     name = _named(candidate)
@@ -133,7 +133,8 @@ def _measure(ctx: Context, inputs: Inputs, config: ProposeConfig, candidate: Map
         found = []
         for file in sorted((compress.folder / "candidates").glob("*/model.onnx")):
             request = fed.model_alone(Request(str(file), config.threads, False, _SAMPLES, _WARMUP, _MAX_SECONDS))
-            runs = [median(launch(request).samples_ms) for _ in range(_PROCESSES)]
+            with (ctx.place or HERE).launching([request]) as launch:
+                runs = [median(launch(request).samples_ms) for _ in range(_PROCESSES)]
             found.append((median(runs), file.stat().st_size))
         write_atomic(done, json.dumps(min(found)))
     milliseconds, size = json.loads(done.read_bytes())

@@ -39,11 +39,14 @@ class RunRecord:
         verify: verify.json of the verify stage.
         latency: the ABBA comparison, or None where it was left out.
         history: history.json of the finetune stage.
-        machine: facts of this machine.
+        machine: facts of the machine that was measured on.
         versions: versions of edgeft and the libraries that took part.
         started: UTC, ISO 8601.
         seconds: how long the build took, up to the bundle.
         seed: the run's seed.
+        targets: of a build for several, what came out for each; see `TargetResult.row`.
+        device: of a build that measured on another machine: its address, the bundle's check there, and facts of the
+            machine that built; then `machine` is the device. Else None.
     """
 
     run: str
@@ -67,6 +70,8 @@ class RunRecord:
     started: str
     seconds: float
     seed: int
+    targets: tuple[Mapping[str, Any], ...] = ()
+    device: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""

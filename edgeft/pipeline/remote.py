@@ -1,88 +1,39 @@
-"""`--device ssh://user@host[:port][/path/to/python]`: measure on another machine, over the system's OpenSSH.
+"""What is asked of a device that OpenSSH reaches: its facts, a measurement, a check of a bundle, timings one by one.
 
-One connection carries everything: an archive of edgeft's own code, the model and the job goes in, one JSON line after
-the other comes out. Nothing has to be installed on the device but Python 3.11 with the base install's libraries; what
-was sent lies in a temporary folder that its shell removes, whatever happens. The device tells every second that it is
-alive, so a machine that vanishes is an error within seconds, and a device whose line was cut ends what it was doing.
+Nothing has to be installed there but Python 3.11 with the base install's libraries: edgeft's code goes with each job
+(see `connection`), and what was sent is removed there.
 """
 
-import io
-import json
-import re
-import shlex
-import subprocess
-import tarfile
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
-from queue import Empty, Queue
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any
 
 from edgeft.core.atomic import write_atomic
 from edgeft.core.errors import DeviceError, UsageError
-from edgeft.core.events import EventSink
-from edgeft.core.lines import error_of, event_of, object_of
-from edgeft.pipeline.bench import Options
-from edgeft.pipeline.subject import GOLDEN_INPUT, NOISE_INPUT
+from edgeft.core.events import EventSink, ignore
+from edgeft.pipeline.address import Device
+from edgeft.pipeline.connection import Connection
 
-SILENCE_S: Final = 20.0
-"""A device that tells nothing for so long has vanished; it tells something every second."""
-_ADDRESS = re.compile(
-    r"ssh://(?:(?P<user>[\w.-]+)@)?(?P<host>[\w.-]+|\[[0-9a-fA-F:]+\])(?::(?P<port>\d+))?(?P<python>/.*)?"
-)
-_PACKAGE = Path(__file__).parents[1]
-_SENT_SUFFIXES = frozenset({".py", ".json", ".onnx"})
-_SENT_ROOMS = frozenset({"bundle", "core", "pipeline", "recipe", "runtime", "verify"})
-_NO_CONNECTION = 255
-_REMOTE = (
-    'd=$(mktemp -d "${{TMPDIR:-/tmp}}/edgeft-XXXXXX") || exit 4; trap \'rm -rf "$d"\' EXIT HUP INT TERM; '
-    'tar xzf - -C "$d" && cd "$d" && TMPDIR="$d" PYTHONPATH="$d" {python} -m edgeft.pipeline.on_device'
-)
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from edgeft.pipeline.bench import Options
+    from edgeft.runtime.worker import Request, Timing
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A machine that OpenSSH reaches.
+def facts(device: Device) -> dict[str, Any]:
+    """Return what `device` is and which libraries it has, see `needs.device_facts`.
 
-    Args:
-        text: as it was given.
-        target: what ssh is told, user@host or host.
-        port: or None for ssh's own choice.
-        python: the interpreter there.
+    Raises:
+        DeviceError: it cannot be reached, or has no Python 3.11.
     """
-
-    text: str
-    target: str
-    port: str | None
-    python: str
-
-    @classmethod
-    def parse(cls, text: str) -> "Device":
-        """Read ssh://[user@]host[:port][/path/to/python].
-
-        Raises:
-            UsageError: it is something else.
-        """
-        found = _ADDRESS.fullmatch(text)
-        if found is None:
-            raise UsageError(
-                f"--device {text}: expected local, or ssh://user@host[:port][/path/to/python]",
-                hint="for example --device ssh://pi@192.168.1.7",
-            )
-        user, host = found["user"], found["host"].strip("[]")
-        return cls(text, f"{user}@{host}" if user else host, found["port"], found["python"] or "python3")
-
-    def command(self, ssh_config: Path | None) -> list[str]:
-        """Return the ssh command that reads an archive and runs the job in it; None is the user's own configuration."""
-        config = ["-F", str(ssh_config)] if ssh_config else []
-        port = ["-p", self.port] if self.port else []
-        alive = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
-        alive += ["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]
-        return ["ssh", *config, *port, *alive, self.target, _REMOTE.format(python=shlex.quote(self.python))]
+    with Connection(device, {"kind": "facts"}, {}) as connection:
+        found: dict[str, Any] = connection.answer()["facts"]
+    return found
 
 
-def measure(path: Path, options: Options, emit: EventSink) -> dict[str, Any]:
+def measure(path: Path, options: "Options", emit: EventSink) -> dict[str, Any]:
     """Measure `path` on `options.device`; the record and the baseline are those that the device made.
 
     Raises:
@@ -90,23 +41,19 @@ def measure(path: Path, options: Options, emit: EventSink) -> dict[str, Any]:
         DeviceError: the device cannot be reached, vanishes, or lacks something.
         EdgeftError: what the measurement there raised.
     """
-    device = Device.parse(options.device)
+    from edgeft.pipeline.subject import GOLDEN_INPUT, NOISE_INPUT
+
+    device = Device.parse(options.device, options.ssh_config)
     if options.inputs not in (None, GOLDEN_INPUT, NOISE_INPUT) or options.evaluation is not None:
         raise UsageError(
             f"--device {device.text} measures on golden images or texts, or on noise",
             hint="leave --input and --eval out; what a bundle holds goes with it",
         )
-    archive = _archive(path, options)
-    try:
-        started = subprocess.Popen(  # noqa: S603 - an argument list, no shell here
-            device.command(options.ssh_config), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-    except FileNotFoundError as error:
-        raise DeviceError("ssh is not installed here", hint="install OpenSSH's client") from error
-    with started as process:
-        answer = _listen(process, archive, device, emit)
-    if raised := error_of(answer, device.text, other=DeviceError):
-        raise raised
+    kept = {**asdict(options), "device": "local", "ssh_config": None, "evaluation": None, "baseline": None}
+    subject = f"subject/{path.name}"
+    job = {"kind": "bench", "subject": subject, "options": kept, "baseline": options.baseline is not None}
+    with Connection(device, job, {subject: path}, emit) as connection:
+        answer = connection.answer()
     if options.baseline is not None:
         write_atomic(options.baseline, str(answer["baseline"]))
     record: dict[str, Any] = answer["record"]
@@ -114,87 +61,89 @@ def measure(path: Path, options: Options, emit: EventSink) -> dict[str, Any]:
     return {**record, "device": device.text, "baseline": None if options.baseline is None else str(options.baseline)}
 
 
-def _archive(path: Path, options: Options) -> bytes:
-    """Return a .tar.gz of edgeft's device rooms, what is measured, and job.json."""
-    if not path.exists():
-        raise DeviceError(f"{path}: no such file or folder")
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:
-        for file in sorted(_PACKAGE.rglob("*")):
-            inside = file.relative_to(_PACKAGE)
-            if file.suffix in _SENT_SUFFIXES and (len(inside.parts) == 1 or inside.parts[0] in _SENT_ROOMS):
-                tar.add(file, f"edgeft/{inside.as_posix()}")
-        tar.add(path, f"subject/{path.name}")
-        kept = {**asdict(options), "device": "local", "ssh_config": None, "evaluation": None, "baseline": None}
-        job = {"subject": f"subject/{path.name}", "options": kept, "baseline": options.baseline is not None}
-        text = json.dumps(job).encode()
-        entry = tarfile.TarInfo("job.json")
-        entry.size = len(text)
-        tar.addfile(entry, io.BytesIO(text))
-    return buffer.getvalue()
+def check(
+    bundle: Path, device: Device, *, threads: int = 1, public_key: Path | None = None, emit: EventSink = ignore
+) -> dict[str, Any]:
+    """Check `bundle` on `device` and return what `edgeft.bundle.check` found there, as JSON values.
+
+    Args:
+        bundle: the folder.
+        device: where.
+        threads: intra-op threads of the replay.
+        public_key: whose signature it must carry; that is checked here, since the key stays here.
+        emit: where events go.
+
+    Raises:
+        IntegrityError: a file or an output there is not the build's, or the signature does not hold.
+        DeviceError: the device cannot be reached, vanishes, or lacks something; or the bundle cannot be read.
+    """
+    signed: dict[str, Any] = {}
+    if public_key is not None:
+        from edgeft.runtime.manifest import read_files
+
+        read_files(bundle, public_key)
+        signed = {"signature": "verified"}
+    subject = f"subject/{bundle.name}"
+    with Connection(device, {"kind": "verify", "subject": subject, "threads": threads}, {subject: bundle}, emit) as it:
+        found: dict[str, Any] = it.answer()["check"]
+    notes = list(found["notes"])
+    if signed:
+        notes = [note for note in notes if not note.startswith("it is signed")]
+        notes.append("the signature was checked here, before the bundle was sent")
+    return {**found, **signed, "bundle": str(bundle), "device": device.text, "notes": notes}
 
 
-def _listen(process: "subprocess.Popen[bytes]", archive: bytes, device: Device, emit: EventSink) -> dict[str, Any]:
-    """Send the archive, tell what the device tells, and return its answer."""
-    said: list[bytes] = []
-    lines: Queue[bytes | None] = Queue()
-    threads = [
-        _started(_send, process, archive),
-        _started(_read, process, lines),
-        _started(lambda: said.extend(process.stderr or ())),
+@contextmanager
+def launching(
+    device: Device, requests: "Sequence[Request]", emit: EventSink = ignore
+) -> "Iterator[Callable[[Request], Timing]]":
+    """Send what `requests` read to `device`, and give what times one of them there, in a fresh process, at a call.
+
+    A call raises DeviceError where the process failed or the connection is gone.
+
+    Raises:
+        UsageError: a request is for a runtime that is not onnxruntime.
+        DeviceError: the device cannot be reached, or lacks something.
+    """
+    from edgeft.runtime.worker import Timing
+
+    foreign = next((request.exporter for request in requests if request.exporter is not None), None)
+    if foreign is not None:
+        raise UsageError(
+            f"--device {device.text}: models are timed there in onnxruntime alone, not through {foreign}",
+            hint="build with lower.targets: [onnx], or on the device itself",
+        )
+    named = _named(requests)
+    with Connection(device, {"kind": "time"}, {inside: Path(path) for path, inside in named.items()}, emit) as there:
+
+        def launch(request: "Request") -> Timing:
+            there.tell(asdict(_there(request, named)))
+            answer = there.answer()
+            if "timing" not in answer:
+                raise DeviceError(f"{device.text}: answered {sorted(answer)} to a request to time a model")
+            return Timing(**answer["timing"])
+
+        yield launch
+        there.tell({"end": 1})
+        there.answer()
+
+
+def _named(requests: "Sequence[Request]") -> dict[str, str]:
+    """Return where each file that the requests read lies on the device, by its path here."""
+    read = [
+        path
+        for request in requests
+        for path in (request.model, request.inputs, request.tokenizer, *request.images)
+        if path is not None
     ]
-    try:
-        for told in _told(lines, device, sent=threads[0]):
-            if event := event_of(told):
-                emit(event)
-            elif "record" in told or "error" in told:
-                return told
-        process.wait(timeout=SILENCE_S)
-    finally:
-        process.kill()
-        for thread in threads:
-            thread.join(timeout=SILENCE_S)
-    words = b"".join(said).decode("utf-8", "replace").strip().splitlines() or ["nothing"]
-    if process.returncode == _NO_CONNECTION:
-        raise DeviceError(f"{device.text}: no connection: {words[-1]}", hint=f"try: ssh {device.target}")
-    raise DeviceError(
-        f"{device.text}: ended with {process.returncode} and said: {words[-1]}",
-        hint="it needs Python 3.11 with numpy, onnxruntime, pillow and pydantic; name it: ssh://host/path/to/python",
+    return {path: f"files/{index}/{Path(path).name}" for index, path in enumerate(dict.fromkeys(read))}
+
+
+def _there(request: "Request", named: dict[str, str]) -> "Request":
+    return replace(
+        request,
+        model=named[request.model],
+        inputs=None if request.inputs is None else named[request.inputs],
+        tokenizer=None if request.tokenizer is None else named[request.tokenizer],
+        images=tuple(named[image] for image in request.images),
     )
-
-
-def _started(work: Callable[..., object], *given: object) -> threading.Thread:
-    thread = threading.Thread(target=work, args=given, daemon=True)
-    thread.start()
-    return thread
-
-
-def _send(process: "subprocess.Popen[bytes]", archive: bytes) -> None:
-    if process.stdin is not None:
-        try:
-            process.stdin.write(archive)
-            process.stdin.close()
-        except OSError:
-            return  # the connection is gone: its end says so
-
-
-def _read(process: "subprocess.Popen[bytes]", lines: "Queue[bytes | None]") -> None:
-    for line in process.stdout or ():
-        lines.put(line)
-    lines.put(None)
-
-
-def _told(lines: "Queue[bytes | None]", device: Device, *, sent: threading.Thread) -> Iterator[dict[str, Any]]:
-    while True:
-        try:
-            line = lines.get(timeout=SILENCE_S)
-        except Empty:
-            if sent.is_alive():
-                continue  # a large model on a slow line
-            raise DeviceError(
-                f"{device.text}: told nothing for {SILENCE_S:.0f} s: it vanished", hint="run the same command again"
-            ) from None
-        if line is None:
-            return
-        if told := object_of(line):  # else what a shell prints at login
-            yield told

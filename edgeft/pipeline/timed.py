@@ -10,9 +10,17 @@ import numpy as np
 from edgeft import catalog
 from edgeft.core.atomic import write_atomic
 from edgeft.core.errors import DataError
+from edgeft.recipe.target_stages import BUNDLE_RUNTIME
 from edgeft.runtime.worker import Request
 
 _ROWS = 16
+
+
+def own_runtime(target: str) -> str | None:
+    """Return the "module:Class" whose runtime times files of `target`; None where onnxruntime runs them as they are."""
+    exporter = catalog.exporter(target)
+    plain = exporter.cross or exporter.fingerprint().get("runtime") == BUNDLE_RUNTIME
+    return None if plain else catalog.exporters()[target]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,17 @@ from edgeft import catalog
 from edgeft.core import machine
 from edgeft.core.errors import EdgeftError
 from edgeft.core.events import EventSink, StageFinished, StageStarted
+from edgeft.core.place import Place
 from edgeft.core.record import StageRecord
 from edgeft.core.stage import Context, Json, StageResult
-from edgeft.core.store import Entry, Slot, Store
+from edgeft.core.store import Entry, Store
 from edgeft.pipeline.launch import launched
 from edgeft.recipe.resolve import Resolved, Resolver
-from edgeft.recipe.stages import Stage
+from edgeft.recipe.stage import Stage
 
 
 def walk(
-    stages: Sequence[Stage], resolver: Resolver, store: Store, emit: EventSink
+    stages: Sequence[Stage], resolver: Resolver, store: Store, emit: EventSink, place: Place | None = None
 ) -> tuple[dict[str, Entry], tuple[StageRecord, ...]]:
     """Run or reuse every stage in order.
 
@@ -27,6 +28,7 @@ def walk(
         resolver: decides what is stored.
         store: where outputs go.
         emit: where events go.
+        place: where stages time models; None: on this machine.
 
     Returns:
         The stored output of each stage by name, and the stages as they ran.
@@ -45,7 +47,7 @@ def walk(
         if entry is None:
             emit(StageStarted(stage.name, resolved.reason))
             inputs = {role: entries[name].folder for role, name in stage.upstream.items()} | dict(stage.sources)
-            entry, reused = _make(resolved, inputs, store, resolver.seed + stage.seed_offset, emit)
+            entry, reused = _make(resolved, inputs, store, resolver.seed + stage.seed_offset, emit, place)
         entries[stage.name] = entry
         resolver.outputs[stage.name] = entry.digest
         store.remember(stage.name, resolved.components)
@@ -56,7 +58,7 @@ def walk(
 
 
 def _make(
-    resolved: Resolved, inputs: Mapping[str, Path], store: Store, seed: int, emit: EventSink
+    resolved: Resolved, inputs: Mapping[str, Path], store: Store, seed: int, emit: EventSink, place: Place | None
 ) -> tuple[Entry, bool]:
     """Return the stage's new entry, or the one that another process made while we waited for its lock."""
     stage, parts = resolved.stage, resolved.components or {}
@@ -64,7 +66,16 @@ def _make(
         if entry := store.lookup(slot.key):
             return entry, True
         began = time.perf_counter()
-        result = _run(stage, inputs, slot, store.memo_folder, seed, emit)
+        context = Context(
+            folder=slot.out,
+            workspace=slot.scratch,
+            seed=seed,
+            threads=machine.threads(),
+            emit=emit,
+            memo=store.memo_folder,
+            place=place,
+        )
+        result = _run(stage, inputs, context)
         made = store.commit(
             slot,
             measurements=_finite(stage, result.measurements),
@@ -75,16 +86,13 @@ def _make(
         return made, False
 
 
-def _run(stage: Stage, inputs: Mapping[str, Path], slot: Slot, memo: Path, seed: int, emit: EventSink) -> StageResult:
-    context = Context(
-        folder=slot.out, workspace=slot.scratch, seed=seed, threads=machine.threads(), emit=emit, memo=memo
-    )
+def _run(stage: Stage, inputs: Mapping[str, Path], context: Context) -> StageResult:
     processes = getattr(stage.config, "processes", 1)
     if processes > 1:
         return launched(stage.method, context, inputs, stage.config, processes)
     run: Any = catalog.resolve(stage.method.run)
     result = run(context, inputs, stage.config)
-    if not isinstance(result, StageResult) or result.folder != slot.out:
+    if not isinstance(result, StageResult) or result.folder != context.folder:
         raise EdgeftError(f"{stage.method.run} must return a StageResult with folder = ctx.folder, got {result!r}")
     return result
 

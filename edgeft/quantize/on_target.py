@@ -18,6 +18,8 @@ from edgeft.quantize.compress import Outputs
 from edgeft.quantize.rows import Rows
 from edgeft.quantize.search import Device
 
+ONNXRUNTIME = "onnxruntime"
+"""As a fingerprint names it."""
 _WARMUP, _ROUNDS, _INPUTS = 3, 40, 8
 
 

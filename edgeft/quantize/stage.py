@@ -20,7 +20,7 @@ from edgeft.quantize.candidates import Bar, Candidate
 from edgeft.quantize.compress import Evaluation, compress, write_candidates
 from edgeft.quantize.config import CompressConfig
 from edgeft.quantize.ladder import climb_rule, method_for
-from edgeft.quantize.on_target import this_device
+from edgeft.quantize.on_target import ONNXRUNTIME, target_outputs, this_device
 from edgeft.quantize.rows import ArrayRows, Rows
 from edgeft.quantize.rungs import Ladder
 
@@ -38,13 +38,15 @@ def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
     val = data.indices("val")
     if len(val) == 0:
         raise DataError("the data has no validation rows to compare candidates on", hint="give data.split a val share")
-    evaluation = Evaluation(data.part(val), data.labels[val], bar)
+    exporter = catalog.exporter(config.target)
+    own = not exporter.cross and exporter.fingerprint().get("runtime") != ONNXRUNTIME
+    outputs = target_outputs(exporter, ctx.threads) if own else None
+    evaluation = Evaluation(data.part(val), data.labels[val], bar, outputs=outputs)
     ladder, notes = None, []
     if config.precision != "fp32":
         rows = calibration_rows(data, config.calib_images, ctx.seed_for("calibration images"))
         if len(rows) < config.calib_images:
             notes.append(f"calibrated on all {len(rows)} training rows; {config.calib_images} were asked for")
-        exporter = catalog.exporter(config.target)
         method = method_for(
             graph, exporter.placement, config.precision, config.method, config.bias_images, config.float_share
         )

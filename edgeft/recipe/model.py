@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, StringConstraints
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, StringConstraints, field_validator
 
 from edgeft.config import Config
 from edgeft.core.metrics import Metric
@@ -21,8 +21,16 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._
 class LowerBlock(Config):
     """Which runtimes the artifact is for."""
 
-    targets: Annotated[tuple[str, ...], Field(min_length=1, max_length=1)] = ("onnx",)
-    """One exporter's name."""
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("onnx",)
+    """Names of exporters. The first is what the bundle runs in; every other has a bundle of its own, NAME-TARGET."""
+
+    @field_validator("targets")
+    @classmethod
+    def _once(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(targets)) < len(targets):
+            msg = "a target stands there twice"
+            raise ValueError(msg)
+        return targets
 
 
 class AccuracyBar(Config):

@@ -12,7 +12,8 @@ from edgeft.core.stage import Json
 from edgeft.core.store import Entry, Store
 from edgeft.recipe.model import Recipe
 from edgeft.recipe.resolve import Resolved, Resolver, source_digests
-from edgeft.recipe.stages import Stage, stages
+from edgeft.recipe.stage import Stage
+from edgeft.recipe.stages import stages
 
 _CERTIFIABLE = "edgeft.verify.power:certifiable_margin_pp"
 _DATA_CONFIG = "edgeft.data.config:DataConfig"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from edgeft.core.keys import Change, Components, changes
 from edgeft.core.stage import Json
-from edgeft.recipe.stages import Stage
+from edgeft.recipe.stage import Stage
 
 _SHOWN = 3
 _FILLED_FROM = {

@@ -4,6 +4,7 @@ A stage's key needs its inputs' digests. Where an upstream stage has not run yet
 known to run, its key is not.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from edgeft.core.stage import Json
 from edgeft.core.store import Entry, Store
 from edgeft.recipe.model import Recipe, failed_folder
 from edgeft.recipe.reasons import reason
-from edgeft.recipe.stages import Stage
+from edgeft.recipe.stage import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +38,18 @@ class Resolver:
         sources: digests of the user's files.
         seed: the run's seed.
         outputs: digest of each stage's output, as far as known.
+        device: facts of the device that stages are timed on; None is this machine.
     """
 
     store: Store
     sources: SourceDigests
     seed: int
     outputs: dict[str, str] = field(default_factory=dict)
+    device: Mapping[str, Json] | None = None
 
     def resolve(self, stage: Stage) -> Resolved:
         """Return what is known of `stage`, and note its output's digest where it is stored."""
-        device = device_facts(stage) if stage.per_device else None
+        device = (self.device or device_facts(stage)) if stage.per_device else None
         missing = [name for name in stage.upstream.values() if name not in self.outputs]
         inputs = {role: self.outputs[name] for role, name in stage.upstream.items() if name in self.outputs}
         inputs |= {role: self.sources.of(path) for role, path in stage.sources.items()}

@@ -19,6 +19,7 @@ from edgeft.report.sections.lint import lint
 from edgeft.report.sections.parity import flips, hops
 from edgeft.report.sections.provenance import machine, recipe, stages
 from edgeft.report.sections.source import source
+from edgeft.report.sections.targets import targets
 from edgeft.report.sections.training import training
 from edgeft.report.sections.verdicts import gates, hero
 from edgeft.report.sentences import command, status_verdict
@@ -38,11 +39,12 @@ def _of(make: Callable[[View], Markup]) -> Callable[[View, Pictures], Markup]:
     return lambda view, _: make(view)
 
 
-_DISTILLED = "distillation"
+_DISTILLED, _TARGETS = "distillation", "targets"
 _BUILD = (
     _Part("gates", "Gates", _of(gates)),
     _Part("artifact", "Artifact", _of(artifact)),
     _Part("accuracy", "Accuracy", _of(accuracy)),
+    _Part(_TARGETS, "Targets", _of(targets)),
     _Part("candidates", "Candidates", _of(candidates)),
     _Part("latency", "Latency", _of(latency)),
     _Part("parity", "Parity", _of(hops)),
@@ -55,7 +57,7 @@ _BUILD = (
     _Part("recipe", "Recipe", _of(recipe)),
     _Part("machine", "Machine", _of(machine)),
 )
-"""A build goes all the way, so a part that is missing says so on the page; but not every build distills."""
+"""A build goes all the way, so a part that is missing says so; but not every build distills or has several targets."""
 _QUANTIZE = (
     _Part("gates", "Gates", _of(gates), "gates"),
     _Part("candidates", "Candidates", _of(candidates), "candidates"),
@@ -75,7 +77,8 @@ def render(record: Mapping[str, Json], verify_folder: Path) -> str:
         verify_folder: the verify stage's folder, which holds the thumbnails that the record names.
     """
     view = View(record)
-    built = [part for part in _BUILD if part.anchor != _DISTILLED or view.at("verify", _DISTILLED)]
+    own = {_DISTILLED: bool(view.at("verify", _DISTILLED)), _TARGETS: bool(view.views("targets"))}
+    built = [part for part in _BUILD if own.get(part.anchor, True)]
     parts = [part for part in _QUANTIZE if view.data.get(part.key)] if is_quantize(view) else built
     pictures = Pictures(verify_folder)
     title = f"{bundle_name(view)}: {status_verdict(view)} - {command(view)} report"

@@ -46,9 +46,12 @@ class ImageEncoder:
 
     def __init__(self, contract: InputContract) -> None:
         self.contract = contract
+        whole = contract.resize_to in {None, contract.height} and contract.resize_to in {None, contract.width}
+        self._unchanged = (contract.height, contract.width, _RGB_RANK) if whole else None
+        """Shape of pixels that resize and crop leave as they are: they reach the graph without a copy."""
 
     def __call__(self, source: ImageSource, name: str) -> Feeds:
-        """Return pixels uint8 [1, H, W, 3].
+        """Return pixels uint8 [1, H, W, 3]; a view of a `source` that has the model's size already.
 
         Raises:
             DataError: the image is missing or cannot be decoded.
@@ -56,7 +59,7 @@ class ImageEncoder:
         return {INPUT: self.pixels(source, name)[None]}
 
     def pixels(self, source: ImageSource, name: str) -> Pixels:
-        """Return uint8 [H, W, 3]; for the rest see the call."""
+        """Return uint8 [H, W, 3], `source` itself where nothing is to be done; for the rest see the call."""
         if isinstance(source, str | Path):
             return load_pixels(Path(source), self.contract)
         if isinstance(source, bytes):
@@ -65,6 +68,8 @@ class ImageEncoder:
             return preprocess(source, self.contract)
         if source.dtype != np.uint8 or source.ndim != _RGB_RANK or source.shape[2] != _RGB_RANK:
             raise DataError(f"{name}: {source.dtype} {source.shape}, expected uint8 [height, width, 3] in RGB")
+        if source.shape == self._unchanged:
+            return source
         return preprocess(Image.fromarray(source), self.contract)
 
 

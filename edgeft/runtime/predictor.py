@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeft.core.errors import IntegrityError
+from edgeft.core.stage import Json
 from edgeft.runtime.encode import Encoder, Source, one_row, open_encoder
 from edgeft.runtime.manifest import MODEL, TOKENIZER, Manifest, read_files
 from edgeft.runtime.preprocess import InputContract
@@ -33,9 +34,19 @@ class Prediction:
     path: Path | None
     review: bool = False
 
+    def to_json(self, classes: Sequence[str]) -> dict[str, Json]:
+        """Return JSON values; scores by class name, in class order."""
+        return {
+            "label": self.label,
+            "index": self.index,
+            "score": self.scores[self.index],
+            "review": self.review,
+            "scores": dict(zip(classes, self.scores, strict=True)),
+        }
+
 
 class Predictor:
-    """A bundle that is loaded.
+    """A bundle that is loaded; threads may share one.
 
     Args:
         manifest: the bundle's.
@@ -89,6 +100,20 @@ class Predictor:
         """
         return [self._one(source, index) for index, source in enumerate(sources)]
 
+    def decide(self, arrays: Mapping[str, npt.NDArray[Any]]) -> list[Prediction]:
+        """Decide encoded `arrays` [N, ...] by input, one row at a time: pixels or tokens that were made elsewhere.
+
+        Raises:
+            IntegrityError: the model gives other than one score per class.
+        """
+        scores = self.scores(arrays)
+        return [self._decided(scores[index : index + 1]) for index in range(len(scores))]
+
+    def decide_together(self, arrays: Mapping[str, npt.NDArray[Any]]) -> list[Prediction]:
+        """Decide encoded `arrays` [N, ...] by input in one run of the graph; see `scores_together`."""
+        scores = self.scores_together(arrays)
+        return [self._decided(scores[index : index + 1]) for index in range(len(scores))]
+
     def scores(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Scores:
         """Return scores float32 [N, K] of encoded `arrays` [N, ...] by input, one row at a time.
 
@@ -102,18 +127,34 @@ class Predictor:
             raise IntegrityError(f"{self.manifest.name}: scores {found[0].shape} for {len(self.classes)} classes")
         return np.concatenate(found) if found else np.empty((0, len(self.classes)), np.float32)
 
+    def scores_together(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Scores:
+        """Return scores float32 [N, K] of encoded `arrays` [N, ...] by input, all rows in one run of the graph.
+
+        A graph that quantizes its activations as it runs scores a row otherwise than alone.
+
+        Raises:
+            IntegrityError: the model gives other than one score per class.
+        """
+        found, expected = self._model.scores(arrays), (len(next(iter(arrays.values()))), len(self.classes))
+        if found.shape != expected:
+            raise IntegrityError(f"{self.manifest.name}: scores {found.shape}, expected {expected}")
+        return found
+
     def _one(self, source: Source, index: int) -> Prediction:
         path = None if self.takes_texts or not isinstance(source, str | Path) else Path(source)
         name = str(path or f"{'text' if self.takes_texts else 'image'} {index}")
-        scores, rule = self.scores(self.encode(source, name)), self.manifest.decision
-        decided = int(rule.decided(scores)[0])
-        listed = tuple(float(score) for score in scores[0])
-        return Prediction(self.classes[decided], decided, listed, path, bool(rule.review(scores)[0]))
+        return self._decided(self.scores(self.encode(source, name)), path)
+
+    def _decided(self, scores: Scores, path: Path | None = None) -> Prediction:
+        """Return the decision on scores [1, K]."""
+        rule = self.manifest.decision
+        index = int(rule.decided(scores)[0])
+        return Prediction(self.classes[index], index, tuple(scores[0].tolist()), path, bool(rule.review(scores)[0]))
 
 
-def load(bundle: Path, threads: int = 1) -> Predictor:
+def load(bundle: Path, threads: int = 1, public_key: Path | None = None) -> Predictor:
     """Open the bundle folder `bundle`; see `edgeft.runtime.load`."""
-    manifest, contents = read_files(bundle)
+    manifest, contents = read_files(bundle, public_key)
     return open_predictor(manifest, contents, bundle, threads)
 
 

@@ -118,6 +118,7 @@ class TextEncoder:
             )
         self.contract = contract
         self._tokenizer = read_tokenizer(tokenizer, "the tokenizer")
+        self._tokenizer.enable_truncation(contract.max_length)
 
     def tokens(self, texts: Sequence[Text]) -> list[Tokens]:
         """Return the tokens of each text.
@@ -125,7 +126,7 @@ class TextEncoder:
         Raises:
             DataError: a text is empty, or is a pair where the model takes single texts, or the reverse.
         """
-        prefix, most = self.contract.prefix, self.contract.max_length
+        prefix = self.contract.prefix
         batch = []
         for index, text in enumerate(texts):
             parts = (text,) if isinstance(text, str) else text
@@ -134,15 +135,20 @@ class TextEncoder:
             if not all(part.strip() for part in parts):
                 raise DataError(f"text {index} is empty")
             batch.append(prefix + parts[0] if len(parts) == 1 else (prefix + parts[0], parts[1]))
-        self._tokenizer.enable_truncation(most)
         return [Tokens(found.ids, found.type_ids) for found in self._tokenizer.encode_batch_fast(batch)]
 
     def lengths(self, texts: Sequence[Text]) -> list[int]:
-        """Return how many tokens each text has before it is cut, special ones included."""
+        """Return how many tokens each text has before it is cut, special ones included.
+
+        Unlike the other calls, it is not for several threads at once: it switches the cutting off and on again.
+        """
         prefix = self.contract.prefix
-        self._tokenizer.no_truncation()
         batch = [prefix + text if isinstance(text, str) else (prefix + text[0], text[1]) for text in texts]
-        return [len(found.ids) for found in self._tokenizer.encode_batch_fast(batch)]
+        self._tokenizer.no_truncation()
+        try:
+            return [len(found.ids) for found in self._tokenizer.encode_batch_fast(batch)]
+        finally:
+            self._tokenizer.enable_truncation(self.contract.max_length)
 
     def __call__(self, text: Text) -> Feeds:
         """Return one text as the graph takes it, int64 [1, L] by input.

@@ -109,7 +109,7 @@ def measure(request: Request) -> Timing:
     if open_session is not None:
         run = open_session(Path(request.model), request.threads)
         load_ms = _since(started)
-        steps = _rows(run, _read_named(request.inputs))
+        steps = _rows(run, _read_named(request.inputs), ragged=request.ragged)
     else:
         kind = Model if request.images or request.texts else AnyModel
         model = kind.open(Path(request.model), threads=request.threads, spinning=request.spinning)
@@ -187,17 +187,17 @@ def _model_only(model: "AnyModel", request: Request) -> list[Callable[[], object
         values = {spec.name: _noise(spec) for spec in model.inputs}
     else:
         values = _read(request.inputs, model.inputs)
-    if request.ragged:
-        from edgeft.runtime.encode import one_row
-
-        return [partial(model.run, one_row(values, i)) for i in range(min(map(len, values.values())))]
-    return _rows(model.run, values)
+    return _rows(model.run, values, ragged=request.ragged)
 
 
 def _rows(
-    run: "Callable[[dict[str, Any]], object]", values: "dict[str, npt.NDArray[Any]]"
+    run: "Callable[[dict[str, Any]], object]", values: "dict[str, npt.NDArray[Any]]", *, ragged: bool
 ) -> list[Callable[[], object]]:
     count = min(map(len, values.values()))
+    if ragged:
+        from edgeft.runtime.encode import one_row
+
+        return [partial(run, one_row(values, i)) for i in range(count)]
     return [partial(run, {name: array[i : i + 1] for name, array in values.items()}) for i in range(count)]
 
 

@@ -82,6 +82,15 @@ def test_the_verbs_without_training_libraries(blocked: dict[str, str], tiny_bund
     check_verbs(Path(sys.executable), tiny_bundle, tiny_images, env=blocked)
 
 
+def test_the_oldest_promised_onnxruntime_answers_the_same(
+    blocked: dict[str, str], oldest: Path, tiny_bundle: Path, tiny_images: Path
+) -> None:
+    env = {**blocked, "PYTHONPATH": os.pathsep.join([str(oldest), blocked["PYTHONPATH"]])}
+    told = run(sys.executable, "-c", "import onnxruntime; print(onnxruntime.__file__)", env=env)
+    assert Path(told.stdout).is_relative_to(oldest), told.stderr
+    check_verbs(Path(sys.executable), tiny_bundle, tiny_images, env=env)
+
+
 @pytest.mark.slow
 def test_the_verbs_in_a_bare_virtual_environment(tmp_path: Path, tiny_bundle: Path, tiny_images: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)

@@ -18,13 +18,14 @@ def latency(record: View) -> Markup:
         return section(
             "latency", "Latency", absent(f"{NO_LATENCY} The bundle says nothing about speed on this machine.")
         )
+    where = record.at("device").text("address") or "this machine"
     return section(
         "latency",
         "Latency",
         _samples(measured, record),
         _ratio(record),
         _table(measured, record.at("latency")),
-        lead=f"{latency_sentence(record)}. Measured on this machine only.",
+        lead=f"{latency_sentence(record)}. Measured on {where} only.",
     )
 
 

@@ -44,8 +44,23 @@ def hops(record: View) -> Markup:
         "Parity, hop by hop",
         table(caption, header, rows, words=(1,)),
         details,
+        _on_device(record.at("device")),
         _attribution(record.at("verify", "attribution"), chosen(record), rows_word(record)),
         lead=lead,
+    )
+
+
+def _on_device(found: View) -> Markup | None:
+    """Return the bundle's last hop, where it was replayed on another machine."""
+    told = found.at("check")
+    if not told:
+        return None
+    return element(
+        "p",
+        element("b", f"The bundle on {found.text('address')}: "),
+        f"{count(told.number('golden_rows'))} golden vectors replayed, {count(told.number('raw_rows'))} of them from "
+        f"raw inputs; scores differ by at most {_error(told.number('max_abs_score_error'))} "
+        f"(allowed {_error(told.number('atol'))}).",
     )
 
 

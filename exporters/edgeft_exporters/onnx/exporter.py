@@ -110,7 +110,7 @@ class OnnxArm64Exporter(OnnxExporter):
     rules = ARM64
 
     @property
-    def cross(self) -> bool:  # type: ignore[override]
+    def cross(self) -> bool:  # type: ignore[override]  # there a class attribute: here it depends on the machine
         """Whether this machine is another one than the device."""
         return platform.machine() not in {"aarch64", "arm64"}
 

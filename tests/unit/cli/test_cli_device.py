@@ -35,8 +35,8 @@ class _Predictor:
 def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     asked: list[int] = []
 
-    def load(bundle: Path, threads: int) -> _Predictor:
-        del bundle
+    def load(bundle: Path, threads: int, public_key: Path | None) -> _Predictor:
+        del bundle, public_key
         asked.append(threads)
         return _Predictor()
 
@@ -100,12 +100,13 @@ CHECKED = CheckResult(
     max_abs_score_error=1.5e-6,
     atol=0.02,
     raw_inputs_equal=True,
+    signature="none",
     notes=("a note",),
 )
 
 
 def test_verify_says_what_it_proved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeft.bundle.check.check", lambda bundle, threads: CHECKED)  # noqa: ARG005 - the signature
+    monkeypatch.setattr("edgeft.bundle.check.check", lambda bundle, threads, public_key: CHECKED)  # noqa: ARG005 - the signature
     result = RUNNER.invoke(app, ["verify", "out/cells"])
     assert result.exit_code == 0, result.stderr
     said = ("out/cells: ok", "int8 for onnx", "0123abcd", "16 golden vectors", "4 of them", "1.5e-06", "0.02", "a note")
@@ -116,8 +117,8 @@ def test_verify_says_what_it_proved(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_verify_exits_8_and_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    def damaged(bundle: Path, threads: int) -> CheckResult:
-        del threads
+    def damaged(bundle: Path, threads: int, public_key: Path | None) -> CheckResult:
+        del threads, public_key
         raise IntegrityError(f"{bundle}/model.onnx: sha256 00..., expected ff...", hint="copy it again")
 
     monkeypatch.setattr("edgeft.bundle.check.check", damaged)

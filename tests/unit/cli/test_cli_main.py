@@ -11,21 +11,29 @@ from edgeft.cli.main import app
 RUNNER = CliRunner()
 VERBS = (
     *("build", "plan", "lr-find", "merge", "quantize", "verify", "bench", "compare"),
-    *("predict", "inspect", "runs", "doctor", "schema", "init"),
+    *("predict", "serve", "inspect", "activate", "rollback", "targets", "runs", "doctor", "schema", "init"),
 )
+DEVICES = ("add", "ls", "check", "rm")
 
 
 def test_help_lists_every_verb() -> None:
     result = RUNNER.invoke(app, ["--help"])
     assert result.exit_code == 0
     listed = [line.split()[0] for line in result.stdout.partition("Commands:")[2].splitlines() if line.strip()]
-    assert sorted(listed) == sorted(VERBS)
+    assert sorted(listed) == sorted((*VERBS, "devices"))
     assert "..." not in result.stdout.partition("Commands:")[2]  # no first sentence is cut off
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_takes_json(verb: str) -> None:
     result = RUNNER.invoke(app, [verb, "--help"])
+    assert result.exit_code == 0
+    assert "--json" in result.stdout
+
+
+@pytest.mark.parametrize("verb", DEVICES)
+def test_every_verb_of_devices_takes_json(verb: str) -> None:
+    result = RUNNER.invoke(app, ["devices", verb, "--help"])
     assert result.exit_code == 0
     assert "--json" in result.stdout
 

@@ -13,6 +13,7 @@ HEAVY = frozenset(
     {
         *("numpy", "torch", "torchvision", "timm", "transformers", "onnx", "onnx_ir", "onnxscript", "onnxruntime"),
         *("pydantic", "yaml", "rich", "PIL", "scipy", "sklearn", "pyarrow"),
+        *("starlette", "uvicorn", "prometheus_client"),
     }
 )
 MODULE_BUDGET = 250
@@ -26,9 +27,11 @@ VERB_MODULES = (
     "build",
     "ci",
     "device",
+    "devices",
     "gate",
     "project",
     "quantize",
+    "serve",
 )
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edgeft.bundle.licenses import license_of
 from edgeft.bundle.pack import Parts, pack
 from edgeft.core.errors import DeviceError
 from edgeft.pipeline.baseline import REFERENCE
@@ -37,29 +37,14 @@ def make_model(tmp_path: Path, tiny_graph: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def make_bundle(tmp_path: Path, tiny_data: Path, tiny_images: Path, tiny_graph: Path) -> Callable[..., Path]:
+def make_bundle(tmp_path: Path, tiny_parts: Parts, tiny_data: Path, tiny_graph: Path) -> Callable[..., Path]:
     def make(name: str, model: Path = tiny_graph, *, head: Mapping[str, Any] | None = None) -> Path:
         """Write a bundle of `model`; `head` replaces keys of the data's description."""
         data = tmp_path / f"{name}-data"
         shutil.copytree(tiny_data, data)
         described = json.loads((data / "dataset.json").read_text())
         (data / "dataset.json").write_text(json.dumps({**described, **(head or {})}))
-        parts = Parts(
-            name=name,
-            target="onnx",
-            precision="fp32",
-            model=model,
-            data=data,
-            images=tiny_images,
-            decision={"method": "argmax"},
-            gates=(),
-            measurements={},
-            licenses=(license_of("data", "./images"),),
-            report_html="<html></html>",
-            report_json={"status": "passed"},
-            model_card=f"# {name}\n",
-            run={},
-        )
+        parts = replace(tiny_parts, name=name, model=model, data=data, gates=())
         pack(tmp_path / name, parts)
         return tmp_path / name
 

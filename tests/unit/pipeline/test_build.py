@@ -1,24 +1,27 @@
 """build(): gates, exit codes, the record, where the bundle goes."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from edgeft.bundle.sign import SigningKey
 from edgeft.core.errors import DeviceError, UsageError
-from edgeft.core.store import Entry
 from edgeft.pipeline import build as room
 from edgeft.pipeline.record import RunRecord
+from edgeft.pipeline.target_result import TargetResult
 from edgeft.recipe.load import load_recipe
 from edgeft.recipe.model import Recipe
 
 
 @pytest.fixture(autouse=True)
 def packed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def pack(record: RunRecord, entries: Mapping[str, Entry], recipe: Recipe, images: Path, out: Path) -> None:
+    def pack(
+        record: RunRecord, result: TargetResult, recipe: Recipe, images: Path, out: Path, key: SigningKey | None
+    ) -> None:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "manifest.json").write_text(json.dumps([recipe.name, images.name, sorted(entries), record.status]))
+        told = [recipe.name, images.name, sorted(result.entries), record.status, record.bundle, result.target, str(key)]
+        (out / "manifest.json").write_text(json.dumps(told))
 
     monkeypatch.setattr(room, "assemble", pack)
 
@@ -74,8 +77,8 @@ def test_a_failed_build_does_not_take_the_place_of_a_good_bundle(
     failed = Path(build(project, "finetune.lr=9").bundle)
     with_verdict(monkeypatch, "PASS")
     assert failed == good.with_name("My-Parts.failed")
-    assert json.loads((good / "manifest.json").read_text())[-1] == "passed"
-    assert json.loads((failed / "manifest.json").read_text())[-1] == "failed"
+    assert json.loads((good / "manifest.json").read_text())[3] == "passed"
+    assert json.loads((failed / "manifest.json").read_text())[3] == "failed"
     assert Path(build(project).bundle) == good
     assert not failed.exists()
 

@@ -7,7 +7,8 @@ import pytest
 from edgeft.core.store import Store
 from edgeft.recipe.load import load_recipe
 from edgeft.recipe.plan import make_plan
-from edgeft.recipe.stages import Stage, stages
+from edgeft.recipe.stage import Stage
+from edgeft.recipe.stages import stages
 
 SAMPLES = sorted((Path(__file__).parents[3] / "samples").glob("*/recipe.yaml"))
 (SOLAR_CELLS,) = [path for path in SAMPLES if path.parent.name == "solar_cells"]

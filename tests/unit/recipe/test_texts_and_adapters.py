@@ -8,7 +8,8 @@ import pytest
 from edgeft.core.errors import DataError, UsageError
 from edgeft.core.store import Store
 from edgeft.recipe.load import load_recipe
-from edgeft.recipe.stages import Stage, stages
+from edgeft.recipe.stage import Stage
+from edgeft.recipe.stages import stages
 
 
 @pytest.fixture

@@ -1,0 +1,152 @@
+"""What came out for one target: its stages by their plain names, what was timed, and its part of the record."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edgeft import catalog
+from edgeft.core.events import EventSink
+from edgeft.core.record import Gate, StageRecord
+from edgeft.core.store import Entry
+from edgeft.pipeline import gates as judged
+from edgeft.pipeline import latency as timing
+from edgeft.pipeline.place import BuildPlace
+from edgeft.pipeline.record import RunRecord
+from edgeft.pipeline.timed import own_runtime
+from edgeft.recipe.model import Recipe
+from edgeft.recipe.target_stages import CHAIN, stage_name
+
+MODEL = "model.onnx"
+_FP32_MODEL = "candidates/fp32/model.onnx"
+_LINT = "lint.json"
+UNTIMED = "unverified on hardware"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetResult:
+    """The end of one target's way.
+
+    Args:
+        target: its name.
+        entries: stage outputs; those of its own stages by their plain names.
+        found: what the record quotes from them.
+        compared: the ABBA comparison with float, or None.
+        gates: its gates, of accuracy and of latency.
+        stages: what was timed, as a stage.
+    """
+
+    target: str
+    entries: Mapping[str, Entry]
+    found: dict[str, Any]
+    compared: dict[str, Any] | None = None
+    gates: tuple[Gate, ...] = ()
+    stages: tuple[StageRecord, ...] = field(default=())
+
+    @property
+    def model(self) -> Path:
+        """The file that the device runs."""
+        return self.entries["lower"].folder / self.target / MODEL
+
+    @property
+    def more(self) -> tuple[Path, ...]:
+        """The target's other files."""
+        return tuple(path for path in sorted(self.model.parent.iterdir()) if path.name not in {MODEL, _LINT})
+
+    def named_gates(self) -> tuple[Gate, ...]:
+        """Return its gates by names that tell the target."""
+        return tuple(replace(gate, name=f"{self.target}: {gate.name}") for gate in self.gates)
+
+    def told(self, record: RunRecord, bundle: Path) -> RunRecord:
+        """Return the build's `record` as this target's own bundle tells it."""
+        report = str(bundle / Path(record.report).name)
+        return replace(record, bundle=str(bundle), report=report, gates=self.gates, latency=self.compared, **self.found)
+
+    def row(self) -> dict[str, Any]:
+        """Return its line in the comparison of targets."""
+        choice, verify = self.found["choice"], self.found["verify"]
+        name = choice["chosen"]
+        chosen = next(item for item in self.found["candidates"]["candidates"] if item["name"] == name)
+        drop, metric = verify["drop"], verify["drop"]["metric"]
+        block, compared = verify["metrics"][name], self.compared
+        own = ("compress", "lower")
+        return {
+            "target": self.target,
+            "ships": name,
+            "precision": chosen["precision"],
+            "metric": metric,
+            "value": block[metric],
+            "interval": block.get(f"{metric}_interval"),
+            "drop_pp": drop["value_pp"],
+            "drop_interval_pp": drop["interval_pp"],
+            "n": verify["n"],
+            "changed": drop["changed"],
+            "float_operators": len(self.found["lint"]),
+            "float_unexpected": sum(not item["expected"] for item in self.found["lint"]),
+            "size_bytes": sum(path.stat().st_size for path in (self.model, *self.more)),
+            "build_seconds": sum(self.entries[stage].seconds for stage in own),
+            "median_ms": compared and compared["new"]["median_ms"],
+            "ratio_to_fp32": compared and compared["ratio"],
+            "ratio_interval": compared and compared["interval"],
+            "gates": [{"name": gate.name, "verdict": gate.verdict} for gate in self.gates],
+            "not_timed": UNTIMED if catalog.exporter(self.target).cross else None,
+        }
+
+
+def result_of(
+    recipe: Recipe,
+    target: str,
+    entries: Mapping[str, Entry],
+    *,
+    images: Path | None,
+    folder: Path,
+    emit: EventSink,
+    place: BuildPlace | None,
+) -> TargetResult:
+    """Read what `target`'s stages made, and time it against float in onnxruntime.
+
+    Args:
+        recipe: what was built.
+        target: one of its targets.
+        entries: stage outputs by name.
+        images: root of the raw images; None of texts.
+        folder: where what is timed is written.
+        emit: where events go.
+        place: the machine that times; None leaves it out.
+
+    Raises:
+        DataError: there are no validation rows.
+        DeviceError: a timing process failed.
+    """
+    plain = {**entries, **{name: entries[stage_name(name, target, recipe)] for name in CHAIN}}
+    made = TargetResult(target, plain, _read(plain, target))
+    gates = tuple(judged.gate_from_json(gate) for gate in made.found["verify"]["gates"])
+    if place is None or catalog.exporter(target).cross:
+        return TargetResult(target, plain, made.found, None, gates)
+    compared, timed, record = timing.measure(
+        recipe.verify.latency,
+        fp32=plain["compress"].folder / _FP32_MODEL,
+        lowered=made.model,
+        data=plain["data"].folder,
+        images=images,
+        folder=folder,
+        emit=emit,
+        place=place,
+        exporter=own_runtime(target),
+    )
+    told = replace(record, name=stage_name(record.name, target, recipe))
+    return TargetResult(target, plain, made.found, compared, (*gates, *timed), (told,))
+
+
+def _read(entries: Mapping[str, Entry], target: str) -> dict[str, Any]:
+    """Return what the record quotes from stage outputs."""
+    places = {
+        "data": entries["data"].folder / "dataset.json",
+        "candidates": entries["compress"].folder / "candidates.json",
+        "lint": entries["lower"].folder / target / _LINT,
+        "verify": entries["verify"].folder / "verify.json",
+        "history": entries["finetune"].folder / "history.json",
+    }
+    choice = json.loads((entries["choose"].folder / "choice.json").read_bytes()) | entries["choose"].timings
+    return {"choice": choice, **{name: json.loads(path.read_bytes()) for name, path in places.items()}}
