@@ -93,6 +93,8 @@ class Placement:
             a convolution made.
         fewest_channels: a Conv with fewer output channels stays float, and so does one with fewer input channels that
             is not the first layer; likewise a matrix product with fewer rows or columns.
+        fewest_rows: a matrix product stays float where what it reads has fewer rows for one input of the network: a
+            matrix times a vector is bound by reading the matrix, and integer units wait.
         swapped_with_q: operators that the target exchanges with the Q behind them, into a slower kernel on integers.
         saturating_pairs: True where a kernel of this target may add two neighbouring products in saturating int16, so
             that weights must be pair-safe (Conv, MatMul, Gemm; depthwise kernels do not pair).
@@ -113,6 +115,7 @@ class Placement:
     integer_pixels: bool = True
     quantizes_shortcuts: bool = False
     fewest_channels: int = 0
+    fewest_rows: int = 0
     saturating_pairs: bool = False
 
     def rule(self, op_type: str) -> OpRule | None:

@@ -5,6 +5,7 @@ taken only where all its inputs are integers anyway, and one that only moves val
 follows: elsewhere the pair would cost more than it saves.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from edgeft.quantize.placement import OpRule, OutputRule, Placement
 _QUANTIZED_OPS = ("QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "MatMulNBits", "QGemm")
 _CONV_RANK = 4
 _MATRIX_RANK = 2
+_PRODUCTS = ("Gemm", "MatMul")
 _SILENT_OPS = ("Constant", "DequantizeLinear")
 
 
@@ -229,16 +231,33 @@ def _unwanted(node: ir.Node, rule: OpRule, inputs: tuple[ir.Value, ...], placeme
         maker is not None and maker.op_type == "DequantizeLinear" for maker in makers
     ):
         return f"{placement.target} runs in float what reads the pixels"
+    weight = None if rule.weight is None else constant(node.inputs[rule.weight])
+    return None if weight is None else gains_nothing(node, weight.shape, placement)
+
+
+def gains_nothing(node: ir.Node, shape: Sequence[int], placement: Placement) -> str | None:
+    """Return why integers gain nothing in `node`, whose weight has this `shape`; None where they do."""
     least = placement.fewest_channels
-    weight = constant(node.inputs[rule.weight]) if rule.weight is not None and least else None
-    if weight is None:
-        return None
-    made, read = weight.shape[:2]
-    grouped = node.op_type == "Conv" and node.attributes.get_int("group", 1) > 1
-    first = not any(before.op_type in {"Conv", "Gemm", "MatMul"} for before in _upstream(node.inputs[0]))
+    made, read = shape[:2]
+    convolution = node.op_type == "Conv"
+    grouped = convolution and node.attributes.get_int("group", 1) > 1
+    first = convolution and not any(
+        before.op_type in {"Conv", "Gemm", "MatMul"} for before in _upstream(node.inputs[0])
+    )
     if made < least or (read < least and not grouped and not first):
-        return f"{placement.target} gains nothing below {least} channels: its weight is {list(weight.shape)}"
+        return f"{placement.target} gains nothing below {least} channels: its weight is {list(shape)}"
+    rows = _rows(node.inputs[0]) if node.op_type in _PRODUCTS else None
+    if rows is not None and rows < placement.fewest_rows:
+        return f"{placement.target} gains nothing below {placement.fewest_rows} rows: it reads {rows} of each input"
     return None
+
+
+def _rows(value: ir.Value | None) -> int | None:
+    """Return how many rows a product reads of `value` for one input of the network, None where that is not known."""
+    sizes = None if value is None or value.shape is None else list(value.shape)[:-1]
+    if not sizes or not all(isinstance(size, int) for size in sizes[1:]):
+        return None
+    return math.prod(size for size in sizes if isinstance(size, int))  # an open first axis is the batch
 
 
 def weight_refusal(node: ir.Node, weight: np.ndarray) -> str | None:

@@ -24,7 +24,9 @@ def lower(graph: Path, folder: Path) -> tuple[Path, ...]:
     load(graph)
     with tempfile.TemporaryDirectory(prefix="edgeft-openvino-") as temporary:
         made = Path(temporary) / IR
-        openvino.save_model(read(graph), made, compress_to_fp16=False)
+        model = read(graph)
+        _name_by_place_(model)
+        openvino.save_model(model, made, compress_to_fp16=False)
         session(made, threads=1)
         write_atomic(folder / MODEL, graph.read_bytes())
         files = [folder / MODEL]
@@ -32,3 +34,10 @@ def lower(graph: Path, folder: Path) -> tuple[Path, ...]:
             shutil.copyfile(source, folder / source.name)
             files.append(folder / source.name)
     return tuple(files)
+
+
+def _name_by_place_(model: openvino.Model) -> None:
+    """Name after their place the operators that the ONNX file does not name: OpenVINO counts them over the process."""
+    for place, op in enumerate(model.get_ordered_ops()):
+        if op.get_friendly_name() == op.get_name():
+            op.set_friendly_name(f"{op.get_type_name()}_{place}")

@@ -89,8 +89,10 @@ def session(file: Path, threads: int) -> Session:
         raise DeviceError(f"{threads} threads: at least one is needed", hint="--threads 1")
     model = read(file)
     requests: dict[int, openvino.InferRequest] = {}
+    dtypes = {port.any_name: port.element_type.to_dtype() for port in model.inputs}
 
     def run(inputs: Mapping[str, Any]) -> Sequence[Any]:
+        _require_inputs(inputs, dtypes, file)
         batch = len(next(iter(inputs.values())))
         if batch not in requests:
             whole = compiled(for_batch(model, batch), options(threads), str(file))
@@ -103,6 +105,18 @@ def session(file: Path, threads: int) -> Session:
 
     run({port.any_name: np.zeros([1, *_sizes(port)], port.element_type.to_dtype()) for port in model.inputs})
     return run
+
+
+def _require_inputs(inputs: Mapping[str, Any], dtypes: Mapping[str, np.dtype[Any]], file: Path) -> None:
+    """Refuse what OpenVINO would convert without a word.
+
+    Raises:
+        EdgeftError: an input's name or type is another one.
+    """
+    found = {name: np.asarray(array).dtype for name, array in inputs.items()}
+    if found != dtypes:
+        shown, expected = ({name: str(dtype) for name, dtype in each.items()} for each in (found, dtypes))
+        raise EdgeftError(f"{file}: inputs {shown}, expected {expected}")
 
 
 def _sizes(port: Any) -> list[int]:  # noqa: ANN401 - a port of either direction

@@ -1,6 +1,7 @@
 """Lowering to TensorRT: an ONNX file that its parser takes, and the script that builds the engine on the device.
 
-An engine is an executable bound to GPU, driver and version: it is made where it runs. The ONNX file is what ships.
+An engine is an executable bound to GPU, driver and version: it is made where it runs. The ONNX file is what ships. What
+an int8 graph leaves in float is float16 in that file (half.py); a graph in float32 or float16 keeps its types.
 """
 
 from pathlib import Path
@@ -11,20 +12,27 @@ import onnx_ir as ir
 from edgeft.core.atomic import write_atomic
 from edgeft.core.errors import EdgeftError
 from edgeft.graph.load import load
-from edgeft.graph.passes.plain_pixels import plain_pixels_
+from edgeft.graph.opset import at_least
 from edgeft.graph.save import save
+from edgeft_exporters.contract import holds_quantized
 from edgeft_exporters.tensorrt.conformance import breaches
+from edgeft_exporters.tensorrt.half import OPSET, half_
+from edgeft_exporters.tensorrt.options import LARGEST_BATCH, LENGTH
+from edgeft_exporters.tensorrt.pixels import lower_pixels_
 
 MODEL, SCRIPT = "model.onnx", "build_engine.sh"
 _SCRIPT = """#!/bin/sh
 # Builds model.engine for this GPU with TensorRT 10 or later. Unverified on hardware: check the answers before use.
-# LENGTH is the largest size of open axes after the batch, such as tokens; other options of trtexec may follow.
+# BATCH is the largest size of an open batch axis, LENGTH that of other open axes, such as tokens.
+# Options of trtexec may follow, such as
+#   --memPoolSize=workspace:512              memory for a layer's work, in MiB
+#   --useDLACore=0 --allowGPUFallback        the deep-learning accelerator, the GPU for what it cannot do
 set -eu
-LENGTH="${{LENGTH:-128}}"
+BATCH="${{BATCH:-{batch}}}"
+LENGTH="${{LENGTH:-{length}}}"
 cd "$(dirname "$0")"
 exec trtexec --onnx=model.onnx --stronglyTyped --saveEngine=model.engine --timingCacheFile=timing.cache {shapes} "$@"
 """
-_LARGEST_BATCH = 8
 
 
 def lower(graph: Path, folder: Path) -> tuple[Path, ...]:
@@ -35,28 +43,32 @@ def lower(graph: Path, folder: Path) -> tuple[Path, ...]:
         EdgeftError: the Q/DQ pairs break a rule; nothing is left in `folder`.
         OSError: the disk is full or the folder cannot be written.
     """
-    model = ir.from_proto(onnx.shape_inference.infer_shapes(load(graph)))
-    plain_pixels_(model)
+    proto = load(graph)
+    quantized = holds_quantized(proto)
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(at_least(proto, OPSET) if quantized else proto))
+    lower_pixels_(model)
     broken = breaches(model)
     if broken:
         raise EdgeftError(
             f"{graph}: {broken[0].op_type} {broken[0].node!r} breaks TensorRT's rules: {broken[0].reason}",
             hint=broken[0].mend,
         )
+    if quantized:
+        half_(model)
     folder.mkdir(parents=True, exist_ok=True)
     save(ir.to_proto(model), folder / MODEL)
-    write_atomic(folder / SCRIPT, _SCRIPT.format(shapes=_shapes(model)).encode())
+    write_atomic(folder / SCRIPT, _SCRIPT.format(shapes=_shapes(model), batch=LARGEST_BATCH, length=LENGTH).encode())
     (folder / SCRIPT).chmod(0o755)
     return folder / MODEL, folder / SCRIPT
 
 
 def _shapes(model: ir.Model) -> str:
-    """Return trtexec's optimisation profile, "" where every size is fixed: batches of 1 to 8, lengths up to $LENGTH."""
+    """Return trtexec's optimisation profile, "" where every size is fixed: up to $BATCH rows, lengths up to $LENGTH."""
     shapes = {str(value.name): list(value.shape) for value in model.graph.inputs if value.shape}
     if all(isinstance(size, int) for shape in shapes.values() for size in shape):
         return ""
     profile = []
-    for option, batch, length in (("min", "1", "1"), ("opt", "1", "$LENGTH"), ("max", str(_LARGEST_BATCH), "$LENGTH")):
+    for option, batch, length in (("min", "1", "1"), ("opt", "1", "${LENGTH}"), ("max", "${BATCH}", "${LENGTH}")):
         entries = []
         for name, shape in shapes.items():
             opened = [batch, *[length] * (len(shape) - 1)]

@@ -4,7 +4,8 @@
 
 Source: NVIDIA's TensorRT documentation, "Working with Quantized Types", its recommended placement: quantize the inputs
 of weighted operators and not their outputs, leave biases float, keep Relu beside its convolution, quantize the shortcut
-of a residual Add, one Q for a tensor with several readers. Everything else runs in the float type of the network.
+of a residual Add, one Q for a tensor with several readers. A product of a matrix and a vector, as the classifier is for
+one image, stays float, as NVIDIA's Model-Optimizer leaves it. Everything else runs in the float type of the network.
 """
 
 from typing import Final
@@ -13,6 +14,7 @@ from edgeft.quantize.placement import IntegerType, Placement, TensorType
 from edgeft_exporters.weighted_inputs import WEIGHTED_INPUTS
 
 FEWEST_CHANNELS: Final = 16
+FEWEST_ROWS: Final = 2
 _FLOAT: Final = "TensorRT computes it in the network's float type"
 _FUSED: Final = "TensorRT fuses it into the layer before it"
 
@@ -33,4 +35,5 @@ PLACEMENT: Final = Placement(
     },
     quantizes_shortcuts=True,
     fewest_channels=FEWEST_CHANNELS,
+    fewest_rows=FEWEST_ROWS,
 )

@@ -11,6 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from edgeft.cli.diagnosis import diagnose
 from edgeft.core.errors import DeviceError, EdgeftError
 from edgeft.graph.execute import open_session
 from edgeft.graph.passes.plain_pixels import plain_pixels_
@@ -21,7 +22,9 @@ from edgeft.quantize.static import quantize_static, static_method
 from edgeft.testing.exporter_cases import ExporterCase, cases
 from edgeft_exporters.tensorrt import TensorRtExporter
 from edgeft_exporters.tensorrt.conformance import breaches
+from edgeft_exporters.tensorrt.pixels import lower_pixels_
 from edgeft_exporters.tensorrt.placement import PLACEMENT
+from edgeft_exporters.tensorrt.present import lacking
 
 Pixels = Callable[[int], np.ndarray]
 
@@ -35,7 +38,9 @@ def node_of(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
 
 
 def found(model: onnx.ModelProto) -> list[str]:
-    return [finding.reason for finding in breaches(ir.from_proto(onnx.shape_inference.infer_shapes(model)))]
+    graph = ir.from_proto(onnx.shape_inference.infer_shapes(model))
+    lower_pixels_(graph)
+    return [finding.reason for finding in breaches(graph)]
 
 
 @pytest.mark.parametrize("case", cases(TensorRtExporter()), ids=lambda case: case.name)
@@ -84,9 +89,26 @@ def test_a_float_graph_is_lowered_with_pixels_that_the_parser_takes(
     assert "DequantizeLinear" not in {node.op_type for node in lowered.graph.node}
     both = [open_session(each, 1, optimise=False).run(None, {"pixels": x})[0] for each in (residual, lowered)]
     np.testing.assert_array_equal(*both)
+    assert [node.op_type for node in lowered.graph.node if "pixels" in node.input] == ["Cast"]
     text = script.read_text()
-    assert '"--minShapes=pixels:1x12x12x3" "--optShapes=pixels:1x12x12x3" "--maxShapes=pixels:8x12x12x3"' in text
+    assert '"--minShapes=pixels:1x12x12x3" "--optShapes=pixels:1x12x12x3" "--maxShapes=pixels:${BATCH}x12x12x3"' in text
     assert "nverified on hardware" in text
+
+
+def test_a_cast_reads_the_pixels_first_and_once(residual: onnx.ModelProto) -> None:
+    graph = ir.from_proto(onnx.shape_inference.infer_shapes(residual))
+    assert len(lower_pixels_(graph).changed) == 2
+    before = ir.to_proto(graph).SerializeToString(deterministic=True)
+    assert lower_pixels_(graph).changed == ()
+    assert ir.to_proto(graph).SerializeToString(deterministic=True) == before
+
+
+def test_integers_that_something_else_reads_are_left_and_told(residual: onnx.ModelProto) -> None:
+    residual.graph.node.append(helper.make_node("Identity", ["image"], ["copy"], "copy"))
+    graph = ir.from_proto(onnx.shape_inference.infer_shapes(residual))
+    (refusal,) = lower_pixels_(graph).refused
+    assert refusal.node == "image"
+    assert "another operator than a Cast" in refusal.reason
 
 
 def test_another_targets_graph_is_refused_by_name(residual: onnx.ModelProto, pixels: Pixels, tmp_path: Path) -> None:
@@ -159,6 +181,7 @@ def test_the_lint_finds_a_planted_fault(
     assert any(expected in reason for reason in found(model)), found(model)
 
 
+@pytest.mark.skipif(lacking() is None, reason="TensorRT and a GPU are here")
 def test_the_runtime_is_not_here_and_says_what_to_do(tmp_path: Path) -> None:
     exporter = TensorRtExporter()
     for call in (
@@ -169,6 +192,32 @@ def test_the_runtime_is_not_here_and_says_what_to_do(tmp_path: Path) -> None:
         with pytest.raises(DeviceError, match="unverified on hardware") as error:
             call()
         assert "build_engine.sh" in str(error.value.hint)
+    with pytest.raises(DeviceError, match="the package tensorrt cannot be imported: No module named 'tensorrt'"):
+        exporter.session(tmp_path, 1)
+
+
+def test_doctor_marks_it(tmp_path: Path) -> None:
+    told = {item["name"]: item["reason"] for item in diagnose(tmp_path)["exporters"]}
+    assert "unverified on hardware" in told["tensorrt"]
+    assert "unverified" not in told["onnx"]
+
+
+def test_the_script_hands_trtexec_its_profile_and_more_options(
+    residual: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx.save(residual, tmp_path / "graph.onnx")
+    script = TensorRtExporter().lower(tmp_path / "graph.onnx", tmp_path / "out")[1]
+    (tmp_path / "trtexec").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "trtexec").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("BATCH", "16")
+    options = ["--memPoolSize=workspace:512", "--useDLACore=0", "--allowGPUFallback"]
+    done = subprocess.run([script, *options], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == [
+        *("--onnx=model.onnx", "--stronglyTyped", "--saveEngine=model.engine", "--timingCacheFile=timing.cache"),
+        *("--minShapes=pixels:1x12x12x3", "--optShapes=pixels:1x12x12x3", "--maxShapes=pixels:16x12x12x3"),
+        *options,
+    ]
 
 
 def small(nodes: list[onnx.NodeProto], weights: dict[str, tuple[int, ...]], out: str) -> onnx.ModelProto:
@@ -216,9 +265,9 @@ def test_the_shortcut_is_found_where_the_main_branch_ends_in_a_product(
 
 
 def test_a_layer_that_stays_float_reads_floats() -> None:
-    nodes = [op("GlobalAveragePool", "p", "x"), op("Flatten", "f", "p"), op("Gemm", "large", "f", "w1", transB=1)]
-    nodes += [op("Gemm", "small", "f", "w2", transB=1), op("Concat", "y", "large", "small", axis=1)]
-    model = small(nodes, {"w1": (100, 32), "w2": (2, 32)}, "y")
+    nodes = [op("Transpose", "f", "x", perm=[0, 2, 3, 1]), op("MatMul", "large", "f", "w1")]
+    nodes += [op("MatMul", "small", "f", "w2"), op("Concat", "y", "large", "small", axis=3)]
+    model = small(nodes, {"w1": (32, 100), "w2": (32, 2)}, "y")
     x = np.random.default_rng(0).normal(size=(16, 32, 8, 8)).astype(np.float32)
     made = quantize_static(model, PLACEMENT, x, static_method("minmax", 8)).model
     assert found(made) == []
@@ -252,7 +301,7 @@ def test_a_text_model_gets_a_profile_of_lengths(tmp_path: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "t.onnx")
     script = TensorRtExporter().lower(tmp_path / "t.onnx", tmp_path / "out")[1]
     text = script.read_text()
-    assert "\"--maxShapes='ids:0':8x$LENGTH,table:8x5\"" in text
+    assert "\"--maxShapes='ids:0':${BATCH}x${LENGTH},table:8x5\"" in text
     assert "\"--minShapes='ids:0':1x1,table:8x5\"" in text
     subprocess.run(["sh", "-n", str(script)], check=True)
 
