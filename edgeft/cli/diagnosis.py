@@ -120,6 +120,8 @@ def _problems(packages: Sequence[Package], cache: Path) -> list[str]:
         for package in packages
         if package.extra == BASE and not package.fits
     ]
+    if any(item["extra"] == _TRAINING for item in _missing(packages)):
+        return problems  # nothing is built here, so nothing needs to be written
     place = _existing(cache)
     if not os.access(place, os.W_OK):
         problems.append(f"{place} cannot be written: use --cache to keep finished stages elsewhere")

@@ -106,7 +106,7 @@ class LiveBars:
 def stage_line(event: events.StageFinished, reason: str) -> str:
     """Return e.g. "finetune    ran       312.4 s   finetune.lr changed"."""
     state = "reused" if event.reused else "ran"
-    return f"{event.stage:<10}  {state:<6} {event.seconds:8.1f} s   {reason}".rstrip()
+    return f"{event.stage:<19} {state:<6} {event.seconds:8.1f} s   {reason}".rstrip()
 
 
 def message_line(event: events.Message) -> str:
