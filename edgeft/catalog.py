@@ -95,7 +95,7 @@ METHODS: tuple[Method, ...] = (
         "parity",
         "edgeft.pipeline.stage_configs:VerifyConfig",
         "edgeft.pipeline.verify:run",
-        7,
+        8,
         (*_GRAPH, "pillow", "torch"),
     ),
 )
@@ -209,7 +209,7 @@ def broken() -> tuple[Broken, ...]:
 
 def _lowerings() -> tuple[Method, ...]:
     config, run = "edgeft.pipeline.stage_configs:LowerConfig", "edgeft.pipeline.lower:run"
-    return tuple(Method("lower", name, config, run, 1, _GRAPH) for name in sorted(exporters()))
+    return tuple(Method("lower", name, config, run, 2, _GRAPH) for name in sorted(exporters()))
 
 
 def _points(group: str) -> tuple[EntryPoint, ...]:

@@ -165,7 +165,7 @@ def told(name: str, folder: Path, rounds: int) -> None:
             arms[f"{target} {precision}"] = catalog.exporter(target).session(row["file"], 1)
     timed = race(folder, arms, rounds)
     print(f"\n{name}: float {timed['fp32'][0]:.2f} ms, {(folder / 'fp32.onnx').stat().st_size / 1e6:.1f} MB")
-    print("| target | precision | lost, points | ms | times as fast as float | MB | made in | floats unexplained |")
+    print("| target | precision | lost, points | ms | times as fast as float | MB | made in | float, not by design |")
     print("|---|---|---|---|---|---|---|---|")
     for (target, precision), row in rows.items():
         if "failed" in row:

@@ -21,6 +21,7 @@ from edgeft.recipe.target_stages import CHAIN, stage_name
 MODEL = "model.onnx"
 _FP32_MODEL = "candidates/fp32/model.onnx"
 _LINT = "lint.json"
+_SHARED_GATE = "parity torch > fp32"
 UNTIMED = "unverified on hardware"
 
 
@@ -55,8 +56,9 @@ class TargetResult:
         return tuple(path for path in sorted(self.model.parent.iterdir()) if path.name not in {MODEL, _LINT})
 
     def named_gates(self) -> tuple[Gate, ...]:
-        """Return its gates by names that tell the target."""
-        return tuple(replace(gate, name=f"{self.target}: {gate.name}") for gate in self.gates)
+        """Return its gates by names that tell the target, without the one that all targets share."""
+        own = (gate for gate in self.gates if gate.name != _SHARED_GATE)
+        return tuple(replace(gate, name=f"{self.target}: {gate.name}") for gate in own)
 
     def told(self, record: RunRecord, bundle: Path) -> RunRecord:
         """Return the build's `record` as this target's own bundle tells it."""

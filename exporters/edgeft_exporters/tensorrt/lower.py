@@ -19,6 +19,7 @@ from edgeft_exporters.tensorrt.conformance import breaches
 from edgeft_exporters.tensorrt.half import OPSET, half_
 from edgeft_exporters.tensorrt.options import LARGEST_BATCH, LENGTH
 from edgeft_exporters.tensorrt.pixels import lower_pixels_
+from edgeft_exporters.tensorrt.weight_scales import hold_weight_scales_
 
 MODEL, SCRIPT = "model.onnx", "build_engine.sh"
 _SCRIPT = """#!/bin/sh
@@ -54,6 +55,7 @@ def lower(graph: Path, folder: Path) -> tuple[Path, ...]:
             hint=broken[0].mend,
         )
     if quantized:
+        hold_weight_scales_(model)
         half_(model)
     folder.mkdir(parents=True, exist_ok=True)
     save(ir.to_proto(model), folder / MODEL)
