@@ -60,7 +60,9 @@ def test_what_runs_here_is_timed_in_its_own_runtime_and_what_does_not_says_so(to
     assert rows["tensorrt"]["not_timed"] == "unverified on hardware"
     assert rows["openvino"]["not_timed"] is None
     names = {gate["name"] for gate in told["gates"]}
-    assert {"accuracy", "openvino: accuracy", "tensorrt: accuracy", "openvino: parity int8 > runtime"} <= names
+    assert {"accuracy", "openvino: accuracy", "tensorrt: accuracy"} <= names
+    ships = rows["openvino"]["ships"]  # on a busy machine float may win
+    assert f"openvino: parity {ships} > runtime" in names
 
 
 def test_the_network_was_observed_once(folder: Path, told: dict[str, Any]) -> None:
