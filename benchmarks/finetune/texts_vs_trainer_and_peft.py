@@ -4,7 +4,7 @@
 
 Both train AutoModel's encoder on the same tokens, padded to a batch's longest, with AdamW. Each arm is a fresh process,
 in turns (AB BA ...); `--steps` optimizer steps are timed after `--warmup`, by token, padding included, because the
-two shuffle differently. `frozen` is timed whole: 10 epochs from after the imports to the trained head, the Trainer
+two shuffle differently. `frozen` is timed whole: 30 epochs from after the imports to the trained head, the Trainer
 computing the frozen encoder in every one of them and validating after the last, edgeft after each. Prints one JSON
 line an arm and round, then the ratios of the medians; above 1, edgeft is faster. peft's prefix tuning does not run on
 BERT any more.
@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from stopwatch import Enough, stopwatch
 
-BATCH, LR, FROZEN_EPOCHS = 32, 5e-4, 10
+BATCH, LR, FROZEN_EPOCHS = 32, 5e-4, 30
 EDGEFT: dict[str, dict[str, Any]] = {
     "full": {},
     "lora": {"rank": 8},

@@ -66,7 +66,7 @@ def has_temperature(model: onnx.ModelProto) -> bool:
 
 
 def with_temperature(model: onnx.ModelProto, temperature: float) -> onnx.ModelProto:
-    """Return a copy of `model` whose `temperature` initializer is `temperature`.
+    """Return a copy of `model` whose `temperature` initializer is `temperature`, in the type that it has (float16 in fp16).
 
     Raises:
         QuantizationError: the graph has no such initializer.
@@ -75,7 +75,7 @@ def with_temperature(model: onnx.ModelProto, temperature: float) -> onnx.ModelPr
     copy.CopyFrom(model)
     for tensor in copy.graph.initializer:
         if tensor.name == TEMPERATURE:
-            value = np.full(tuple(tensor.dims), temperature, np.float32)
+            value = np.full(tuple(tensor.dims), temperature, numpy_helper.to_array(tensor).dtype)
             tensor.CopyFrom(numpy_helper.from_array(value, TEMPERATURE))
             return copy
     raise QuantizationError(

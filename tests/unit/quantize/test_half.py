@@ -13,6 +13,7 @@ from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import logits_of
 from edgeft.quantize.half import HalfMethod, to_half
 from edgeft.quantize.rows import ArrayRows
+from edgeft.quantize.temperature import with_temperature
 from edgeft_exporters.onnx.lint import lint
 
 EXECUTION, METHOD = Execution(1, 8), HalfMethod(16)
@@ -68,3 +69,13 @@ def test_bad_input_is_refused(encoder: onnx.ModelProto) -> None:
     poisoned.values[1, 2, 3] = np.inf
     with pytest.raises(QuantizationError, match="holds NaN or Inf"):
         to_half(encoder, poisoned, METHOD, execution=EXECUTION)
+
+
+def test_a_temperature_fitted_afterwards_keeps_the_graph_sound(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray]
+) -> None:
+    made, _ = to_half(net, ArrayRows("pixels", pixels(8)), METHOD, execution=EXECUTION)
+    fitted = with_temperature(made, 2.5)
+    onnx.checker.check_model(fitted, full_check=True)
+    held = {tensor.name: numpy_helper.to_array(tensor) for tensor in fitted.graph.initializer}["temperature"]
+    assert (held.dtype, float(held)) == (np.float16, 2.5)
