@@ -66,7 +66,7 @@ def has_temperature(model: onnx.ModelProto) -> bool:
 
 
 def with_temperature(model: onnx.ModelProto, temperature: float) -> onnx.ModelProto:
-    """Return a copy of `model` whose `temperature` initializer is `temperature`, in the type that it has (float16 in fp16).
+    """Return a copy of `model` whose `temperature` initializer is `temperature`, in the type that it has there.
 
     Raises:
         QuantizationError: the graph has no such initializer.
