@@ -22,7 +22,7 @@ def exclusive(path: Path, *, work: str, emit: EventSink) -> Iterator[None]:
         if not _try_lock(file.fileno()):
             file.seek(0)
             holder = file.read(20).decode(errors="replace").strip() or "unknown"
-            emit(Message(f"another edgeft (process {holder}) is busy with {work} in this cache; waiting for it"))
+            emit(Message(f"another edgeft (process {holder}) is busy with {work} here; waiting for it"))
             fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         file.truncate()
