@@ -45,6 +45,15 @@ def test_texts_are_the_default_of_an_encoder(project: Path) -> None:
     assert found["verify"].sources == {}
 
 
+def test_a_target_without_dynamic_integers_is_refused_for_int8_texts(project: Path) -> None:
+    with pytest.raises(UsageError, match="openvino has no int8 for texts") as caught:
+        listed(project, "lower.targets=[onnx, openvino]")
+    assert "fp16" in str(caught.value.hint)
+    found = listed(project, "lower.targets=[onnx, openvino]", "compress.precision=fp16")
+    assert found["compress-openvino"].config_json()["target"] == "openvino"
+    assert set(listed(project, "lower.targets=[onnx, onnx-arm64]")) >= {"verify", "verify-onnx-arm64"}
+
+
 @pytest.mark.parametrize("method", ["lora", "ia3"])
 def test_adapters_are_merged_in_a_stage_of_their_own(project: Path, method: str) -> None:
     plain, adapted = listed(project), listed(project, f"finetune={{method: {method}}}")
