@@ -95,7 +95,7 @@ METHODS: tuple[Method, ...] = (
         "parity",
         "edgeft.pipeline.stage_configs:VerifyConfig",
         "edgeft.pipeline.verify:run",
-        8,
+        9,
         (*_GRAPH, "pillow", "torch"),
     ),
 )

@@ -91,8 +91,11 @@ def run(ctx: Context, inputs: Inputs, config: VerifyConfig) -> StageResult:
 
 
 def _attribution(ctx: Context, inputs: Inputs, outcomes: "Outcomes") -> dict[str, Any] | None:
-    """Return what each layer adds to the error between the float graph and what ships; None where float ships."""
-    if outcomes.chosen == FP32:
+    """Return what each layer adds to the error between the float graph and what ships; None where floats ship.
+
+    A layer in float16 cannot be fed with the float graph's tensors.
+    """
+    if outcomes.precision in {FP32, "fp16"}:
         return None
     candidates = inputs["compress"] / "candidates"
     base, new = (candidates / name / "model.onnx" for name in (FP32, outcomes.chosen))

@@ -84,3 +84,14 @@ def test_a_target_that_does_not_run_here_cannot_come_first(folder: Path) -> None
     done = RUNNER.invoke(app, ["plan", str(folder), "--set", "lower.targets=[tensorrt, onnx]"])
     assert done.exit_code == 2
     assert "tensorrt comes first" in done.stderr
+
+
+def test_half_precision_ships_where_it_is_asked_for(folder: Path, tmp_path: Path) -> None:
+    wanted = ["--set", "lower.targets=[onnx, openvino]", "--set", "compress={precision: fp16}"]
+    more = ["--set", "verify.latency.samples_per_round=5", "--no-latency", "--out", str(tmp_path / "half"), "--json"]
+    done = RUNNER.invoke(app, ["build", str(folder), *wanted, *more])
+    assert done.exit_code in {0, 5}, done.output
+    rows = {item["target"]: item for item in json.loads(done.stdout)["targets"]}
+    assert set(rows) == {"onnx", "openvino"}
+    for item in rows.values():
+        assert check(Path(item["bundle"])).precision == item["precision"]
