@@ -31,6 +31,7 @@ import speed
 NETS = ("resnet18", "mobilenetv2_100", "tf_efficientnet_lite0", "mobilenetv3_large_100", "minilm")
 TARGETS = ("onnx", "onnx-arm64", "openvino", "tensorrt")
 PRECISIONS = ("int8", "fp16")
+SEARCHED = ("int8 --search",)
 IMAGES, PER_ROUND = 32, 5
 
 
@@ -58,9 +59,10 @@ def speed_input(item: Any, rows: int, rng: np.random.Generator) -> np.ndarray:  
 
 def made(folder: Path, target: str, precision: str) -> dict[str, Any]:
     """Quantize, or read what was made; return what the table tells of it."""
-    out = folder / f"{target}-{precision}"
+    out = folder / f"{target}-{precision.replace(' --', '-')}"
+    searched, precision = precision in SEARCHED, precision.partition(" ")[0]
     if not (out / "report.json").is_file():
-        method = [] if precision == "int8" else ["--method", precision]
+        method = ["--search"] if searched else [] if precision == "int8" else ["--method", precision]
         given = ["--calib", folder / "calib.npz", "--eval", folder / "eval.npz", "--max-drop-pp", 5]
         command = ["-m", "edgeft", "quantize", folder / "fp32.onnx", *given, "--target", target, "--out", out]
         command += [*method, "--no-latency", "--json"]
@@ -155,9 +157,11 @@ def lost(row: dict[str, Any]) -> str:
     return f"{block['drop_pp']:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
-def told(name: str, folder: Path, rounds: int) -> None:
+def told(name: str, folder: Path, rounds: int, *, search: bool) -> None:
     """Print a network's table."""
     rows = {(t, p): made(folder, t, p) for t in TARGETS for p in PRECISIONS}
+    if search:
+        rows |= {(t, p): made(folder, t, p) for t in TARGETS if not catalog.exporter(t).cross for p in SEARCHED}
     arms = {"fp32": catalog.exporter("onnx").session(folder / "fp32.onnx", 1)}
     arms["onnxruntime's own"] = catalog.exporter("onnx").session(peer(folder), 1)
     for (target, precision), row in rows.items():
@@ -186,19 +190,22 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--nets", nargs="*", default=list(NETS))
     parser.add_argument("--trained", nargs="*", default=[], metavar="NAME=FP32,CALIB,EVAL")
+    parser.add_argument(
+        "--search", nargs="*", default=["mobilenetv3_large_100"], help="which to search segments of, too"
+    )
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
     print(json.dumps({"machine": machine.facts(), "onnxruntime": ort.__version__}))
     for name in args.nets:
         random_net(name, args.out / name)
-        told(name, args.out / name, args.rounds)
+        told(name, args.out / name, args.rounds, search=name in args.search)
     for text in args.trained:
         name, _, files = text.partition("=")
         folder = args.out / name
         folder.mkdir(parents=True, exist_ok=True)
         for target, source in zip(("fp32.onnx", "calib.npz", "eval.npz"), files.split(","), strict=True):
             (folder / target).write_bytes(Path(source).read_bytes())
-        told(name, folder, args.rounds)
+        told(name, folder, args.rounds, search=name in args.search)
 
 
 if __name__ == "__main__":

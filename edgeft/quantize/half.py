@@ -88,10 +88,13 @@ def to_half(
     )
     model = ir.from_proto(made)
     _join_casts_(model)
+    _keep_scales_(model, float_model)
     RemoveUnusedNodesPass()(model)
     TopologicalSortPass()(model)  # the converter appends its Casts
     proto = ir.to_proto(model)
-    onnx.checker.check_model(proto)
+    del proto.graph.value_info[:]  # the converter leaves float16 written beside tensors that stay float32
+    proto = onnx.shape_inference.infer_shapes(proto)
+    onnx.checker.check_model(proto, full_check=True)
     return proto, tuple(skips)
 
 
@@ -104,6 +107,24 @@ def _join_casts_(model: ir.Model) -> None:
         kinds = [each.attributes.get_int("to", 0) for each in (back, node)]
         if kinds == [ir.DataType.FLOAT16, ir.DataType.FLOAT]:
             node.replace_input_with(0, back.inputs[0])
+
+
+def _keep_scales_(model: ir.Model, float_model: onnx.ModelProto) -> None:
+    """Give Q and DQ, which stay float32, their scales back: the converter rounds them to fp16 and casts them back."""
+    given = {tensor.name: tensor for tensor in float_model.graph.initializer}
+    for node in model.graph:
+        maker = node.inputs[1].producer() if node.op_type in _STAYS and node.inputs[1] is not None else None
+        source = maker.inputs[0] if maker is not None and maker.op_type == "Cast" else None
+        if source is None or source.name not in given:
+            continue
+        name = f"{source.name}::float32"
+        array = numpy_helper.to_array(given[source.name])
+        tensor = ir.tensor(array, name=name)
+        held = ir.Value(
+            name=name, const_value=tensor, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(array.shape)
+        )
+        model.graph.register_initializer(held)
+        node.replace_input_with(1, held)
 
 
 def _large(model: onnx.ModelProto, rows: Rows, execution: Execution, emit: EventSink) -> dict[str, float]:

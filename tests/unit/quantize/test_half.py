@@ -77,5 +77,16 @@ def test_a_temperature_fitted_afterwards_keeps_the_graph_sound(
     made, _ = to_half(net, ArrayRows("pixels", pixels(8)), METHOD, execution=EXECUTION)
     fitted = with_temperature(made, 2.5)
     onnx.checker.check_model(fitted, full_check=True)
+    onnx.shape_inference.infer_shapes(fitted, strict_mode=True)
     held = {tensor.name: numpy_helper.to_array(tensor) for tensor in fitted.graph.initializer}["temperature"]
     assert (held.dtype, float(held)) == (np.float16, 2.5)
+
+
+def test_scales_that_stay_float32_are_the_same_numbers(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
+    for tensor in net.graph.initializer:
+        if tensor.name == "std":
+            tensor.CopyFrom(numpy_helper.from_array(np.float32(1 / 57.3), "std"))
+    made, _ = to_half(net, ArrayRows("pixels", pixels(8)), METHOD, execution=EXECUTION)
+    held = {tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
+    scales = [held[node.input[1]] for node in made.graph.node if node.op_type == "DequantizeLinear"]
+    assert [(scale.dtype, float(scale)) for scale in scales] == [(np.float32, float(np.float32(1 / 57.3)))]
