@@ -77,7 +77,7 @@ METHODS: tuple[Method, ...] = (
         2,
         (*_GRAPH, "onnxscript", "timm", "torch"),
     ),
-    Method("compress", "auto", "edgeft.quantize.config:CompressConfig", "edgeft.quantize.stage:run", 10, _GRAPH),
+    Method("compress", "auto", "edgeft.quantize.config:CompressConfig", "edgeft.quantize.stage:run", 11, _GRAPH),
     Method("choose", "fastest", "edgeft.pipeline.stage_configs:ChooseConfig", "edgeft.pipeline.choose:run", 1, _GRAPH),
     Method(
         "decide", "argmax", "edgeft.pipeline.stage_configs:ArgmaxConfig", "edgeft.pipeline.decide:argmax", 1, _RUNTIME
@@ -200,6 +200,18 @@ def exporter_distribution(name: str) -> str | None:
     """Return the distribution that the exporter `name` comes from, or None where it is edgeft itself or not known."""
     found = [point.dist.name for point in _points(_EXPORTER_GROUP) if point.name == name and point.dist is not None]
     return found[0] if found and found[0] != "edgeft" else None
+
+
+def exporter_needs(name: str) -> tuple[str, ...]:
+    """Return the distributions whose versions the results for the target `name` depend on, beside onnxruntime.
+
+    Raises:
+        UsageError: no exporter has that name.
+        DeviceError: it cannot be imported.
+    """
+    foreign = exporter_distribution(name)
+    needs: tuple[str, ...] = getattr(exporter(name), "needs", ())
+    return (*needs, *([foreign] if foreign else []))
 
 
 def broken() -> tuple[Broken, ...]:

@@ -28,7 +28,11 @@ class LintFinding:
 
 
 class Exporter(Protocol):
-    """One target runtime."""
+    """One target runtime.
+
+    It may have `needs`, names of the distributions that its results depend on beside its own and onnxruntime: their
+    versions enter the keys of the stages that are for it.
+    """
 
     name: str
     cross: bool

@@ -78,8 +78,8 @@ def stage_of(
         what = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise UsageError(f"{name}: {what}") from error
     target = getattr(made, "target", None)
-    if isinstance(target, str) and (foreign := catalog.exporter_distribution(target)):
-        method = replace(method, needs=(*method.needs, foreign))
+    if isinstance(target, str):
+        method = replace(method, needs=(*method.needs, *catalog.exporter_needs(target)))
     return Stage(
         name,
         method,

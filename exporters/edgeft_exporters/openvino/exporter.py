@@ -16,6 +16,7 @@ class OpenVinoExporter:
 
     name = "openvino"
     cross = False
+    needs = ("openvino",)
 
     @property
     def placement(self) -> Placement:

@@ -183,3 +183,11 @@ def test_the_schema_knows_all_of_it() -> None:
     ]  # fmt: skip
     for word in ("first_n_frozen", "bitfit", "lora", "ia3", "threshold", "max_escape", "slices", "max_length"):
         assert f'"{word}"' in text
+
+
+def test_a_targets_runtime_is_in_the_keys_of_its_stages(project: Path) -> None:
+    found = listed(project, "lower.targets=[onnx, openvino]", "compress.precision=fp16")
+    assert all(
+        "openvino" in found[f"{name}-openvino"].method.needs for name in ("compress", "choose", "lower", "verify")
+    )
+    assert "openvino" not in found["verify"].method.needs
