@@ -80,14 +80,14 @@ METHODS: tuple[Method, ...] = (
     Method("compress", "auto", "edgeft.quantize.config:CompressConfig", "edgeft.quantize.stage:run", 11, _GRAPH),
     Method("choose", "fastest", "edgeft.pipeline.stage_configs:ChooseConfig", "edgeft.pipeline.choose:run", 1, _GRAPH),
     Method(
-        "decide", "argmax", "edgeft.pipeline.stage_configs:ArgmaxConfig", "edgeft.pipeline.decide:argmax", 1, _RUNTIME
+        "decide", "argmax", "edgeft.pipeline.stage_configs:ArgmaxConfig", "edgeft.pipeline.decide:argmax", 2, _RUNTIME
     ),
     Method(
         "decide",
         "threshold",
         "edgeft.pipeline.stage_configs:ThresholdConfig",
         "edgeft.pipeline.decide:threshold",
-        1,
+        2,
         _RUNTIME,
     ),
     Method(
@@ -95,7 +95,7 @@ METHODS: tuple[Method, ...] = (
         "parity",
         "edgeft.pipeline.stage_configs:VerifyConfig",
         "edgeft.pipeline.verify:run",
-        9,
+        10,
         (*_GRAPH, "pillow", "torch"),
     ),
 )

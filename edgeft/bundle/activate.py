@@ -12,14 +12,14 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, cast
 
 from edgeft.bundle.check import CheckResult, check
 from edgeft.core.atomic import fsync_folder, write_atomic
 from edgeft.core.disk import disk_errors, require_writable
-from edgeft.core.errors import IntegrityError, UsageError
+from edgeft.core.errors import DeviceError, IntegrityError, UsageError
 from edgeft.core.events import EventSink, ignore
 from edgeft.core.locks import exclusive
 from edgeft.core.stage import Json
@@ -91,11 +91,14 @@ def activate(
         incoming = place / _INCOMING
         _copy(bundle, incoming)
         found = check(incoming, threads=threads, public_key=public_key)
+        if found.name != name:
+            raise IntegrityError(f"{bundle}: it became {found.name!r} while {name!r} was copied", hint="run it again")
+        found = replace(found, bundle=str(place / CURRENT))
         if before is not None and _same(incoming, place / _VERSIONS / before):
             return _done(place, name, before, before, found)
-        for left in _above(place, before):
+        for left in _above(place, before) if before is not None else []:  # a lost link says nothing of the versions
             _discard(place, left)
-        version = f"{_number(before) + 1:06d}-{found.content_digest[:_DIGEST_LETTERS]}"
+        version = f"{max(map(_number, _versions(place)), default=0) + 1:06d}-{found.content_digest[:_DIGEST_LETTERS]}"
         incoming.rename(place / _VERSIONS / version)
         fsync_folder(place / _VERSIONS)
         _point(place, version)
@@ -129,6 +132,7 @@ def rollback(
         if before is None or not earlier:
             raise UsageError(f"{place}: {before} is the only version: there is none to go back to")
         found = check(place / _VERSIONS / earlier[0], threads=threads, public_key=public_key)
+        found = replace(found, bundle=str(place / CURRENT))
         _point(place, earlier[0])
         return _done(place, name, earlier[0], before, found)
 
@@ -144,6 +148,10 @@ def _name(bundle: Path, public_key: Path | None) -> str:
 @contextmanager
 def _held(place: Path, emit: EventSink) -> Iterator[Path]:
     """Hold `place`, alone, with its folders made and what a kill left over removed."""
+    if (place / CURRENT).exists() and not (place / CURRENT).is_symlink():
+        raise DeviceError(
+            f"{place / CURRENT}: no link, so it is not edgeft's", hint="move it away, or use another --root"
+        )
     require_writable(place / _VERSIONS, purpose=_PURPOSE, option=_OPTION)
     with (
         disk_errors(place, purpose=_PURPOSE, option=_OPTION),

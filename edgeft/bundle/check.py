@@ -33,7 +33,7 @@ class CheckResult:
         bundle: the folder.
         name: the bundle's name.
         target: the runtime it was lowered for.
-        precision: "int8" or "fp32".
+        precision: "int8", "int4", "fp16" or "fp32".
         content_digest: of the deterministic part.
         files: how many files had their digest proven, the manifest included.
         golden_rows: replayed from pixels or tokens.

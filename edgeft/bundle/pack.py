@@ -44,7 +44,7 @@ class Parts:
     Args:
         name: of the bundle.
         target: the runtime it was lowered for.
-        precision: "int8" or "fp32".
+        precision: "int8", "int4", "fp16" or "fp32".
         model: the lowered model.onnx.
         data: the data stage's folder: classes, input contract, and the pixels that golden vectors are made of.
         images: root of the raw images; None of texts.
@@ -102,6 +102,8 @@ def pack(out: Path, parts: Parts, key: SigningKey | None = None) -> Manifest:
     with new_folder(out) as folder:
         for name, data in files.items():
             write_atomic(folder / name, data)
+        for path in parts.more:
+            (folder / path.name).chmod(path.stat().st_mode & 0o777)  # a script stays one
         manifest, _ = read_files(folder)  # what a device would say of it
     return manifest
 

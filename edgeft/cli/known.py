@@ -130,7 +130,7 @@ def devices_text(found: Mapping[str, Any]) -> str:
 
 
 def _columns(facts: Mapping[str, Any]) -> tuple[str, ...]:
-    runtime = facts.get("libraries", {}).get("onnxruntime")
+    runtime = (facts.get("libraries") or {}).get("onnxruntime")
     memory = facts.get("memory_bytes")
     return (
         str(facts.get("cpu", "-")),

@@ -31,7 +31,8 @@ class Exporter(Protocol):
     """One target runtime.
 
     It may have `needs`, names of the distributions that its results depend on beside its own and onnxruntime: their
-    versions enter the keys of the stages that are for it.
+    versions enter the keys of the stages that are for it. It may have `require()`, which raises DeviceError where its
+    files cannot be answered here, before anything is made.
     """
 
     name: str

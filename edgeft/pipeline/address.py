@@ -14,7 +14,7 @@ from edgeft.core.errors import UsageError
 LOCAL = "local"
 """This machine, where an address may stand."""
 _ADDRESS = re.compile(
-    r"ssh://(?:(?P<user>[\w.-]+)@)?(?P<host>\w[\w.-]*|\[[0-9a-fA-F:]+\])(?::(?P<port>\d+))?(?P<python>/.*)?"
+    r"ssh://(?:(?P<user>\w[\w.-]*)@)?(?P<host>\w[\w.-]*|\[[0-9a-fA-F:]+\])(?::(?P<port>\d+))?(?P<python>/.*)?"
 )
 _RECEIVE = """\
 import os, sys

@@ -24,7 +24,7 @@ from edgeft.pipeline.place import HERE, BuildPlace, There
 from edgeft.pipeline.record import RunRecord, new_run, write
 from edgeft.pipeline.target_result import MODEL, result_of
 from edgeft.pipeline.walk import walk
-from edgeft.recipe.model import Recipe, failed_folder
+from edgeft.recipe.model import Recipe, failed_folder, target_folders
 from edgeft.recipe.plan import check_finite, resolved_recipe
 from edgeft.recipe.resolve import Resolver, source_digests
 from edgeft.recipe.stage import Stage
@@ -70,7 +70,7 @@ def build(  # noqa: PLR0913 - what to build, where to, and what may be left out
     began = time.perf_counter()
     run, started = new_run()
     bundle = (out or recipe.bundle_folder).absolute()
-    folders = _folders(bundle, recipe)
+    folders = target_folders(recipe, bundle)
     for folder in folders.values():
         refuse_strangers(folder)
     if key is not None:
@@ -133,9 +133,10 @@ def build(  # noqa: PLR0913 - what to build, where to, and what may be left out
     if isinstance(device, There):
         from edgeft.pipeline.replay import replayed
 
-        record = replayed(record, results[0], recipe, images, device, store.cache / "runs" / run)
+        with disk_errors(store.cache, purpose="the cache", option="--cache"):
+            record = replayed(record, results[0], recipe, images, device, store.cache / "runs" / run)
     with disk_errors(place.parent, purpose="the bundle's folder", option="--out"):
-        for result in results:
+        for result in reversed(results):  # the first, which the record names, takes its place last
             end = ends[result.target]
             told = record if result is results[0] else result.told(record, end)
             assemble(told, result, recipe, images, end, None if status == "failed" else key)
@@ -175,12 +176,6 @@ def _beside_teacher(
         emit=emit,
         place=device,
     )
-
-
-def _folders(bundle: Path, recipe: Recipe) -> dict[str, Path]:
-    """Return where each target's bundle goes: the first one's `bundle`, the others' beside it."""
-    first, *others = recipe.lower.targets
-    return {first: bundle, **{target: bundle.with_name(f"{bundle.name}-{target}") for target in others}}
 
 
 def _remove(failed: Path) -> None:

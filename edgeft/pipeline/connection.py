@@ -23,6 +23,8 @@ from edgeft.pipeline.address import Device
 
 SILENCE_S: Final = 20.0
 """A device that tells nothing for so long has vanished; it tells something every second."""
+UNPACKING_S: Final = 120.0
+"""Before its first word it unpacks what was sent and starts Python, which a slow disk makes long."""
 _PACKAGE = Path(__file__).parents[1]
 _SENT_SUFFIXES = frozenset({".py", ".json", ".onnx"})
 _SENT_ROOMS = frozenset({"bundle", "core", "pipeline", "recipe", "runtime", "verify"})
@@ -105,13 +107,15 @@ class Connection:
 
     def _told(self) -> Iterator[dict[str, Any]]:
         while True:
+            limit = SILENCE_S if self._heard else UNPACKING_S
             try:
-                line = self._lines.get(timeout=SILENCE_S)
+                line = self._lines.get(timeout=limit)
             except Empty:
                 if self._sending.is_alive():
                     continue  # a large model on a slow line
                 raise DeviceError(
-                    f"{self._device.text}: told nothing for {SILENCE_S:.0f} s: it vanished", hint=AGAIN
+                    f"{self._device.text}: told nothing for {limit:.0f} s: it vanished",
+                    hint=AGAIN,
                 ) from None
             if line is None:
                 return
@@ -162,7 +166,7 @@ def _archive(job: Mapping[str, Any], files: Mapping[str, Path]) -> bytes:
         for inside_name, path in files.items():
             if not path.exists():
                 raise DeviceError(f"{path}: no such file or folder")
-            tar.add(path, inside_name)
+            tar.add(path.resolve(), inside_name)  # what a link at the top leads to, not the link
         text = json.dumps(job).encode()
         entry = tarfile.TarInfo("job.json")
         entry.size = len(text)

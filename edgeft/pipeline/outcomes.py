@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass
 
 from edgeft import catalog
-from edgeft.core.errors import DeviceError
 from edgeft.core.stage import Context, Inputs
 from edgeft.pipeline.decide import read_decisions
 from edgeft.pipeline.held_out import (
@@ -45,7 +44,7 @@ class Outcomes:
         different_inputs: raw files or texts that become other pixels or tokens than the data stage's.
         rule: how what ships decides.
         fp32_rule: how the float graph would: the same method, with thresholds of its own.
-        absent: whether the target's runtime is not here, so that onnxruntime answered in its place.
+        absent: whether the target is another machine, so that onnxruntime answered here in its place.
     """
 
     split: HeldOut
@@ -90,13 +89,9 @@ def collect(ctx: Context, inputs: Inputs, config: VerifyConfig) -> Outcomes:
             if own
             else graph_outputs(split, file, ctx.threads, ctx.emit, task)
         )
-    device, absent = device_session(model, ctx.threads), False
-    try:
-        session = exporter.session(model, ctx.threads)
-    except DeviceError:
-        if not exporter.cross:
-            raise
-        session, absent = device, True  # onnxruntime answers: its file is an ONNX graph, too
+    device, absent = device_session(model, ctx.threads), exporter.cross
+    # For another machine onnxruntime answers here: its file is an ONNX graph, too.
+    session = device if absent else exporter.session(model, ctx.threads)
     raw, different = raw_scores(split, session if own else device, inputs.get("images"), ctx.emit)
     return Outcomes(
         split=split,
@@ -131,7 +126,7 @@ def hops_of(outcomes: Outcomes) -> tuple[Hop, ...]:
     return (
         hop(f"torch > {FP32}", wide[0], wide[1], FLOAT_TOLERANCE),
         *([hop(f"{FP32} > {chosen}", wide[1], wide[2], None)] if chosen != FP32 else []),
-        # Lowering for a runtime that is not here may change numbers (float16): the accuracy gate is the bar.
+        # Lowering for another machine may change numbers (float16): the accuracy gate is the bar.
         hop(f"{chosen} > runtime", candidate, runtime, None if outcomes.absent else tolerance),
         hop(f"runtime > raw {what[0]}", runtime, raw, tolerance, fault=fault),
     )

@@ -97,6 +97,8 @@ def quantize(request: Request, *, emit: EventSink = ignore) -> dict[str, Any]:
     began = time.perf_counter()
     run, started = new_run()
     exporter = catalog.exporter(request.target)
+    if (require := getattr(exporter, "require", None)) is not None:
+        require()
     if not exporter.cross:
         exporter.fingerprint()  # a runtime that is missing is told before the work, not after it
     elif request.search:

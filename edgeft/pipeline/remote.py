@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeft.core.atomic import write_atomic
-from edgeft.core.errors import DeviceError, UsageError
+from edgeft.core.errors import DeviceError, IntegrityError, UsageError
 from edgeft.core.events import EventSink, ignore
 from edgeft.pipeline.address import Device
 from edgeft.pipeline.connection import Connection
@@ -78,14 +78,17 @@ def check(
         DeviceError: the device cannot be reached, vanishes, or lacks something; or the bundle cannot be read.
     """
     signed: dict[str, Any] = {}
+    manifest = None
     if public_key is not None:
         from edgeft.runtime.manifest import read_files
 
-        read_files(bundle, public_key)
+        manifest, _ = read_files(bundle, public_key)
         signed = {"signature": "verified"}
     subject = f"subject/{bundle.name}"
     with Connection(device, {"kind": "verify", "subject": subject, "threads": threads}, {subject: bundle}, emit) as it:
         found: dict[str, Any] = it.answer()["check"]
+    if manifest is not None and found["content_digest"] != manifest.content_digest:
+        raise IntegrityError(f"{bundle}: it was exchanged between the check of its signature and the sending")
     notes = list(found["notes"])
     if signed:
         notes = [note for note in notes if not note.startswith("it is signed")]

@@ -63,7 +63,15 @@ class TargetResult:
     def told(self, record: RunRecord, bundle: Path) -> RunRecord:
         """Return the build's `record` as this target's own bundle tells it."""
         report = str(bundle / Path(record.report).name)
-        return replace(record, bundle=str(bundle), report=report, gates=self.gates, latency=self.compared, **self.found)
+        return replace(
+            record,
+            bundle=str(bundle),
+            report=report,
+            gates=self.gates,
+            latency=self.compared,
+            device=None,  # only the first target's bundle was replayed there
+            **self.found,
+        )
 
     def row(self) -> dict[str, Any]:
         """Return its line in the comparison of targets."""

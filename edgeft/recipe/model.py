@@ -133,6 +133,12 @@ class Recipe:
         return self.folder / "dist" / self.name
 
 
+def target_folders(recipe: Recipe, bundle: Path) -> dict[str, Path]:
+    """Return where each target's bundle goes: the first one's `bundle`, the others' beside it."""
+    first, *others = recipe.lower.targets
+    return {first: bundle, **{target: bundle.with_name(f"{bundle.name}-{target}") for target in others}}
+
+
 def failed_folder(bundle: Path) -> Path:
     """Return where the bundle goes when a gate fails: beside the place it did not earn."""
     return bundle.with_name(f"{bundle.name}.failed")

@@ -14,7 +14,7 @@ from edgeft.core.keys import Components, components, key_of
 from edgeft.core.sources import SourceDigests
 from edgeft.core.stage import Json
 from edgeft.core.store import Entry, Store
-from edgeft.recipe.model import Recipe, failed_folder
+from edgeft.recipe.model import Recipe, failed_folder, target_folders
 from edgeft.recipe.reasons import reason
 from edgeft.recipe.stage import Stage
 
@@ -79,15 +79,15 @@ class Resolver:
 
 
 def source_digests(recipe: Recipe, cache: Path, bundle: Path | None = None) -> SourceDigests:
-    """Return the digests of the user's files; the cache, the bundle and the recipe may lie among them and do not count.
+    """Return the digests of the user's files; cache, bundles and recipe may lie among them and do not count.
 
     Args:
         recipe: the recipe.
         cache: its cache folder.
         bundle: where its bundle goes; None is the default place.
     """
-    place = bundle or recipe.bundle_folder
-    return SourceDigests((cache, place, failed_folder(place), recipe.path))
+    ends = target_folders(recipe, bundle or recipe.bundle_folder).values()
+    return SourceDigests((cache, *ends, *map(failed_folder, ends), recipe.path))
 
 
 def device_facts(stage: Stage) -> dict[str, Json]:

@@ -46,6 +46,9 @@ def require_targets(recipe: Recipe) -> None:
     for index, target in enumerate(recipe.lower.targets):
         exporter = catalog.exporter(target)
         runtime = None if exporter.cross else exporter.fingerprint().get("runtime")
+        require = getattr(exporter, "require", None)
+        if require is not None:
+            require()
         if index == 0 and runtime != BUNDLE_RUNTIME:
             raise UsageError(
                 f"lower.targets: {target} comes first, but what comes first must run here and in {BUNDLE_RUNTIME}",

@@ -66,7 +66,10 @@ class ImageEncoder:
             return preprocess(decode(source, name), self.contract)
         if isinstance(source, Image.Image):
             return preprocess(source, self.contract)
-        if source.dtype != np.uint8 or source.ndim != _RGB_RANK or source.shape[2] != _RGB_RANK:
+        if not isinstance(source, np.ndarray):
+            raise DataError(f"{name}: {type(source).__name__}, expected a path, bytes, an image or an array")
+        right = source.dtype == np.uint8 and source.ndim == _RGB_RANK and source.shape[2] == _RGB_RANK
+        if not right or 0 in source.shape:
             raise DataError(f"{name}: {source.dtype} {source.shape}, expected uint8 [height, width, 3] in RGB")
         if source.shape == self._unchanged:
             return source

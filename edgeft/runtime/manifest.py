@@ -56,7 +56,7 @@ class Manifest:
         input: how an image or a text becomes the model's input.
         decision: how scores become a decision.
         target: the runtime it was lowered for.
-        precision: "int8" or "fp32".
+        precision: "int8", "int4", "fp16" or "fp32".
         files: name -> sha256 of every file the device relies on.
         evidence: name -> sha256 of reports and cards.
         content_digest: of the deterministic part.
@@ -180,7 +180,11 @@ def _parse(data: bytes, path: Path) -> Manifest:
         )
     if set(values) != _KEYS:
         raise IntegrityError(f"{path}: keys {sorted(set(values) ^ _KEYS)} are missing or unknown", hint=_DAMAGED)
-    if data != manifest_bytes(values) or seal(values) != values:
+    try:
+        unchanged = data == manifest_bytes(values) and seal(values) == values
+    except ValueError as error:  # NaN, or half a character
+        raise IntegrityError(f"{path}: {error}", hint=_DAMAGED) from error
+    if not unchanged:
         raise IntegrityError(f"{path}: it was changed after it was written", hint=_DAMAGED)
     return _manifest(values, path)
 

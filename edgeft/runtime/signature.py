@@ -7,7 +7,9 @@ to the one form in which it is written: a byte changed in its wrapping shows, to
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,8 +55,10 @@ def signed_digests(folder: Path, public_key: Path) -> dict[str, str]:
             hint="openssl ec -in KEY.pem -pubout -out KEY.pub",
         ) from error
     try:
-        signed = _stated(file.read_bytes())
-        verifier.set_hashing_config(every_file()).verify(folder, file)
+        data = file.read_bytes()
+        signed = _stated(data)
+        with _in_memory(data) as copy:  # so that what was stated is what is proven, whatever lies in the folder by then
+            verifier.set_hashing_config(every_file()).verify(folder, copy)
     except Exception as error:  # the library raises what its parsers raise
         reason = str(error) or type(error).__name__
         raise IntegrityError(f"{file}: does not hold with {public_key}: {reason}", hint=_UNTRUSTED) from error
@@ -67,6 +71,17 @@ def every_file() -> Any:  # noqa: ANN401 - model_signing.hashing.Config, of an e
 
     untyped: Any = hashing.Config
     return untyped().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
+
+
+@contextmanager
+def _in_memory(data: bytes) -> Iterator[Path]:
+    """Give `data` a path of its own that needs no disk: a device's may be read-only."""
+    descriptor = os.memfd_create(SIGNATURE)
+    try:
+        os.write(descriptor, data)
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 def require_signed(name: str, data: bytes, signed: Mapping[str, str], folder: Path) -> None:

@@ -134,6 +134,8 @@ class TextEncoder:
                 raise DataError(f"text {index}: {len(parts)} texts, the model takes {1 + self.contract.pair}")
             if not all(part.strip() for part in parts):
                 raise DataError(f"text {index} is empty")
+            if any("\ud800" <= letter <= "\udfff" for part in parts for letter in part):
+                raise DataError(f"text {index} is not UTF-8")
             batch.append(prefix + parts[0] if len(parts) == 1 else (prefix + parts[0], parts[1]))
         return [Tokens(found.ids, found.type_ids) for found in self._tokenizer.encode_batch_fast(batch)]
 

@@ -20,6 +20,7 @@ _PREPROCESSING = frozenset({"Cast", "Sub", "Div", "Mul", "Add", "Transpose", "De
 _NO_ARITHMETIC = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "Constant", "Shape", "Gather", "Cast", "Transpose", "Flatten", "Reshape"}
 )
+_INTEGER_PRODUCTS = frozenset({"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"})
 _NOTHING = "nothing: it is meant to be float"
 _SKIPPED = "see `skipped` in candidates.json for the reason"
 _REPORT = "report it with the model: the placement promises an integer kernel here"
@@ -70,11 +71,23 @@ def by_contract(graph: Path, placement: Placement) -> tuple[LintFinding, ...]:
         return (float_by_choice(proto),)
     found = []
     for node in ir.from_proto(onnx.shape_inference.infer_shapes(proto)).graph:
-        cause = None if node.op_type in _NO_ARITHMETIC or _absorbed(node, placement) else explain(node, placement)
+        left_out = node.op_type in _NO_ARITHMETIC or _absorbed(node, placement) or _on_integers(node)
+        cause = None if left_out else explain(node, placement)
         if cause is not None:
             name = node.name or str(node.outputs[0].name)
             found.append(LintFinding(name, node.op_type, cause.reason, cause.mend, cause.expected))
     return tuple(found)
+
+
+def _on_integers(node: ir.Node) -> bool:
+    """Return whether `node` quantizes as it runs, multiplies integers, or is the product of their scales."""
+    if node.op_type in _INTEGER_PRODUCTS:
+        return True
+    makers = [maker for value in node.inputs if value is not None and (maker := value.producer()) is not None]
+    behind = [maker.inputs[0].producer() for maker in makers if maker.op_type == "Cast" and maker.inputs[0] is not None]
+    return node.op_type == "Mul" and any(
+        maker is not None and maker.op_type in _INTEGER_PRODUCTS for maker in (*makers, *behind)
+    )
 
 
 def _absorbed(node: ir.Node, placement: Placement) -> bool:

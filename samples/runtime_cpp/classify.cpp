@@ -81,14 +81,27 @@ static Json classify(Ort::Session& session, const Json& manifest, const std::str
   return decide({scores, scores + count}, classes, manifest.at("decision"));
 }
 
+// The manifest without white space between its parts and without its own digest: numbers keep the spelling they have.
+std::string canonical(const std::string& text, const std::string& digest) {
+  std::string dense;
+  bool quoted = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '"') quoted = !quoted;
+    if (quoted || !std::isspace(static_cast<unsigned char>(text[i]))) dense += text[i];
+    if (quoted && text[i] == '\\') dense += text[++i];
+  }
+  const std::string own = ",\"self_digest\":\"" + digest + "\"";
+  return dense.erase(dense.find(own), own.size());
+}
+
 int main(int count, char** arguments) try {
   if (count < 3) throw std::runtime_error("usage: classify BUNDLE FILE...");
   const std::string folder = std::string(arguments[1]) + "/";
-  Json manifest = Json::parse(read(folder + "manifest.json"));
+  const std::string text = read(folder + "manifest.json");
+  const Json manifest = Json::parse(text);
   if (manifest.at("schema") != 1) throw std::runtime_error("manifest.json: this program reads schema 1");
-  const Json self = manifest.at("self_digest");
-  manifest.erase("self_digest");
-  prove("manifest.json", manifest.dump(), self);  // keys sorted, no white space: the form that was digested
+  const std::string self = manifest.at("self_digest");
+  prove("manifest.json", canonical(text, self), self);
   std::string model;
   for (const char* key : {"files", "evidence"})
     for (const auto& [name, digest] : manifest.at(key).items()) {

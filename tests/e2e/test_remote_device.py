@@ -85,6 +85,7 @@ def test_a_device_that_vanishes_in_the_middle_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connection, "SILENCE_S", 3.0)
+    monkeypatch.setattr(connection, "UNPACKING_S", 3.0)
     stopped: list[int] = []
 
     def freeze(event: Event) -> None:

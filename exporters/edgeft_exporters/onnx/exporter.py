@@ -114,6 +114,15 @@ class OnnxArm64Exporter(OnnxExporter):
         """Whether this machine is another one than the device."""
         return platform.machine() not in {"aarch64", "arm64"}
 
+    def require(self) -> None:
+        """Refuse to answer for ARM64 where sums saturate: its weights use the full range.
+
+        Raises:
+            DeviceError: this CPU adds in saturating 16 bits.
+        """
+        if self.cross:
+            _require_exact_sums(self.name)
+
     def lint(self, graph: Path) -> tuple[LintFinding, ...]:
         """List what runs in float: as the runtime shows it on ARM64, elsewhere by the contract alone.
 

@@ -25,14 +25,17 @@ MODEL, SCRIPT = "model.onnx", "build_engine.sh"
 _SCRIPT = """#!/bin/sh
 # Builds model.engine for this GPU with TensorRT 10 or later. Unverified on hardware: check the answers before use.
 # BATCH is the largest size of an open batch axis, LENGTH that of other open axes, such as tokens.
-# Options of trtexec may follow, such as
+# OUT is the folder that the engine is written to. Options of trtexec may follow, such as
 #   --memPoolSize=workspace:512              memory for a layer's work, in MiB
 #   --useDLACore=0 --allowGPUFallback        the deep-learning accelerator, the GPU for what it cannot do
 set -eu
 BATCH="${{BATCH:-{batch}}}"
 LENGTH="${{LENGTH:-{length}}}"
 cd "$(dirname "$0")"
-exec trtexec --onnx=model.onnx --stronglyTyped --saveEngine=model.engine --timingCacheFile=timing.cache {shapes} "$@"
+# A bundle takes no new file: there the engine goes beside it.
+if [ -e manifest.json ]; then OUT="${{OUT:-..}}"; else OUT="${{OUT:-.}}"; fi
+set -- --saveEngine="$OUT/model.engine" --timingCacheFile="$OUT/timing.cache" {shapes} "$@"
+exec trtexec --onnx=model.onnx --stronglyTyped "$@"
 """
 
 

@@ -61,12 +61,11 @@ def _hold_(node: ir.Node, graph: ir.Graph) -> bool:
         shape[node.attributes.get_int("axis", 1)] = scale.size
     factor = (scale.astype(np.float64) / held.astype(np.float64)).reshape(shape)
     for index, array in ((0, np.rint(weight * factor).astype(np.int8)), (1, held)):
-        node.replace_input_with(index, _written(graph, node.inputs[index], array))
+        node.replace_input_with(index, _written(graph, f"{node.outputs[0].name}::{index}::held", array))
     return True
 
 
-def _written(graph: ir.Graph, old: ir.Value | None, array: np.ndarray) -> ir.Value:
-    name = f"{old.name if old is not None else ''}::held"
+def _written(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     made = ir.Value(
         name=name,
         const_value=ir.tensor(array, name=name),

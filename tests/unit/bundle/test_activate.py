@@ -204,3 +204,24 @@ def test_the_verbs(tmp_path: Path, bundles: list[Path], monkeypatch: pytest.Monk
     for arguments, words in ((["rollback", "tiny"], "only version"), (["rollback", "other"], "active here: tiny")):
         failed = RUNNER.invoke(app, arguments)
         assert (failed.exit_code, words in failed.stderr) == (2, True)
+
+
+def test_a_lost_link_costs_no_version(tmp_path: Path, bundles: list[Path]) -> None:
+    root = tmp_path / "root"
+    for bundle in bundles[:2]:
+        activate(bundle, root)
+    (root / "tiny" / "current").unlink()
+    found = activate(bundles[2], root)
+    assert found.version.startswith("000003-")
+    assert len(versions(root)) == 3
+    assert rollback("tiny", root).version.startswith("000002-")
+
+
+def test_a_folder_in_the_links_place_is_refused(tmp_path: Path, bundles: list[Path]) -> None:
+    (tmp_path / "root" / "tiny" / "current").mkdir(parents=True)
+    with pytest.raises(DeviceError, match="no link"):
+        activate(bundles[0], tmp_path / "root")
+
+
+def test_what_is_told_can_be_opened(tmp_path: Path, bundles: list[Path]) -> None:
+    assert check(Path(activate(bundles[0], tmp_path / "root").check.bundle)).name == "tiny"

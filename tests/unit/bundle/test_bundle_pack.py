@@ -133,3 +133,13 @@ def test_no_validation_images(tmp_path: Path, tiny_parts: Parts) -> None:
     (data / "rows.jsonl").write_text("".join(json.dumps({**row, "split": "train"}) + "\n" for row in rows))
     with pytest.raises(DataError, match="no val rows"):
         pack(tmp_path / "out", replace(tiny_parts, data=data))
+
+
+def test_a_targets_own_files_come_along_and_a_script_stays_one(tmp_path: Path, tiny_parts: Parts) -> None:
+    (tmp_path / "build_engine.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "build_engine.sh").chmod(0o755)
+    made = pack(tmp_path / "out", replace(tiny_parts, more=(tmp_path / "build_engine.sh",)))
+    assert "build_engine.sh" in made.files
+    assert (tmp_path / "out" / "build_engine.sh").stat().st_mode & 0o111
+    pack(tmp_path / "out", tiny_parts)  # a bundle with other files takes its place
+    assert not (tmp_path / "out" / "build_engine.sh").exists()

@@ -246,3 +246,32 @@ def test_the_bill_of_materials_is_cyclonedx_and_names_what_went_in(tmp_path: Pat
 def test_of_texts_it_names_the_tokenizers(text_bundle: Path) -> None:
     told = json.loads((text_bundle / "sbom.cdx.json").read_text())
     assert "device:tokenizers" in {item["bom-ref"] for item in told["components"]}
+
+
+def test_a_forged_signature_that_is_exchanged_for_the_real_one_is_refused(
+    signed: Path, tiny_parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: tuple[Path, Path]
+) -> None:
+    from edgeft.runtime import signature as module
+
+    stranger, _ = make_key(tmp_path, "stranger")
+    pack(tmp_path / "forged", replace(tiny_parts, model_card="# mine\n"), SigningKey(stranger))
+    real, forged = (signed / SIGNATURE).read_bytes(), (tmp_path / "forged" / SIGNATURE).read_bytes()
+    (signed / SIGNATURE).write_bytes(forged)
+    stated = module._stated
+
+    def exchanged(data: bytes) -> dict[str, str]:
+        found = stated(data)
+        (signed / SIGNATURE).write_bytes(real)
+        return found
+
+    monkeypatch.setattr(module, "_stated", exchanged)
+    with pytest.raises(IntegrityError, match="does not hold"):
+        module.signed_digests(signed, keys[1])
+
+
+def test_a_manifest_of_no_numbers_is_damage_and_no_crash(tiny_bundle: Path) -> None:
+    text = (tiny_bundle / "manifest.json").read_text()
+    for bad in ("NaN", '"\\ud800"'):
+        (tiny_bundle / "manifest.json").write_text(text.replace('"name": "tiny"', f'"name": {bad}'))
+        with pytest.raises(IntegrityError, match=r"manifest\.json"):
+            check(tiny_bundle)

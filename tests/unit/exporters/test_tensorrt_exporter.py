@@ -214,10 +214,13 @@ def test_the_script_hands_trtexec_its_profile_and_more_options(
     options = ["--memPoolSize=workspace:512", "--useDLACore=0", "--allowGPUFallback"]
     done = subprocess.run([script, *options], check=True, capture_output=True, text=True)
     assert done.stdout.split() == [
-        *("--onnx=model.onnx", "--stronglyTyped", "--saveEngine=model.engine", "--timingCacheFile=timing.cache"),
+        *("--onnx=model.onnx", "--stronglyTyped", "--saveEngine=./model.engine", "--timingCacheFile=./timing.cache"),
         *("--minShapes=pixels:1x12x12x3", "--optShapes=pixels:1x12x12x3", "--maxShapes=pixels:16x12x12x3"),
         *options,
     ]
+    (tmp_path / "out" / "manifest.json").write_text("{}")
+    beside = subprocess.run([script], check=True, capture_output=True, text=True).stdout.split()
+    assert "--saveEngine=../model.engine" in beside  # a bundle takes no new file
 
 
 def small(nodes: list[onnx.NodeProto], weights: dict[str, tuple[int, ...]], out: str) -> onnx.ModelProto:

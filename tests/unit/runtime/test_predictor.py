@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,3 +120,14 @@ def test_a_stale_threshold_is_refused(tiny_bundle: Path) -> None:
     with_decision(tiny_bundle, model="0" * 64)
     with pytest.raises(IntegrityError, match=r"thresholds were fitted through another model than model\.onnx"):
         load(tiny_bundle)
+
+
+@pytest.mark.parametrize("source", [np.zeros((0, 5, 3), np.uint8), np.zeros((4, 0, 3), np.uint8), bytearray(b"x"), [1]])
+def test_an_empty_crop_or_a_thing_of_another_kind_is_refused(tiny_bundle: Path, source: Any) -> None:  # noqa: ANN401 - anything
+    with pytest.raises(DataError, match="image 0"):
+        load(tiny_bundle).predict([source])
+
+
+def test_half_a_character_is_no_text(text_bundle: Path) -> None:
+    with pytest.raises(DataError, match="not UTF-8"):
+        load(text_bundle).predict(["caf\udce9"])
