@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import parser
 
 from edgeft.core.errors import DeviceError
 from edgeft.quantize.calibration import Execution
@@ -119,3 +120,16 @@ def test_elsewhere_lint_names_what_stays_in_float_by_the_contract(
     assert all(item.expected for item in found)
     onnx.save(residual, tmp_path / "float.onnx")
     assert [item.op_type for item in exporter.lint(tmp_path / "float.onnx")] == ["Graph"]
+
+
+def test_products_of_integers_are_not_told_as_floats(tmp_path: Path) -> None:
+    text = """<ir_version: 9, opset_import: ["" : 20]> g (float[N,8] x) => (float[N,4] logits)
+      <int8[8,4] w={1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1}, float s={0.1}> {
+        q, qs, qz = DynamicQuantizeLinear(x)
+        product = MatMulInteger(q, w, qz)
+        wide = Cast<to=1>(product)
+        scale = Mul(qs, s)
+        logits = Mul(wide, scale)
+      }"""
+    onnx.save(parser.parse_model(text), tmp_path / "dynamic.onnx")
+    assert {item.op_type for item in OnnxArm64Exporter().lint(tmp_path / "dynamic.onnx") if not item.expected} == set()

@@ -12,7 +12,7 @@ from edgeft.core.store import Store
 from edgeft.pipeline.walk import walk
 from edgeft.recipe.load import load_recipe
 from edgeft.recipe.plan import _limits, make_plan
-from edgeft.recipe.resolve import Resolver
+from edgeft.recipe.resolve import Resolver, source_digests
 from edgeft.recipe.stages import stages
 
 
@@ -200,3 +200,18 @@ def test_a_limit_of_decisions_is_held_against_validation(project: Path, limit: f
     recipe = load_recipe(project, [f"decide={{method: threshold, max_escape: {limit}}}"])
     found = list(_limits(recipe, {"counts": {"val": {"ok": 30, "bad": 3, "worse": 4}}, "ok_class": "ok"}))
     assert found == [f"validation has 7 bad parts, {said} decide.max_escape {limit:g} ({round(1 / limit) - 1})"]
+
+
+def test_bundles_of_further_targets_are_no_data(project: Path) -> None:
+    recipe = load_recipe(project, ["data.source=.", "data.images=images", "lower.targets=[onnx, openvino]"])
+
+    def digest() -> str:
+        return source_digests(recipe, project / ".edgeft").of(project)
+
+    before = digest()
+    for name in ("My-Parts", "My-Parts-openvino", "My-Parts-openvino.failed"):
+        (project / "dist" / name).mkdir(parents=True)
+        (project / "dist" / name / "manifest.json").write_text(name)
+    assert digest() == before
+    (project / "dist" / "mine.csv").write_text("a")
+    assert digest() != before
