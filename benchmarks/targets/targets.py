@@ -104,7 +104,7 @@ def peer(folder: Path) -> Path:
         return out
     rows = dict(np.load(folder / "calib.npz"))
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         def __init__(self) -> None:
             count = len(next(iter(rows.values())))
             self._rows = iter([{name: array[i : i + 1] for name, array in rows.items()} for i in range(count)])

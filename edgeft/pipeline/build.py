@@ -22,7 +22,7 @@ from edgeft.pipeline.assemble import assemble
 from edgeft.pipeline.distillation import timed_beside_teacher
 from edgeft.pipeline.place import HERE, BuildPlace, There
 from edgeft.pipeline.record import RunRecord, new_run, write
-from edgeft.pipeline.target_result import MODEL, result_of
+from edgeft.pipeline.target_result import result_of
 from edgeft.pipeline.walk import walk
 from edgeft.recipe.model import Recipe, failed_folder, target_folders
 from edgeft.recipe.plan import check_finite, resolved_recipe
@@ -97,7 +97,7 @@ def build(  # noqa: PLR0913 - what to build, where to, and what may be left out
             )
             for target in recipe.lower.targets
         ]
-        beside = _beside_teacher(recipe, entries, place, emit, device) if latency else None
+        beside = _beside_teacher(recipe, entries, results[0].model, place, emit, device) if latency else None
     if adapters is not None:
         with disk_errors(adapters, purpose="the adapters' folder", option="--adapters"):
             for name in ADAPTER_FILES:
@@ -160,7 +160,7 @@ def _require_adapters(recipe: Recipe, folder: Path) -> None:
 
 
 def _beside_teacher(
-    recipe: Recipe, entries: Mapping[str, Entry], folder: Path, emit: EventSink, device: BuildPlace
+    recipe: Recipe, entries: Mapping[str, Entry], lowered: Path, folder: Path, emit: EventSink, device: BuildPlace
 ) -> dict[str, Any] | None:
     """Return what ships timed beside its teacher, or None where nothing was distilled."""
     if TEACHER_GRAPH not in entries:
@@ -169,7 +169,7 @@ def _beside_teacher(
     return timing.beside_teacher(
         recipe.verify.latency,
         teacher=entries[TEACHER_GRAPH].folder / "model.onnx",
-        lowered=entries["lower"].folder / recipe.lower.targets[0] / MODEL,
+        lowered=lowered,
         teachers_data=entries["teacher_data"].folder if "teacher_data" in entries else data,
         data=data,
         folder=folder,

@@ -89,10 +89,10 @@ def collect(ctx: Context, inputs: Inputs, config: VerifyConfig) -> Outcomes:
             if own
             else graph_outputs(split, file, ctx.threads, ctx.emit, task)
         )
-    device, absent = device_session(model, ctx.threads), exporter.cross
     # For another machine onnxruntime answers here: its file is an ONNX graph, too.
-    session = device if absent else exporter.session(model, ctx.threads)
-    raw, different = raw_scores(split, session if own else device, inputs.get("images"), ctx.emit)
+    session = device_session(model, ctx.threads) if exporter.cross else exporter.session(model, ctx.threads)
+    device = session if own or exporter.cross else device_session(model, ctx.threads)
+    raw, different = raw_scores(split, device, inputs.get("images"), ctx.emit)
     return Outcomes(
         split=split,
         chosen=lowered["chosen"],
@@ -108,7 +108,7 @@ def collect(ctx: Context, inputs: Inputs, config: VerifyConfig) -> Outcomes:
         different_inputs=different,
         rule=rule,
         fp32_rule=fp32_rule,
-        absent=absent,
+        absent=exporter.cross,
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,13 @@ from edgeft.core.record import Gate, StageRecord
 from edgeft.core.store import Entry
 from edgeft.pipeline import gates as judged
 from edgeft.pipeline import latency as timing
+from edgeft.pipeline.lower import MODEL
 from edgeft.pipeline.place import BuildPlace
 from edgeft.pipeline.record import RunRecord
 from edgeft.pipeline.timed import own_runtime
 from edgeft.recipe.model import Recipe
 from edgeft.recipe.target_stages import CHAIN, stage_name
 
-MODEL = "model.onnx"
 _FP32_MODEL = "candidates/fp32/model.onnx"
 _LINT = "lint.json"
 _SHARED_GATE = "parity torch > fp32"
@@ -43,7 +43,7 @@ class TargetResult:
     found: dict[str, Any]
     compared: dict[str, Any] | None = None
     gates: tuple[Gate, ...] = ()
-    stages: tuple[StageRecord, ...] = field(default=())
+    stages: tuple[StageRecord, ...] = ()
 
     @property
     def model(self) -> Path:
@@ -130,10 +130,10 @@ def result_of(
         DeviceError: a timing process failed.
     """
     plain = {**entries, **{name: entries[stage_name(name, target, recipe)] for name in CHAIN}}
-    made = TargetResult(target, plain, _read(plain, target))
-    gates = tuple(judged.gate_from_json(gate) for gate in made.found["verify"]["gates"])
+    found = _read(plain, target)
+    made = TargetResult(target, plain, found, gates=tuple(map(judged.gate_from_json, found["verify"]["gates"])))
     if place is None or catalog.exporter(target).cross:
-        return TargetResult(target, plain, made.found, None, gates)
+        return made
     compared, timed, record = timing.measure(
         recipe.verify.latency,
         fp32=plain["compress"].folder / _FP32_MODEL,
@@ -146,7 +146,7 @@ def result_of(
         exporter=own_runtime(target),
     )
     told = replace(record, name=stage_name(record.name, target, recipe))
-    return TargetResult(target, plain, made.found, compared, (*gates, *timed), (told,))
+    return replace(made, compared=compared, gates=(*made.gates, *timed), stages=(told,))
 
 
 def _read(entries: Mapping[str, Entry], target: str) -> dict[str, Any]:
