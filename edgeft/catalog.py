@@ -35,28 +35,31 @@ METHODS: tuple[Method, ...] = (
         1,
         ("numpy", "scipy", "tokenizers"),
     ),
-    Method("finetune", "full", "edgeft.finetune.config:FullConfig", "edgeft.finetune.full:run", 2, _TRAINING),
-    Method("finetune", "frozen", "edgeft.finetune.config:FrozenConfig", "edgeft.finetune.frozen:run", 4, _ADAPTING),
-    Method("finetune", "gradual", "edgeft.finetune.config:GradualConfig", "edgeft.finetune.gradual:run", 4, _TRAINING),
+    Method("finetune", "full", "edgeft.finetune.config:FullConfig", "edgeft.finetune.full:run", 3, _TRAINING),
+    Method("finetune", "frozen", "edgeft.finetune.config:FrozenConfig", "edgeft.finetune.frozen:run", 5, _ADAPTING),
+    Method("finetune", "gradual", "edgeft.finetune.config:GradualConfig", "edgeft.finetune.gradual:run", 5, _ADAPTING),
     Method(
         "finetune",
         "first_n_frozen",
         "edgeft.finetune.config:FirstNFrozenConfig",
         "edgeft.finetune.first_n_frozen:run",
-        2,
+        3,
         _ADAPTING,
     ),
-    Method("finetune", "bitfit", "edgeft.finetune.config:BitFitConfig", "edgeft.finetune.bitfit:run", 2, _ADAPTING),
-    Method("finetune", "lora", "edgeft.finetune.config:LoraConfig", "edgeft.finetune.adapted:run", 2, _ADAPTING),
-    Method("finetune", "ia3", "edgeft.finetune.config:Ia3Config", "edgeft.finetune.adapted:run", 2, _ADAPTING),
-    Method("finetune", "adapter", "edgeft.finetune.config:AdapterConfig", "edgeft.finetune.adapted:run", 1, _ADAPTING),
-    Method("finetune", "prompt", "edgeft.finetune.config:PromptConfig", "edgeft.finetune.adapted:run", 1, _ADAPTING),
-    Method("finetune", "prefix", "edgeft.finetune.config:PrefixConfig", "edgeft.finetune.adapted:run", 1, _ADAPTING),
-    Method("finetune", "hybrid", "edgeft.finetune.config:HybridConfig", "edgeft.finetune.hybrid:run", 1, _ADAPTING),
+    Method("finetune", "bitfit", "edgeft.finetune.config:BitFitConfig", "edgeft.finetune.bitfit:run", 3, _ADAPTING),
+    Method("finetune", "lora", "edgeft.finetune.config:LoraConfig", "edgeft.finetune.adapted:run", 3, _ADAPTING),
+    Method("finetune", "ia3", "edgeft.finetune.config:Ia3Config", "edgeft.finetune.adapted:run", 3, _ADAPTING),
+    Method("finetune", "adapter", "edgeft.finetune.config:AdapterConfig", "edgeft.finetune.adapted:run", 2, _ADAPTING),
+    Method("finetune", "prompt", "edgeft.finetune.config:PromptConfig", "edgeft.finetune.adapted:run", 2, _ADAPTING),
+    Method("finetune", "prefix", "edgeft.finetune.config:PrefixConfig", "edgeft.finetune.adapted:run", 2, _ADAPTING),
+    Method("finetune", "hybrid", "edgeft.finetune.config:HybridConfig", "edgeft.finetune.hybrid:run", 2, _ADAPTING),
     Method("finetune", "none", "edgeft.finetune.config:NoneConfig", "edgeft.finetune.none:run", 1, _TRAINING),
     *(
         Method("merge", name, "edgeft.finetune.config:MergeConfig", "edgeft.finetune.merge:run", 3, _ADAPTING)
-        for name in ("frozen", "first_n_frozen", "bitfit", "lora", "ia3", "adapter", "prompt", "prefix")
+        for name in (
+            *("frozen", "gradual", "first_n_frozen", "bitfit", "hybrid"),
+            *("lora", "ia3", "adapter", "prompt", "prefix"),
+        )
     ),
     Method(
         "propose",
@@ -67,7 +70,7 @@ METHODS: tuple[Method, ...] = (
         (*_DISTILLING, "onnx", "onnx-ir"),
     ),
     Method(
-        "distill", "knowledge", "edgeft.distill.config:KnowledgeConfig", "edgeft.distill.knowledge:run", 1, _DISTILLING
+        "distill", "knowledge", "edgeft.distill.config:KnowledgeConfig", "edgeft.distill.knowledge:run", 2, _DISTILLING
     ),
     Method(
         "export",

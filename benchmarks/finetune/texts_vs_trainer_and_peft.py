@@ -2,12 +2,12 @@
 
     python benchmarks/finetune/texts_vs_trainer_and_peft.py samples/reviews_en out [--rounds 2] [--methods full lora]
 
-Both train AutoModel's encoder on the same tokens, padded to a batch's longest, with AdamW. Each arm is a fresh process,
-in turns (AB BA ...); `--steps` optimizer steps are timed after `--warmup`, by token, padding included, because the
-two shuffle differently. `frozen` is timed whole: 30 epochs from after the imports to the trained head, the Trainer
-computing the frozen encoder in every one of them and validating after the last, edgeft after each. Prints one JSON
-line an arm and round, then the ratios of the medians; above 1, edgeft is faster. peft's prefix tuning does not run on
-BERT any more.
+Both train AutoModel's encoder with AdamW on the same texts in the same order. Each arm is a fresh process, in turns (AB
+BA ...); `--steps` optimizer steps are timed after `--warmup`, by text. The Trainer pads a batch to its longest text,
+edgeft computes it in parts of alike lengths. `frozen` is timed whole: 30 epochs from after the imports to the trained
+head, the Trainer computing the frozen encoder in every one of them and validating after the last, edgeft after each.
+Prints one JSON line an arm and round, then the ratios of the medians; above 1, edgeft is faster. peft's prefix tuning
+does not run on BERT any more.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from stopwatch import Enough, stopwatch
 
-BATCH, LR, FROZEN_EPOCHS = 32, 5e-4, 30
+BATCH, LR, FROZEN_EPOCHS, SEED = 32, 5e-4, 30, 0
 EDGEFT: dict[str, dict[str, Any]] = {
     "full": {},
     "lora": {"rank": 8},
@@ -80,16 +80,18 @@ def adapted(model: Any, method: str) -> Any:  # noqa: ANN401 - transformers' and
 def trainer(method: str, data: Path, weights: Path, threads: int, tick: Callable[[], None]) -> None:
     import torch
     from torch.utils.data import Dataset as TorchDataset
+    from torch.utils.data import SequentialSampler
     from transformers import AutoModelForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
 
     from edgeft.data.dataset import Dataset
+    from edgeft.finetune.sampling import epoch_seed, shuffled
 
     torch.set_num_threads(threads)
     found = Dataset.open(data)
 
     class Rows(TorchDataset[int]):
         def __init__(self, split: Literal["train", "val"]) -> None:
-            self.rows = found.indices(split)
+            self.rows = shuffled(found.indices(split), epoch_seed(SEED, "order", 0))
 
         def __len__(self) -> int:
             return len(self.rows)
@@ -104,6 +106,10 @@ def trainer(method: str, data: Path, weights: Path, threads: int, tick: Callable
         return {name: torch.from_numpy(each) for name, each in feeds.items()} | {
             "labels": torch.from_numpy(found.labels[batch])
         }
+
+    class InOrder(Trainer):  # type: ignore[misc] # as below
+        def _get_train_sampler(self, *_: object) -> SequentialSampler:
+            return SequentialSampler(self.train_dataset)
 
     class Clock(TrainerCallback):  # type: ignore[misc] # transformers has no types here
         def on_step_end(self, *_: object, **__: object) -> None:
@@ -125,7 +131,7 @@ def trainer(method: str, data: Path, weights: Path, threads: int, tick: Callable
             dataloader_num_workers=0,
         )
         given = {"train_dataset": Rows("train"), "eval_dataset": Rows("val"), "data_collator": collate}
-        made = Trainer(adapted(model, method), arguments, **given, callbacks=[Clock()])
+        made = InOrder(adapted(model, method), arguments, **given, callbacks=[Clock()])
         made.train()
         made.evaluate()
 
@@ -148,35 +154,40 @@ def edgeft(method: str, data: Path, weights: Path, threads: int, tick: Callable[
         out, work = Path(folder) / "out", Path(folder) / "work"
         out.mkdir()
         work.mkdir()
-        context = Context(out, work, seed=0, threads=threads, emit=emit)
+        context = Context(out, work, seed=SEED, threads=threads, emit=emit)
         catalog.resolve(chosen.run)(context, {"data": data, "weights": weights}, config)
 
 
 def once(arm: str, method: str, places: tuple[Path, Path], given: argparse.Namespace) -> dict[str, Any]:
-    """Return what one arm does in this process: seconds a token that was trained on, or of all."""
+    """Return what one arm does in this process: seconds a text that was trained on, or of all."""
     run = {"trainer": trainer, "edgeft": edgeft}[arm]
     if method == "frozen":
         began = time.perf_counter()
         run(method, *places, given.threads, lambda: None)
         return {"arm": arm, "method": method, "seconds": time.perf_counter() - began}
     tick, seconds = stopwatch(given.warmup, given.steps)
-    sizes = counted()
+    sizes, seen = counted(), []
+
+    def step() -> None:
+        seen.append((sum(texts for texts, _ in sizes), sum(tokens for _, tokens in sizes)))
+        tick()
+
     with contextlib.suppress(Enough):
-        run(method, *places, given.threads, tick)
-    timed = sizes[given.warmup + 1 :][: given.steps]
-    return {"arm": arm, "method": method, "seconds": sum(seconds) / sum(timed), "tokens": sum(timed)}
+        run(method, *places, given.threads, step)
+    texts, tokens = (last - first for first, last in zip(seen[given.warmup], seen[-1], strict=True))
+    return {"arm": arm, "method": method, "seconds": sum(seconds) / texts, "texts": texts, "tokens": tokens}
 
 
-def counted() -> list[int]:
-    """Return a list that takes the size of every batch from now on: tokens, padding included."""
+def counted() -> list[tuple[int, int]]:
+    """Return a list that takes texts and tokens, padding included, of all that is fed from now on."""
     from edgeft.runtime.text import IDS, TokenTable
 
-    sizes: list[int] = []
+    sizes: list[tuple[int, int]] = []
     plain = TokenTable.feeds
 
     def feeds(table: TokenTable, rows: Any) -> Any:  # noqa: ANN401 - as TokenTable's
         found = plain(table, rows)
-        sizes.append(found[IDS].size)
+        sizes.append((len(rows), found[IDS].size))
         return found
 
     TokenTable.feeds = feeds  # type: ignore[method-assign] # it is what this is for

@@ -38,6 +38,12 @@ TEXTS: dict[str, dict[str, Any]] = {
     "adapter": {"lr": 1e-3, "head_lr_factor": 1, "bottleneck": 32},
     "prompt": {"lr": 1e-2, "head_lr_factor": 0.5, "prompts": 16},
     "prefix": {"lr": 1e-2, "head_lr_factor": 0.5, "prefixes": 16},
+    "hybrid": {
+        "steps": [
+            {"method": "lora", "epochs": 2, "lr": 5e-4, "head_lr_factor": 2},
+            {"method": "first_n_frozen", "epochs": 1, "lr": 2e-5, "frozen_groups": 6},
+        ]
+    },
 }
 IMAGES: dict[str, dict[str, Any]] = {
     "full": {"lr": 1e-3, "lr_decay": 0.9},

@@ -184,3 +184,8 @@ class KnowledgeConfig(TrainConfig):
         """The losses that look inside of both networks."""
         names = ("features", "attention", "relations", "hidden", "self_relations")
         return tuple(name for name in names if getattr(self, name))
+
+    @property
+    def by_row(self) -> bool:
+        """Whether the loss is a mean over rows, not over pairs of them or over tokens."""
+        return not set(self.hints) - {"features"}

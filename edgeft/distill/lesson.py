@@ -84,7 +84,7 @@ def taught(ctx: Context, lesson: Lesson, make: Callable[[Dataset], Created]) -> 
             )
         views = Views(data, config, config.views, ctx.seed_for("views"), device)
         teacher, found = _teacher(ctx, lesson, opened, views)
-        feed = TaughtFeed(ctx, data, views, teacher, device)
+        feed = TaughtFeed(ctx, data, views, teacher, device, by_row=config.by_row)
         seen = watch.enter_context(watching([spot for hint in found.values() for spot in hint.own]))
         carried = nn.ModuleDict({name: hint.projection for name, hint in found.items() if len(hint.projection)})
         training = _carrying(opened, carried.to(device)) if len(carried) else opened
@@ -95,7 +95,7 @@ def taught(ctx: Context, lesson: Lesson, make: Callable[[Dataset], Created]) -> 
             delattr(opened.module, _PROJECTIONS)
         result = finish(opened, fit, phases)
         rows = data.indices("val")
-        said = evaluate.logits(opened.module.eval(), feed.evaluate, rows)
+        said = evaluate.logits(opened.module.eval(), feed.evaluate, data, rows)
         told, labels = feed.validation().argmax(1), data.labels[rows]
         own = sum(each.numel() for each in opened.module.parameters())
     size = sum(each.numel() for member in lesson.members for each in member.parameters())

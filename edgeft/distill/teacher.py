@@ -15,10 +15,10 @@ from edgeft.data.augment import Augmentation, build
 from edgeft.data.dataset import Dataset, Split
 from edgeft.data.draws import sample_seeds
 from edgeft.distill.taps import Spot, watching
-from edgeft.finetune import features
+from edgeft.finetune import evaluate, features
 from edgeft.finetune.cache import CHUNK, ActivationCache
 from edgeft.finetune.config import TrainConfig
-from edgeft.finetune.feeds import Input, TokenFeed
+from edgeft.finetune.feeds import Feed, Input, TokenFeed
 from edgeft.finetune.sampling import Rows
 from edgeft.models.pixels import Normalizer, as_tensor
 from edgeft.models.stages import Groups, chain
@@ -72,6 +72,10 @@ class Views:
             raise TypeError("images without a normalizer")
         return self._normalize(images)
 
+    def parts(self, rows: Rows) -> Sequence[Rows]:
+        """Return the rows of a batch as they are computed: texts by length."""
+        return [rows] if self._tokens is None else self._tokens.parts(rows)
+
 
 class Matched:
     """A teacher's views by the student's rows: both datasets hold the same files, read at other sizes.
@@ -124,7 +128,7 @@ class Teacher:
             return {LOGITS: logits, **seen}
 
 
-class ViewFeed:
+class ViewFeed(Feed):
     """A student's input, batch after batch: epoch e sees view e mod `views.count` of each row."""
 
     def __init__(self, views: Views) -> None:
@@ -132,6 +136,10 @@ class ViewFeed:
 
     def prepare(self, epoch: int) -> None:
         """Do nothing: rows are ready."""
+
+    def parts(self, rows: Rows) -> Sequence[Rows]:
+        """Return the rows of a batch as they are computed."""
+        return self._views.parts(rows)
 
     def train(self, rows: Rows, epoch: int, step: int) -> Input:
         """Return the training input for dataset rows `rows` [n]."""
@@ -151,10 +159,15 @@ class TaughtFeed(ViewFeed):
         data: the student's dataset.
         views: of the student's input.
         teacher: who answers.
+        device: where the answers go.
+        by_row: whether the loss is a mean over rows, so that a batch can be cut.
     """
 
-    def __init__(self, ctx: Context, data: Dataset, views: Views, teacher: Teacher, device: torch.device) -> None:
+    def __init__(
+        self, ctx: Context, data: Dataset, views: Views, teacher: Teacher, device: torch.device, *, by_row: bool
+    ) -> None:
         super().__init__(views)
+        self._by_row = by_row
         self._data, self._teacher, self._device = data, teacher, device
         probe = teacher.answer(data.indices("val")[:1], None, teacher.kept)
         self._shapes = {name: tuple(each.shape[1:]) for name, each in probe.items()}
@@ -174,6 +187,10 @@ class TaughtFeed(ViewFeed):
             features.TEXTS if data.is_text else CHUNK,
             store=None if ctx.memo is None else ctx.memo / f"teacher-{key}",
         )
+
+    def parts(self, rows: Rows) -> Sequence[Rows]:
+        """Return the rows of a batch as they are computed: cut only where that leaves the loss what it is."""
+        return super().parts(rows) if self._by_row else [rows]
 
     @property
     def asked(self) -> int:
@@ -221,7 +238,7 @@ class TaughtFeed(ViewFeed):
             )
             return torch.cat([found[name].flatten(1).float() for name in self._shapes], dim=1)
 
-        return features.in_batches(self._data, rows, run)
+        return evaluate.in_batches(self._data, rows, run)
 
 
 def _size(shape: tuple[int, ...]) -> int:

@@ -7,7 +7,7 @@ By peft, and folded into the weights in the end:
 
 By `models.inserts`, and kept in the model: adapter, prompt, prefix.
 
-Or a part of the base's own weights (`OWN`): a head, biases, the upper groups.
+Or a part of the base's own weights (`OWN`): a head, biases, the upper groups, what a sequence of methods changed.
 
 The folder of a model trained so holds what was trained (`adapter.safetensors`: adapters and head) and what is needed to
 put it back (`adapter.json`); the base stays where it is. `merge` makes one model of both before anything is exported.
@@ -15,7 +15,7 @@ put it back (`adapter.json`); the base stays where it is. `merge` makes one mode
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -116,9 +116,9 @@ def kept_settings(insert: Insert) -> dict[str, Any]:
     return {"kind": insert.kind, "settings": insert.to_json(), "layers": list(insert.sites)}
 
 
-def own_settings() -> dict[str, Any]:
-    """Return what `put_back_` needs to know of weights of the base itself."""
-    return {"kind": OWN, "settings": {}, "layers": []}
+def own_settings(added: Sequence[Insert] = ()) -> dict[str, Any]:
+    """Return what `put_back_` needs to know of weights of the base itself, and of modules that were `added` to it."""
+    return {"kind": OWN, "settings": {"inserts": [insert.to_json() for insert in added]}, "layers": []}
 
 
 def statistics(module: nn.Module) -> dict[str, Tensor]:
@@ -176,8 +176,9 @@ def put_back_(module: nn.Module, meta: Mapping[str, Any], tensors: Mapping[str, 
     if meta["kind"] in FOLDED:
         config = (Ia3Config if meta["kind"] == "ia3" else LoraConfig).model_construct(**meta["settings"])
         peft.inject_adapter_in_model(_peft_config(config, names), module, adapter_name=_NAME)
-    elif meta["kind"] != OWN:
-        inserts.insert_(module, Insert.from_json(meta["settings"]))
+    else:
+        for values in meta["settings"].get("inserts", ()) if meta["kind"] == OWN else [meta["settings"]]:
+            inserts.insert_(module, Insert.from_json(values))
     own = module.state_dict()
     unknown = [name for name in tensors if name not in own or own[name].shape != tensors[name].shape]
     untouched = [name for name in own if is_adapter(name) and name not in tensors]

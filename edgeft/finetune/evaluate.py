@@ -5,8 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from edgeft.data.dataset import Dataset
 from edgeft.finetune.feeds import Input
 from edgeft.finetune.sampling import Rows
 from edgeft.verify.accuracy import metric_value
@@ -16,11 +17,22 @@ METRICS = ("accuracy", "balanced_accuracy")
 _BATCH = 64
 
 
-def logits(layers: nn.Module, inputs: Callable[[Rows], Input], rows: Rows) -> npt.NDArray[np.float32]:
-    """Return float32 [n, K] for dataset rows `rows`; `layers` must be in eval mode."""
+def logits(layers: nn.Module, inputs: Callable[[Rows], Input], data: Dataset, rows: Rows) -> npt.NDArray[np.float32]:
+    """Return float32 [n, K] for rows `rows` of `data`; `layers` must be in eval mode."""
+
+    def run(part: Rows) -> Tensor:
+        found: Tensor = layers(inputs(part)).float().cpu()
+        return found
+
     with torch.inference_mode():
-        parts = [layers(inputs(rows[start : start + _BATCH])).float().cpu() for start in range(0, len(rows), _BATCH)]
-    return torch.cat(parts).numpy()
+        return in_batches(data, rows, run).numpy()
+
+
+def in_batches(data: Dataset, rows: Rows, run: Callable[[Rows], Tensor]) -> Tensor:
+    """Return `run` of dataset rows `rows` [n], a batch at a time; of texts alike lengths together, to pad less."""
+    order = np.argsort(data.tokens.lengths[rows], kind="stable") if data.is_text else np.arange(len(rows))
+    parts = [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
+    return torch.cat([run(rows[part]) for part in parts])[torch.from_numpy(np.argsort(order))]
 
 
 def metrics(scores: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], extra: str) -> dict[str, float]:

@@ -1,14 +1,12 @@
 """The frozen layers' output for a dataset: which engine computes it, from which views, and where it is kept."""
 
-from collections.abc import Callable
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from edgeft.data.dataset import Dataset, Split
-from edgeft.finetune import engines
+from edgeft.data.dataset import Split
+from edgeft.finetune import engines, evaluate
 from edgeft.finetune.cache import CHUNK, ActivationCache, Compute
 from edgeft.finetune.config import CachedConfig
 from edgeft.finetune.feeds import CachedFeed, TokenFeed
@@ -87,16 +85,9 @@ def _text_cache(opened: Session, boundary: int) -> ActivationCache:
     def compute(split: str, view: int, rows: Rows) -> Tensor:
         del split, view  # texts are not augmented
         with torch.no_grad():
-            return in_batches(opened.data, rows, lambda part: layers(tokens.evaluate(part)))
+            return evaluate.in_batches(opened.data, rows, lambda part: layers(tokens.evaluate(part)))
 
     return activation_cache(opened, str(boundary), compute, TEXTS)
-
-
-def in_batches(data: Dataset, rows: Rows, run: Callable[[Rows], Tensor]) -> Tensor:
-    """Return `run` of dataset rows `rows` [n], a batch at a time; of texts alike lengths together, to pad less."""
-    order = np.argsort(data.tokens.lengths[rows], kind="stable") if data.is_text else np.arange(len(rows))
-    parts = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
-    return torch.cat([run(rows[part]) for part in parts])[torch.from_numpy(np.argsort(order))]
 
 
 def activation_cache(opened: Session, name: str, compute: Compute, chunk: int = CHUNK) -> ActivationCache:

@@ -1,6 +1,6 @@
 """What a training step is fed with: pixels, or the stored output of layers that are frozen."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from edgeft.finetune.cache import MAPS, ActivationCache
 from edgeft.finetune.engines import Engine
-from edgeft.finetune.sampling import Rows, epoch_seed
+from edgeft.finetune.sampling import Rows, alike, epoch_seed
 from edgeft.models.pixels import Normalizer, as_tensor
 from edgeft.runtime.text import TokenTable
 
@@ -31,6 +31,10 @@ class Feed(Protocol):
         """Compute what `epoch` and its validation need, once."""
         ...
 
+    def parts(self, rows: Rows) -> Sequence[Rows]:
+        """Return the rows of a batch, int64 [n], as they are computed: together, or cut; their gradients add up."""
+        return [rows]
+
     def train(self, rows: Rows, epoch: int, step: int) -> Input:
         """Return the training input for dataset rows `rows` [n]; augmented."""
         ...
@@ -40,7 +44,7 @@ class Feed(Protocol):
         ...
 
 
-class PixelFeed:
+class PixelFeed(Feed):
     """Images from the dataset, augmented anew in every epoch, normalised into one channels_last buffer."""
 
     def __init__(
@@ -79,8 +83,8 @@ Rewrite = Callable[[Rows, int], Mapping[str, npt.NDArray[np.int64]]]
 """(dataset rows [n], epoch) -> tokens int64 [n, L] by input, of texts that were augmented for this epoch."""
 
 
-class TokenFeed:
-    """Texts from the dataset, padded to the longest of a batch."""
+class TokenFeed(Feed):
+    """Texts from the dataset; a batch is computed in parts of alike lengths, so that little of it is padding."""
 
     def __init__(self, tokens: TokenTable, device: torch.device, rewrite: Rewrite | None = None) -> None:
         self._tokens = tokens
@@ -89,6 +93,10 @@ class TokenFeed:
 
     def prepare(self, epoch: int) -> None:
         """Do nothing: tokens are ready."""
+
+    def parts(self, rows: Rows) -> list[Rows]:
+        """Return `rows` by length."""
+        return alike(rows, self._tokens.lengths[rows])
 
     def train(self, rows: Rows, epoch: int, step: int) -> Tokens:
         """Return int64 [n, L] by input; other augmentations in each epoch."""
@@ -103,7 +111,7 @@ class TokenFeed:
         return {name: torch.from_numpy(values).to(self._device) for name, values in feeds.items()}
 
 
-class FrozenTokenFeed:
+class FrozenTokenFeed(Feed):
     """Frozen layers run anew for every batch of texts."""
 
     def __init__(self, tokens: TokenFeed, layers: nn.Module) -> None:
@@ -112,6 +120,10 @@ class FrozenTokenFeed:
 
     def prepare(self, epoch: int) -> None:
         """Do nothing: every batch is computed when it is asked for."""
+
+    def parts(self, rows: Rows) -> list[Rows]:
+        """Return `rows` by length."""
+        return self._tokens.parts(rows)
 
     def train(self, rows: Rows, epoch: int, step: int) -> Input:
         """Return the output of the frozen layers."""
@@ -127,7 +139,7 @@ class FrozenTokenFeed:
             return found
 
 
-class PrefixFeed:
+class PrefixFeed(Feed):
     """Frozen layers run anew for every batch, for activations that are too big to keep."""
 
     def __init__(self, pixels: PixelFeed, engine: Engine, device: torch.device) -> None:
@@ -152,7 +164,7 @@ class PrefixFeed:
         return output.contiguous(memory_format=layout)
 
 
-class CachedFeed:
+class CachedFeed(Feed):
     """Stored activations: epoch e is fed view e mod `views`, computed when it is first asked for."""
 
     def __init__(self, cache: ActivationCache, views: int, device: torch.device) -> None:

@@ -17,7 +17,7 @@ from edgeft.finetune.config import GradualConfig
 from edgeft.finetune.feeds import Feed, FrozenTokenFeed, PrefixFeed
 from edgeft.finetune.loop import Phase
 from edgeft.finetune.sampling import Rows
-from edgeft.finetune.session import Session, finish, session
+from edgeft.finetune.session import Session, finish, part_writer, session
 from edgeft.models.stages import chain
 
 _MIB = 1 << 20
@@ -25,7 +25,7 @@ _FLOAT32 = 4
 
 
 def run(ctx: Context, inputs: Inputs, config: GradualConfig) -> StageResult:
-    """Fine-tune from the head downwards and write a checkpoint folder.
+    """Fine-tune from the head downwards and write what was trained.
 
     Raises:
         DataError: the data folder or the weights cannot be used.
@@ -42,9 +42,9 @@ def run(ctx: Context, inputs: Inputs, config: GradualConfig) -> StageResult:
             frozen=config.frozen_groups,
         )
         feeds = _TextFeeds(opened, config) if opened.data.is_text else _Feeds(opened, config, phases)
-        loop = opened.loop()
-        fit = loop.run(phases, feeds)
-        return finish(opened, fit, phases, [feeds.note()])
+        write = part_writer(opened, phases)
+        fit = opened.loop().run(phases, feeds)
+        return finish(opened, fit, phases, [feeds.note()], write=write)
 
 
 def release_plan(

@@ -19,8 +19,9 @@ from edgeft.core.stage import Context, Inputs, Json, StageResult
 from edgeft.data.dataset import Dataset
 from edgeft.finetune import adapted, adapters, bitfit, first_n_frozen, frozen, full, gradual, merge
 from edgeft.finetune.config import HybridConfig, MergeConfig, TrainConfig
-from edgeft.models.checkpoint import META, WEIGHTS, load
-from edgeft.models.sources import create
+from edgeft.finetune.session import pretrained
+from edgeft.models import inserts
+from edgeft.models.checkpoint import META, WEIGHTS, load, read_meta, write_meta
 
 _DONE = "done.json"
 _HISTORY = "history.json"
@@ -35,7 +36,7 @@ _RUN: Mapping[str, Callable[[Context, Inputs, Any], StageResult]] = {
 
 
 def run(ctx: Context, inputs: Inputs, config: HybridConfig) -> StageResult:
-    """Run the steps and write the last one's checkpoint, with the history of all.
+    """Run the steps and write what the last one's model has beside the base, with the history of all.
 
     Raises:
         DataError: the data folder or the weights cannot be used.
@@ -55,10 +56,8 @@ def run(ctx: Context, inputs: Inputs, config: HybridConfig) -> StageResult:
         timings["peak_memory_bytes"] = max(timings["peak_memory_bytes"], done["timings"]["peak_memory_bytes"])
         timings[f"step_{number}_{name}"] = done["timings"]
         history += [{**entry, "step": name} for entry in done["history"]]
-    for name in (WEIGHTS, META):
-        shutil.copyfile(given["weights"] / name, ctx.folder / name)
     write_atomic(ctx.folder / _HISTORY, json.dumps(history, indent=2) + "\n")
-    moved, total = _moved(ctx, inputs, config)
+    moved, total = _write(ctx, inputs, config, given["weights"])
     measurements: dict[str, Json] = {
         **done["measurements"],
         "epochs": len(history),
@@ -104,11 +103,19 @@ def _step(ctx: Context, inputs: Mapping[str, Path], name: str, settings: TrainCo
     return values
 
 
-def _moved(ctx: Context, inputs: Inputs, config: HybridConfig) -> tuple[int, int]:
-    """Return how many parameters are in tensors that differ from the start or were not there, and how many in all."""
-    data, seed = Dataset.open(inputs["data"]), ctx.seed_for("head")
-    base = create(config.model, inputs.get("weights"), data.classes, seed, data.vocabulary)
-    before = dict(base.named_parameters())
-    after = dict(load(ctx.folder)[0].named_parameters())
-    moved = [each for name, each in after.items() if name not in before or not torch.equal(each, before[name])]
-    return sum(each.numel() for each in moved), sum(each.numel() for each in after.values())
+def _write(ctx: Context, inputs: Inputs, config: HybridConfig, last: Path) -> tuple[int, int]:
+    """Write what the checkpoint `last` has beside the base; return parameters in tensors that moved, and in all."""
+    data = Dataset.open(inputs["data"])
+    base, after = pretrained(ctx, inputs, config.model, data).module, load(last)[0]
+    before = base.state_dict()
+    moved = {
+        name: tensor
+        for name, tensor in after.state_dict().items()
+        if name not in before or not torch.equal(tensor, before[name])
+    }
+    old = inserts.of(base)
+    settings = adapters.own_settings([each for each in inserts.of(after) if each not in old])
+    adapters.write(ctx.folder, moved, settings, adapters.base_digest(base), len(data.indices("train")))
+    write_meta(ctx.folder, replace(read_meta(last), inserts=old))
+    sizes = {name: each.numel() for name, each in after.named_parameters()}
+    return sum(size for name, size in sizes.items() if name in moved), sum(sizes.values())

@@ -24,7 +24,7 @@ from edgeft.data.dataset import Dataset
 from edgeft.finetune import evaluate, objectives, optimizers, sampling
 from edgeft.finetune.averaging import MovingAverage
 from edgeft.finetune.config import TrainConfig
-from edgeft.finetune.feeds import Feed, Input
+from edgeft.finetune.feeds import Feed
 from edgeft.finetune.kernels import FastKernels
 from edgeft.finetune.mixing import mix
 from edgeft.finetune.recompute import Recomputed
@@ -253,15 +253,13 @@ class Loop:
         for part, whole in enumerate(batches):
             batch, number = self._sharing.rows(whole), self._sharing.number(step * self._config.accumulate + part)
             torch.manual_seed(sampling.epoch_seed(self._ctx.seed, "dropout", epoch, number))
-            inputs, labels = feed.train(batch, epoch, number), self._labels[batch].to(self._accelerate.device)
-            seed = sampling.epoch_seed(self._ctx.seed, "mix", epoch, number)
-            answers = None if self._guidance is None else self._guidance.answers(batch, epoch)
-            loss = self._loss(layers, inputs, labels, answers, seed) * (self._weight(batch) / self._weight(rows))
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise self._diverged("loss", value, epoch, number, batch)
-            self._accelerate.backward(loss)
-            total += value
+            for piece in feed.parts(batch):
+                loss = self._loss(layers, feed, piece, epoch, number) * (self._weight(piece) / self._weight(rows))
+                value = float(loss.detach())
+                if not math.isfinite(value):
+                    raise self._diverged("loss", value, epoch, number, piece)
+                self._accelerate.backward(loss)
+                total += value
         return self._update(epoch, step, rows, total)
 
     def _weight(self, rows: Rows) -> float:
@@ -270,10 +268,11 @@ class Loop:
             return len(rows)
         return float(self._class_weights[self._labels[rows]].sum())
 
-    def _loss(
-        self, layers: nn.Module, inputs: Input, labels: Tensor, answers: Mapping[str, Tensor] | None, seed: int
-    ) -> Tensor:
+    def _loss(self, layers: nn.Module, feed: Feed, batch: Rows, epoch: int, number: int) -> Tensor:
+        inputs, labels = feed.train(batch, epoch, number), self._labels[batch].to(self._accelerate.device)
+        answers = None if self._guidance is None else self._guidance.answers(batch, epoch)
         mixup, cutmix = self._config.mixup, self._config.cutmix
+        seed = sampling.epoch_seed(self._ctx.seed, "mix", epoch, number)
         mixed = mix(inputs, labels, mixup, cutmix, seed) if isinstance(inputs, Tensor) and (mixup or cutmix) else None
         with self._accelerate.autocast(), self._kernels():
             logits: Tensor = layers(inputs if mixed is None else mixed.inputs)
@@ -306,7 +305,7 @@ class Loop:
         layers.eval()
         config, labels = self._config, self._data.labels[self._val]
         with self._accelerate.autocast():
-            part = evaluate.logits(layers, feed.evaluate, self._sharing.rows(self._val))
+            part = evaluate.logits(layers, feed.evaluate, self._data, self._sharing.rows(self._val))
         scores = self._sharing.together(part)
         values = evaluate.metrics(scores, labels, config.metric)
         entry: dict[str, Json] = {"epoch": cursor.epoch, "train_loss": cursor.loss_sum / cursor.seen}

@@ -9,6 +9,8 @@ from edgeft.core.seeds import derive_seed
 
 Rows = npt.NDArray[np.int64]
 _ROUNDING = 1e-9
+_PART_TOKENS = 128
+"""A part more costs as much time as these (MiniLM-L6, two cores: 26 ms, .2 ms a token); larger encoders, less."""
 
 
 def shuffled(rows: Rows, seed: int) -> Rows:
@@ -58,6 +60,27 @@ def batches(rows: Rows, batch_size: int) -> list[Rows]:
     No batch is tiny: BatchNorm's statistics over a left-over of one or two images would be noise.
     """
     return np.array_split(rows, -(-len(rows) // batch_size))
+
+
+def alike(rows: Rows, lengths: Rows) -> list[Rows]:
+    """Cut `rows` into parts of alike lengths: those that take the least time together, each padded to its longest.
+
+    Args:
+        rows: row numbers, int64 [n].
+        lengths: tokens of each, int64 [n].
+    """
+    order = np.argsort(lengths, kind="stable")
+    longest = lengths[order]
+    best, cut = np.zeros(len(rows) + 1), np.zeros(len(rows) + 1, np.int64)
+    for end in range(1, len(rows) + 1):  # the last part of the first `end` rows begins at one of these
+        costs = best[:end] + longest[end - 1] * np.arange(end, 0, -1) + _PART_TOKENS
+        cut[end] = np.argmin(costs)
+        best[end] = costs[cut[end]]
+    parts, end = [], len(rows)
+    while end:
+        parts.append(rows[order[cut[end] : end]])
+        end = int(cut[end])
+    return parts
 
 
 def epoch_seed(seed: int, name: str, epoch: int, step: int = 0) -> int:

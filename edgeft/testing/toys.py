@@ -115,7 +115,7 @@ class Texts:
 
     family: Family = "texts"
     suffix: str = ", on texts"
-    epochs: int = 80
+    epochs: int = 120
     row: str = "toy line"
 
     @property

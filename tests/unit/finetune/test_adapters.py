@@ -13,10 +13,11 @@ from torch import nn
 
 from edgeft import catalog
 from edgeft.core.errors import DataError, EdgeftError, UsageError
-from edgeft.core.stage import Context, StageResult
+from edgeft.core.stage import Context, Json, StageResult
 from edgeft.data.dataset import Dataset
 from edgeft.finetune import adapters, merge
 from edgeft.finetune.config import Ia3Config, LoraConfig, MergeConfig
+from edgeft.models.checkpoint import load
 from edgeft.models.predict import logits
 from edgeft.models.sources import create
 from edgeft.testing import method_cases
@@ -186,3 +187,22 @@ def test_a_network_that_is_no_chain_trains_its_adapters(name: str, tmp_path: Pat
     assert len(moving) >= 6
     assert all(bool(kept[key].any()) for key in moving)  # they begin at 0
     assert (method_cases.plain(method, PATCHES, tmp_path, data, result) / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("last", ["adapter", "prefix", "lora"])
+def test_a_sequence_of_methods_leaves_what_the_last_model_has_beside_the_base(last: str, tmp_path: Path) -> None:
+    toy, method = Texts(), catalog.find("finetune", "hybrid")
+    rows = toy.write(tmp_path / "data")
+    settings: dict[str, Json] = {"steps": [{"method": "bitfit"}, {"method": last}], "epochs": 1, "lr": 0.01}
+    result = method_cases.run(method, toy, tmp_path, rows, settings)
+    assert {path.name for path in result.folder.iterdir()} == {
+        "adapter.json", "adapter.safetensors", "history.json", "model.json",
+    }  # fmt: skip
+    stored = load_file(result.folder / "adapter.safetensors")
+    merged, meta = load(method_cases.plain(method, toy, tmp_path, rows, result))
+    expected, told = load(tmp_path / "workspace" / "step-2" / "checkpoint")
+    assert meta == told
+    assert merged.state_dict().keys() == expected.state_dict().keys()
+    assert all(torch.equal(tensor, expected.state_dict()[name]) for name, tensor in merged.state_dict().items())
+    base = {name for name in expected.state_dict() if name not in stored}
+    assert "encoder.embeddings.word_embeddings.weight" in base  # nothing of it moved, so it is not stored

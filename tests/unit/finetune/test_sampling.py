@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeft.finetune.sampling import balanced, batches, mixed, shuffled
+from edgeft.finetune.sampling import _PART_TOKENS, alike, balanced, batches, mixed, shuffled
 
 ROWS = st.integers(1, 200).map(lambda n: np.arange(n, dtype=np.int64) * 3)
 
@@ -52,3 +52,29 @@ def test_mixed_draws_each_kind_its_share(kinds: list[int], share: float, seed: i
     counts = np.bincount(np.array(kinds)[drawn - 10], minlength=3)
     assert np.abs(counts - np.array(shares) * len(rows)).max() <= 1
     assert (mixed(rows, np.array(kinds), shares, seed) == drawn).all()
+
+
+def partitions(n: int) -> list[list[int]]:
+    """Return the sizes of all ways to cut n things in a row."""
+    if n == 0:
+        return [[]]
+    return [[first, *rest] for first in range(1, n + 1) for rest in partitions(n - first)]
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=9))
+def test_alike_lengths_take_the_least_time_of_all_ways_to_cut_them(tokens: list[int]) -> None:
+    rows, lengths = np.arange(len(tokens)) + 7, np.array(tokens)
+    parts = alike(rows, lengths)
+    assert sorted(np.concatenate(parts)) == sorted(rows)
+
+    def cost(each: list[np.ndarray]) -> int:
+        return sum(len(part) * int(part.max()) + _PART_TOKENS for part in each)
+
+    ways = [np.split(np.sort(lengths), np.cumsum(sizes)[:-1]) for sizes in partitions(len(tokens))]
+    assert cost([lengths[part - 7] for part in parts]) == min(cost(way) for way in ways)
+
+
+def test_equal_lengths_stay_together() -> None:
+    rows = np.arange(32)
+    (part,) = alike(rows, np.full(32, 50))
+    assert (part == rows).all()

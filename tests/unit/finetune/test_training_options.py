@@ -43,9 +43,16 @@ def weights(result: StageResult) -> dict[str, torch.Tensor]:
 
 
 def kept(method: Method, folder: Path, data: Path, settings: dict[str, Json]) -> dict[str, torch.Tensor]:
-    """Return the weights of the merged model, where the method leaves only what it trained."""
+    """Return the weights of the whole model, where the method leaves only what it trained."""
+    return ran(method, folder, data, settings)[1]
+
+
+def ran(
+    method: Method, folder: Path, data: Path, settings: dict[str, Json]
+) -> tuple[StageResult, dict[str, torch.Tensor]]:
+    """Return what a method says, and the weights of the whole model."""
     result = run(method, folder, data, settings)
-    return load(method_cases.plain(method, Images(), folder, data, result))[0].state_dict()
+    return result, load(method_cases.plain(method, Images(), folder, data, result))[0].state_dict()
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +67,38 @@ def test_accumulated_batches_are_one_big_batch(tmp_path: Path, data: Path) -> No
     small = weights(run(FULL, tmp_path / "small", data, {**common, "batch_size": 12, "accumulate": 3}))
     for name, tensor in big.items():
         torch.testing.assert_close(small[name], tensor, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["full", "first_n_frozen", "lora"])
+def test_a_batch_of_texts_in_parts_is_the_whole_batch(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy, method = Texts(), catalog.find("finetune", name)
+    rows = toy.write(tmp_path / "data")
+    common: dict[str, Json] = {"optimizer": "sgd", "lr": 0.05, "epochs": 2, "class_weights": "balanced"}
+    cuts: list[int] = []
+    found = []
+    for tokens in (0, 1 << 20):  # a part more costs nothing, or more than anything
+        folder = tmp_path / str(tokens)
+        toy.model(folder)
+        config = folder / "encoder" / "config.json"
+        still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        config.write_text(json.dumps(json.loads(config.read_text()) | still))
+        monkeypatch.setattr(sampling, "_PART_TOKENS", tokens)
+        plain = sampling.alike
+
+        def alike(rows: sampling.Rows, lengths: sampling.Rows) -> list[sampling.Rows]:
+            parts = plain(rows, lengths)  # noqa: B023 - used within this turn
+            cuts.append(len(parts))
+            return parts
+
+        monkeypatch.setattr("edgeft.finetune.feeds.alike", alike)
+        result = method_cases.run(method, toy, folder, rows, common)
+        found.append(load(method_cases.plain(method, toy, folder, rows, result))[0].state_dict())
+        monkeypatch.undo()
+    assert max(cuts) > min(cuts) == 1
+    for key, tensor in found[0].items():
+        torch.testing.assert_close(found[1][key], tensor, atol=1e-5, rtol=1e-4)
 
 
 def test_frozen_batch_norm_keeps_its_statistics(tmp_path: Path, data: Path) -> None:
@@ -78,7 +117,7 @@ def test_frozen_trains_the_head_alone(tmp_path: Path, data: Path) -> None:
 
 def test_gradual_never_touches_its_frozen_groups(tmp_path: Path, data: Path) -> None:
     settings: dict[str, Json] = {"frozen_groups": 3, "groups_per_release": 1, "lr": 0.01}
-    short, long = (weights(run(GRADUAL, tmp_path / str(n), data, {**settings, "epochs": n})) for n in (1, 6))
+    short, long = (kept(GRADUAL, tmp_path / str(n), data, {**settings, "epochs": n}) for n in (1, 6))
     changed = {name.split(".")[0] for name in short if not torch.equal(short[name], long[name])}
     assert changed == {"layer3", "layer4", "fc"}
 
@@ -88,14 +127,14 @@ def test_gradual_caches_what_it_would_compute_anew(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     settings: dict[str, Json] = {"epochs": 4, "groups_per_release": 1, "frozen_groups": 2}
-    cached = run(GRADUAL, tmp_path / "cached", data, settings)
+    cached, stored = ran(GRADUAL, tmp_path / "cached", data, settings)
     monkeypatch.setattr("edgeft.finetune.gradual.base_boundary", lambda *_: None)
-    anew = run(GRADUAL, tmp_path / "anew", data, {**settings, "engine": engine})
+    anew, computed = ran(GRADUAL, tmp_path / "anew", data, {**settings, "engine": engine})
     assert any("cached up to layer1" in note for note in cached.notes)
     assert any("not cached" in note and "finetune.cache_limit_mb is 4,096" in note for note in anew.notes)
-    for name, tensor in weights(anew).items():
+    for name, tensor in computed.items():
         # float32 features from batches of another size, amplified by four epochs of Adam
-        torch.testing.assert_close(weights(cached)[name], tensor, atol=1e-3, rtol=1e-2)
+        torch.testing.assert_close(stored[name], tensor, atol=1e-3, rtol=1e-2)
 
 
 def test_gradual_that_freezes_nothing_says_so(tmp_path: Path, data: Path) -> None:
@@ -149,10 +188,10 @@ def test_averages_survive_a_kill(tmp_path: Path, data: Path, method: Method) -> 
             raise KeyboardInterrupt
 
     settings: dict[str, Json] = {"epochs": 4, "checkpoint_seconds": 0, "ema": 0.9}
-    whole = weights(run(method, tmp_path / "whole", data, settings))
+    whole = kept(method, tmp_path / "whole", data, settings)
     with pytest.raises(KeyboardInterrupt):
         run(method, tmp_path / "killed", data, settings, emit=kill)
-    resumed = weights(run(method, tmp_path / "killed", data, settings))
+    resumed = kept(method, tmp_path / "killed", data, settings)
     assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
 
 

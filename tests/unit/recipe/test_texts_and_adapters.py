@@ -56,7 +56,7 @@ def test_a_target_without_dynamic_integers_is_refused_for_int8_texts(project: Pa
 
 @pytest.mark.parametrize("method", ["lora", "ia3"])
 def test_adapters_are_merged_in_a_stage_of_their_own(project: Path, method: str) -> None:
-    plain, adapted = listed(project), listed(project, f"finetune={{method: {method}}}")
+    plain, adapted = (listed(project, f"finetune={{method: {each}}}") for each in ("full", method))
     assert "merge" not in plain
     names = list(adapted)
     assert names[names.index("finetune") + 1] == "merge"
@@ -95,7 +95,7 @@ def test_a_student_stands_between_its_teacher_and_the_export(project: Path) -> N
     assert found["distill"].upstream == {"data": "data", "checkpoint": "merge"}
     assert found["distill"].config_json()["model"]["base"] == "transformers"
     assert found["export"].upstream["checkpoint"] == found["verify"].upstream["checkpoint"] == "distill"
-    assert listed(project, block)["distill"].upstream["checkpoint"] == "finetune"
+    assert listed(project, block, "finetune.method=full")["distill"].upstream["checkpoint"] == "finetune"
     assert "distill" not in listed(project)
 
 
@@ -167,7 +167,8 @@ def test_a_student_that_reads_smaller_images_has_data_of_its_own(tmp_path: Path)
     own = found["data"].config_json()["input"]
     assert own == {**plain["data"].config_json()["input"], "height": 160, "width": 160}
     assert found["finetune"].upstream == {"data": "teacher_data"}
-    roles = {"data": "data", "teacher_data": "teacher_data", "checkpoint": "finetune"}
+    assert found["merge"].upstream == {"data": "teacher_data", "finetune": "finetune"}
+    roles = {"data": "data", "teacher_data": "teacher_data", "checkpoint": "merge"}
     assert found["distill"].upstream == roles
     assert found["export"].upstream["data"] == found["verify"].upstream["data"] == "data"
 
