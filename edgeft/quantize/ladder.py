@@ -24,7 +24,9 @@ from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.dynamic import DynamicMethod, prefers_dynamic
 from edgeft.quantize.half import HalfMethod
+from edgeft.quantize.packed import pack, packed_tokens, unpack, without_picks
 from edgeft.quantize.placement import Placement
+from edgeft.quantize.rows import ArrayRows
 from edgeft.quantize.rungs import (
     PARTIAL_FLOAT,
     QAT,
@@ -39,6 +41,7 @@ from edgeft.quantize.rungs import (
     swapped,
     trained,
 )
+from edgeft.quantize.search import Device
 from edgeft.quantize.static import FEWEST_MOMENT_IMAGES, SPARE, StaticMethod, static_method
 from edgeft.quantize.weight_only import WeightOnlyMethod
 
@@ -80,15 +83,15 @@ def climb(
     """Return the rungs that were climbed, in order.
 
     Args:
-        graph: a float graph with one input.
+        graph: a float graph with one input, or for a static method with several of tokens.
         ladder: how.
         judge: what a graph is worth.
         execution: threads and batch.
         emit: where progress goes.
 
     Raises:
-        QuantizationError: the graph cannot be quantized; or training is asked for and the graph cannot be trained, or
-            torch is not installed.
+        QuantizationError: the graph cannot be quantized, or has several inputs that are no tokens; or training is
+            asked for and the graph cannot be trained, or torch is not installed.
     """
     if not isinstance(ladder.method, StaticMethod):
         for asked, what in ((ladder.device is not None, "search"), (ladder.swap, "swapping activations")):
@@ -100,7 +103,20 @@ def climb(
         return (one_step(graph, ladder, ladder.method, judge, execution, emit),)
     if ladder.swap:
         return _climb_swapped(graph, ladder, judge, execution, emit)
-    first = closed_form(graph, ladder, ladder.method, judge, execution, emit)
+    if len(graph.graph.input) > 1:
+        return _climb_packed(graph, ladder, judge, execution, emit)
+    return _climb_static(graph, ladder, ladder.method, judge, execution, emit)
+
+
+def _climb_static(
+    graph: onnx.ModelProto,
+    ladder: Ladder,
+    method: StaticMethod,
+    judge: Judge,
+    execution: Execution,
+    emit: EventSink,
+) -> tuple[Rung, ...]:
+    first = closed_form(graph, ladder, method, judge, execution, emit)
     if ladder.climb == "always":
         return (first, trained(graph, first, ladder, judge, execution, emit))
     rungs = [first]
@@ -141,6 +157,24 @@ def _climb_swapped(
         notes += rungs[-1].notes
     rungs[-1] = dataclasses.replace(rungs[-1], notes=tuple(dict.fromkeys(notes)))
     return tuple(rungs)
+
+
+def _climb_packed(
+    graph: onnx.ModelProto, ladder: Ladder, judge: Judge, execution: Execution, emit: EventSink
+) -> tuple[Rung, ...]:
+    """Return the rungs of a `graph` with several token inputs, climbed with one; each is judged with its own."""
+    device = ladder.device
+    if device is not None:
+        profile, race = device.profile, device.race
+        device = Device(
+            lambda model: profile(unpack(model, graph)), lambda models: race([unpack(model, graph) for model in models])
+        )
+    whole = pack(graph)
+    one = dataclasses.replace(
+        ladder, calibration=ArrayRows(whole.graph.input[0].name, packed_tokens(ladder.calibration)), device=device
+    )
+    rungs = climb(whole, one, lambda model: judge(unpack(model, graph)), execution=execution, emit=emit)
+    return tuple(dataclasses.replace(rung, skips=without_picks(rung.skips)) for rung in rungs)
 
 
 def best(rungs: Sequence[Rung]) -> Rung:

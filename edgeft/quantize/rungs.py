@@ -132,7 +132,7 @@ def closed_form(
 ) -> Rung:
     """Return the statically quantized graph; where there is a device, with float where that is faster."""
     started = time.perf_counter()
-    pixels = _one_input(ladder.calibration, ladder.placement)
+    pixels = _one_input(ladder.calibration)
     found = None
     if ladder.device is not None:
         spared = _spared(graph, ladder, method, pixels, execution, emit)
@@ -166,7 +166,7 @@ def partial_float(
     started = time.perf_counter()
     if first.method is None:
         raise QuantizationError(f"{first.label} was not made by a static method")
-    pixels = _one_input(ladder.calibration, ladder.placement)
+    pixels = _one_input(ladder.calibration)
     method = dataclasses.replace(first.method, spare=_SPARE_MORE)
     made = quantize_static(graph, ladder.placement, pixels, method, execution=execution, emit=emit, memo=ladder.memo)
     seconds = time.perf_counter() - started
@@ -219,7 +219,7 @@ def swapped(graph: onnx.ModelProto, ladder: Ladder, execution: Execution, emit: 
         EdgeftError: torch or images are missing, nothing can be swapped, or the graph cannot be trained.
     """
     _require_torch()
-    _one_input(ladder.calibration, ladder.placement)
+    _one_input(ladder.calibration)
     from edgeft.quantize.follow import Lessons
     from edgeft.quantize.heal import heal
 
@@ -314,7 +314,7 @@ def _search(
     return search(graph, build({}), ladder.placement, build, device, emit=emit)
 
 
-def _one_input(rows: Rows, placement: Placement) -> Pixels:
+def _one_input(rows: Rows) -> Pixels:
     """Return the array [N, ...] of the one input that `rows` hold.
 
     Raises:
@@ -322,11 +322,6 @@ def _one_input(rows: Rows, placement: Placement) -> Pixels:
     """
     feeds = rows[: len(rows)]
     if len(feeds) != 1:
-        raise QuantizationError(
-            f"the graph has {len(feeds)} inputs ({', '.join(feeds)}); static int8 is for graphs with one",
-            hint="use --method dynamic (in a recipe: compress.method)"
-            if placement.dynamic
-            else f"{placement.target} takes such a graph as --method fp16; int8 of it is for --target onnx",
-        )
+        raise QuantizationError(f"the graph has {len(feeds)} inputs ({', '.join(feeds)}); this is for graphs with one")
     (values,) = feeds.values()
     return np.asarray(values)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from edgeft import catalog
 from edgeft.core.errors import UsageError
-from edgeft.core.exporter import Exporter
 from edgeft.core.stage import Json
 from edgeft.recipe.model import Recipe
 from edgeft.recipe.smoke import TRIAL_MARGIN_PP
@@ -54,17 +53,6 @@ def require_targets(recipe: Recipe) -> None:
                 f"lower.targets: {target} comes first, but what comes first must run here and in {BUNDLE_RUNTIME}",
                 hint=f"lower.targets: [onnx, {target}] makes a bundle for each",
             )
-        if _takes_no_text_integers(recipe, exporter):
-            raise UsageError(
-                f"lower.targets: {target} has no int8 for texts, whose ranges are found as the model runs",
-                hint="compress: {precision: fp16}, or lower.targets: [onnx]",
-            )
-
-
-def _takes_no_text_integers(recipe: Recipe, exporter: Exporter) -> bool:
-    """Return whether the recipe asks `exporter` for int8 of a text model, which only dynamic products give."""
-    texts = bool(getattr(recipe.model, "takes_texts", False))
-    return texts and recipe.compress.values.get("precision", "int8") == "int8" and not exporter.placement.dynamic
 
 
 def target_stages(

@@ -12,6 +12,7 @@ import pytest
 
 from edgeft.core.errors import DataError, UsageError
 from edgeft.pipeline.quantize import FILES, Request, quantize
+from edgeft.quantize.affine import QuantizationError
 from edgeft.runtime import abba
 from edgeft.runtime.worker import Request as Timed
 from edgeft.runtime.worker import Timing
@@ -263,8 +264,16 @@ def test_a_text_encoder_with_two_inputs_is_quantized_dynamically(request_: Reque
         assert set(by_name(record)) == {"fp32", precision}
         assert by_name(record)[precision]["method"].startswith(kind)
         assert record["gates"][0]["name"] == f"accuracy {precision}"
-    with pytest.raises(DataError, match=r"2 inputs \(ids, mask\); static int8 is for graphs with one"):
-        quantize(dataclasses.replace(text, method="mse"))
+    record = quantize(dataclasses.replace(text, method="mse"))
+    static = by_name(record)["int8"]
+    assert static["method"].startswith("mse+pair_safe")
+    assert static["validation"]["value"] > 0.97
+    made = onnx.load(text.out / "candidates" / "int8" / "model.onnx").graph
+    assert [value.name for value in made.input] == ["ids", "mask"]
+    assert "MatMulInteger" not in {node.op_type for node in made.node}
+    assert sum(node.op_type == "QuantizeLinear" for node in made.node) >= 2
+    with pytest.raises(QuantizationError, match=r"2 inputs \(ids, mask\); this is for graphs with one"):
+        quantize(dataclasses.replace(text, method="mse", swap_activations=True))
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.png").write_bytes(b"")
     with pytest.raises(UsageError, match="holds one array, but the model takes 2 inputs"):

@@ -45,13 +45,11 @@ def test_texts_are_the_default_of_an_encoder(project: Path) -> None:
     assert found["verify"].sources == {}
 
 
-def test_a_target_without_dynamic_integers_is_refused_for_int8_texts(project: Path) -> None:
-    with pytest.raises(UsageError, match="openvino has no int8 for texts") as caught:
-        listed(project, "lower.targets=[onnx, openvino]")
-    assert "fp16" in str(caught.value.hint)
-    found = listed(project, "lower.targets=[onnx, openvino]", "compress.precision=fp16")
-    assert found["compress-openvino"].config_json()["target"] == "openvino"
-    assert set(listed(project, "lower.targets=[onnx, onnx-arm64]")) >= {"verify", "verify-onnx-arm64"}
+def test_texts_go_to_every_target(project: Path) -> None:
+    found = listed(project, "lower.targets=[onnx, openvino, tensorrt]")
+    for target in ("openvino", "tensorrt"):
+        assert found[f"compress-{target}"].config_json()["target"] == target
+        assert found[f"compress-{target}"].config_json()["precision"] == "int8"
 
 
 @pytest.mark.parametrize("method", ["lora", "ia3"])
