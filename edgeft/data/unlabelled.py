@@ -85,7 +85,7 @@ def read_unlabelled_texts(
     Raises:
         DataError: the table cannot be read, lacks the column, or holds nothing new.
     """
-    table = read_table(source, delimiter=delimiter, names=columns.names)
+    table = read_table(source, delimiter=delimiter, names=columns.names, single=columns.pair is None)
     column = named_column(columns.text, TEXT_COLUMNS, table, "text")
     pair = None if columns.pair is None else named_column(columns.pair, (), table, "pair")
     seen = {(normal(text), normal(other or "")) for text, other in labelled}

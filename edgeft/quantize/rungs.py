@@ -45,6 +45,8 @@ _ROUGH_IMAGES = 8
 """Calibration inputs of a graph that is only timed."""
 _SPARE_MORE = 0.35
 """Share of the multiplications that may be in float where the margin is not held otherwise."""
+_NAMED = 3
+"""Operators named in a note."""
 CLOSED_FORM, PARTIAL_FLOAT, QAT = "closed_form", "partial_float", "qat"
 DYNAMIC, WEIGHT_ONLY, HALF = "dynamic", "weight_only", "half"
 
@@ -140,7 +142,7 @@ def closed_form(
         method = dataclasses.replace(method, keep_float={**spared, **found.keep_float}, spare=0.0)
     made = quantize_static(graph, ladder.placement, pixels, method, execution=execution, emit=emit, memo=ladder.memo)
     seconds = time.perf_counter() - started
-    notes = tuple(f"{layer} has no bias, so its mean output is not corrected" for layer in made.uncorrected)
+    notes = _uncorrected(made.uncorrected)
     notes += () if found is None else (found.note,)
     return Rung(
         CLOSED_FORM,
@@ -153,6 +155,13 @@ def closed_form(
         method,
         made.reference,
     )
+
+
+def _uncorrected(layers: tuple[str, ...]) -> tuple[str, ...]:
+    if not layers:
+        return ()
+    named = ", ".join(layers[:_NAMED]) + (f" and {len(layers) - _NAMED} more" if len(layers) > _NAMED else "")
+    return (f"no bias, so mean outputs are not corrected: {named}",)
 
 
 def partial_float(

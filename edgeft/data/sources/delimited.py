@@ -1,7 +1,7 @@
 """CSV, TSV and whitespace-separated tables.
 
 The delimiter is the first of comma, tab, semicolon, bar and blanks that cuts every one of the first lines into the same
-number (at least two) of fields. Quoted fields may hold it.
+number (at least two, unless one column will do) of fields. Quoted fields may hold it.
 """
 
 import csv
@@ -24,13 +24,14 @@ _IMAGE_LIKE = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"
 _Record = tuple[int, list[str]]
 
 
-def read_delimited(path: Path, delimiter: str | None, names: tuple[str, ...] | None) -> Table:
+def read_delimited(path: Path, delimiter: str | None, names: tuple[str, ...] | None, *, single: bool = False) -> Table:
     """Read the text table at `path`.
 
     Args:
         path: a UTF-8 file.
         delimiter: one character; " " for blanks; None to find it.
         names: column names of a table without a header line; None where the first line is the header.
+        single: whether a table of one column will do; a comma in it is quoted.
 
     Raises:
         DataError: the file is no UTF-8 text, too large or empty, no delimiter fits, a line has more or fewer fields
@@ -39,7 +40,7 @@ def read_delimited(path: Path, delimiter: str | None, names: tuple[str, ...] | N
     text = read_text(path)
     if not text.strip():
         raise DataError(f"{path}: the table is empty")
-    found = delimiter or _find_delimiter(text, path, len(names) if names else None)
+    found = delimiter or _find_delimiter(text, path, len(names) if names else None, single=single)
     records = _records(text, found, path)
     if names is None:
         _, header = next(records)
@@ -96,11 +97,13 @@ def _records(text: str, delimiter: str, path: Path) -> Iterator[_Record]:
         raise DataError(f"{path} line {reader.line_num}: {error}", hint="check the quotes on that line") from error
 
 
-def _find_delimiter(text: str, path: Path, expected: int | None) -> str:
+def _find_delimiter(text: str, path: Path, expected: int | None, *, single: bool) -> str:
     counts = {candidate: _field_counts(text, candidate, path) for candidate in _CANDIDATES}
     for candidate, found in counts.items():
         if len(found) == 1 and min(found) > 1 and expected in (None, *found):
             return candidate
+    if single and counts[_CANDIDATES[0]] == {1}:
+        return _CANDIDATES[0]
     wanted = f"{expected} columns (data.columns.names)" if expected else "the same number of columns"
     seen = "; ".join(f"{candidate!r} gives {sorted(found)}" for candidate, found in counts.items() if max(found) > 1)
     raise DataError(

@@ -53,8 +53,8 @@ class SourceRow:
     pair: str | None = None
 
 
-def read_table(source: Path, *, delimiter: str | None, names: tuple[str, ...] | None) -> Table:
-    """Read a folder tree or a table by what `source` is.
+def read_table(source: Path, *, delimiter: str | None, names: tuple[str, ...] | None, single: bool = False) -> Table:
+    """Read a folder tree or a table by what `source` is; `single`: a delimited table of one column will do.
 
     Raises:
         DataError: it does not exist or cannot be read.
@@ -68,7 +68,7 @@ def read_table(source: Path, *, delimiter: str | None, names: tuple[str, ...] | 
             return read_parquet(source)
         if source.suffix.lower() in (".jsonl", ".ndjson"):
             return read_json_lines(source)
-        return read_delimited(source, delimiter, names)
+        return read_delimited(source, delimiter, names, single=single)
     except OSError as error:
         raise DataError(f"{source}: cannot be read ({error.strerror})") from error
 

@@ -261,6 +261,9 @@ def test_texts_without_labels_stand_behind_the_labelled_ones(table: Callable[[Ro
     assert own is not None
     assert before is not None
     assert set(before.tolist()) <= set(own.tolist())  # what a student learns from keeps its tokens, too
+    more.write_text('text\n"a new film, and long"\n坏 film\n', encoding="utf-8")  # one column is a table, too
+    alone = made("alone", **inputs)
+    assert [alone.rows[index].text for index in alone.indices("unlabelled")] == ["a new film, and long", "坏 film"]
     (tmp_path / "bad.csv").write_text("words\nx\n")
     with pytest.raises(DataError, match="text"):
         made("bad", **{**inputs, "unlabelled": tmp_path / "bad.csv"})
