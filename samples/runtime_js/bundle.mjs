@@ -1,14 +1,17 @@
 // A bundle of edgeft in JavaScript, for node and browsers: proves every digest, scores, and decides by the manifest.
 // The contract is in docs/runtime.md; `ort` is onnxruntime-web or onnxruntime-node, which have the same interface.
 
-// `read(name)` returns a file of the bundle as a Uint8Array. Only the manifest is parsed before all digests are proven.
-export async function open(ort, read) {
+// `read(name)` returns a file of the bundle as a Uint8Array, `present` the names in its folder where they can be listed.
+// Only the manifest is parsed before all digests are proven.
+export async function open(ort, read, present = []) {
   const text = new TextDecoder().decode(await read("manifest.json"));
   const manifest = JSON.parse(text);
   if (manifest.schema !== 1) throw new Error(`manifest.json: schema ${manifest.schema}, this program reads 1`);
   await prove("manifest.json", new TextEncoder().encode(canonical(text, manifest)), manifest.self_digest);
-  const contents = {};
-  for (const [name, digest] of Object.entries({ ...manifest.evidence, ...manifest.files })) {
+  const [contents, listed] = [{}, { ...manifest.evidence, ...manifest.files }];
+  const extra = present.filter((name) => !(name in listed || ["manifest.json", "model.sig"].includes(name)));
+  if (extra.length) throw new Error(`${extra.join(", ")} not listed in manifest.json`);
+  for (const [name, digest] of Object.entries(listed)) {
     contents[name] = await read(name);
     await prove(name, contents[name], digest);
   }

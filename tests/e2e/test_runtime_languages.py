@@ -312,6 +312,19 @@ def test_one_changed_byte_is_refused(request: pytest.FixtureRequest, language: s
 
 
 @pytest.mark.parametrize("language", ["cpp", "js"])
+def test_a_file_that_is_not_listed_is_refused(request: pytest.FixtureRequest, language: str, of_parts: Asked) -> None:
+    command = [*_programs(request, language), of_parts.bundle, of_parts.files[0]]
+    (of_parts.bundle / "model.sig").write_text("{}")  # a signature is no stranger
+    assert subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
+    (of_parts.bundle / "custom_op.so").write_bytes(b"")
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode != 0
+    assert "custom_op.so" in done.stderr
+    assert "not listed in manifest.json" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("language", ["cpp", "js"])
 def test_pixels_of_another_size_are_refused(request: pytest.FixtureRequest, language: str, of_parts: Asked) -> None:
     of_parts.files[0].write_bytes(b"P6\n7 8\n255\n" + bytes(7 * 8 * 3))
     command = [*_programs(request, language), of_parts.bundle, of_parts.files[0]]
