@@ -1,6 +1,7 @@
 """`edgeft build` and `edgeft plan`."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -92,23 +93,34 @@ def plan(
     no_latency: NoLatency = False,
     cache: Cache = None,
     seed: Seed = None,
+    device: Device = "local",
+    ssh_config: SshConfig = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="Print the recipe with every default as YAML.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Say what a build would run, and why.
 
-    Also how long it would take, and what accuracy margin the test split can certify.
+    Also how long it would take, and what accuracy margin the test split can certify. With --device, what a build that
+    measures on that machine would run: it is asked what it is, and nothing else.
     """
+    from edgeft.cli.known import address_of
+    from edgeft.cli.progress import narrate
     from edgeft.cli.summary import plan_object, plan_text
     from edgeft.cli.terminal import note, print_json, stdout_reserved
     from edgeft.cli.workplace import cache_of, open_recipe
     from edgeft.core.store import Store
+    from edgeft.pipeline.place import asked, place_of
     from edgeft.recipe.plan import make_plan
 
-    with stdout_reserved():
+    with stdout_reserved(), narrate() as emit:
         recipe = open_recipe(folder, overrides, smoke=smoke, seed=seed)
         store = Store(cache_of(recipe.folder, cache))
-        found = make_plan(recipe, store, latency=not no_latency).to_json()
+        fingerprint = partial(
+            asked,
+            place_of(address_of(device), ssh_config, emit),
+            texts=bool(getattr(recipe.model, "takes_texts", False)),
+        )
+        found = make_plan(recipe, store, latency=not no_latency, device=fingerprint).to_json()
     if as_json:
         print_json(plan_object(found))
     elif resolved:

@@ -20,7 +20,7 @@ from edgeft.pipeline import gates as judged
 from edgeft.pipeline import latency as timing
 from edgeft.pipeline.assemble import assemble
 from edgeft.pipeline.distillation import timed_beside_teacher
-from edgeft.pipeline.place import HERE, BuildPlace, There
+from edgeft.pipeline.place import HERE, BuildPlace, There, asked
 from edgeft.pipeline.record import RunRecord, new_run, write
 from edgeft.pipeline.target_result import result_of
 from edgeft.pipeline.walk import walk
@@ -84,11 +84,11 @@ def build(  # noqa: PLR0913 - what to build, where to, and what may be left out
     store.prepare()
     listed = stages(recipe, store)
     check_finite(listed)
-    device.require(listed, texts=bool(getattr(recipe.model, "takes_texts", False)))
+    fingerprint = asked(device, listed, texts=bool(getattr(recipe.model, "takes_texts", False)))
     images = next((stage.sources["images"] for stage in listed if "images" in stage.sources), None)
     with disk_errors(store.cache, purpose="the cache", option="--cache"):
         sources = source_digests(recipe, store.cache, bundle)
-        resolver = Resolver(store, sources, recipe.seed, device=device.fingerprint())
+        resolver = Resolver(store, sources, recipe.seed, device=fingerprint)
         entries, ran = walk(listed, resolver, store, emit, device)
         place = store.cache / "runs" / run
         results = [

@@ -37,6 +37,12 @@ class BuildPlace(Place, Protocol):
         """Return what a reader must know of the machine that was measured on."""
 
 
+def asked(place: BuildPlace, stages: "Sequence[Stage]", *, texts: bool) -> Mapping[str, Json] | None:
+    """Return the fingerprint of `place`, once it has refused what cannot be measured there; see `BuildPlace`."""
+    place.require(stages, texts=texts)
+    return place.fingerprint()
+
+
 class Here:
     """This machine."""
 

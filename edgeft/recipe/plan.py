@@ -1,9 +1,9 @@
 """What a build would do and why, without doing it; how long it would take and what its test split can certify."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from edgeft import catalog
 from edgeft.core.errors import UsageError
@@ -83,21 +83,26 @@ class Plan:
         return asdict(self)
 
 
-def make_plan(recipe: Recipe, store: Store, *, latency: bool = True) -> Plan:
+Fingerprint: TypeAlias = Callable[[Sequence[Stage]], Mapping[str, Json] | None]
+"""The stages of a build -> what cache keys hold of the device that measures; None is this machine."""
+
+
+def make_plan(recipe: Recipe, store: Store, *, latency: bool = True, device: Fingerprint = lambda _: None) -> Plan:
     """Return what a build of `recipe` would do; writes nothing but small remembered facts in an existing cache.
 
     Args:
         recipe: the recipe.
         store: its cache, which need not exist yet.
         latency: whether the build would measure latency.
+        device: what would measure; it refuses what it cannot.
 
     Raises:
         DataError: a file that the recipe names is missing.
         UsageError: a method is unknown, or a number is not finite.
     """
-    resolver = Resolver(store, source_digests(recipe, store.cache), recipe.seed)
     listed = stages(recipe, store)
     check_finite(listed)
+    resolver = Resolver(store, source_digests(recipe, store.cache), recipe.seed, device=device(listed))
     found = [resolver.resolve(stage) for stage in listed]
     known = tuple(store.entries())
     rows = [

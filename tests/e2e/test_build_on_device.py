@@ -87,6 +87,12 @@ def test_a_build_whose_connection_broke_off_goes_on_and_its_timings_are_the_devi
     assert answer["status"] in {"passed", "failed", "inconclusive"}, done.output  # the latency gate may decide anything
     assert {stage["name"] for stage in answer["stages"] if not stage["reused"]} == {"latency"}
 
+    planned = CliRunner().invoke(app, ["plan", str(recipe), "--device", "board", "--json"])
+    rows = json.loads(planned.stdout)["stages"]
+    assert {row["stage"] for row in rows if row["will_run"]} == {"latency", "bundle"}
+    here = json.loads(CliRunner().invoke(app, ["plan", str(recipe), "--json"]).stdout)["stages"]
+    assert "choose" in {row["stage"] for row in here if row["will_run"]}  # it was timed there, not here
+
     record = json.loads((Path(answer["bundle"]) / "report.json").read_text())
     manifest = json.loads((Path(answer["bundle"]) / "manifest.json").read_text())
     assert record["machine"]["device"] == manifest["run"]["machine"]["device"] == device.address
