@@ -7,7 +7,9 @@ A trained one loses what `edgeft quantize --eval` says, in percentage points wit
 `edgeft quantize --target T` in a process of its own; what OUT holds is not made again. Then all files of a network take
 turns in one process, forth and back, one thread, batch 1, each in its target's own runtime; the ratio is the median
 over rounds of float's time in onnxruntime over the file's, with a bootstrap interval. Beside them onnxruntime's own
-quantizer (U8S8, per channel, reduce_range, min-max). Keep the machine quiet. What does not run here has no speed.
+quantizer (U8S8, per channel, reduce_range, min-max) in onnxruntime, and NNCF (its defaults; of texts, its model type
+for transformers) in OpenVINO, in an environment of its own below OUT/venvs; both run as edgeft's files do, float parts
+in float32. Keep the machine quiet. What does not run here has no speed.
 """
 
 import argparse
@@ -27,6 +29,7 @@ from edgeft.core import machine
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "quantize"))
 import speed
+from calibration import interpreter
 
 NETS = ("resnet18", "mobilenetv2_100", "tf_efficientnet_lite0", "mobilenetv3_large_100", "minilm")
 TARGETS = ("onnx", "onnx-arm64", "openvino", "tensorrt")
@@ -122,6 +125,29 @@ def peer(folder: Path) -> Path:
     return out
 
 
+def nncf(folder: Path, venvs: Path) -> Path:
+    """Write NNCF's int8 file for OpenVINO."""
+    out = folder / "nncf.xml"
+    if not out.is_file():
+        given = [folder / "fp32.onnx", folder / "calib.npz", out]
+        command = [interpreter("nncf", venvs), Path(__file__).with_name("nncf_file.py"), *given]
+        subprocess.run(command, check=True, capture_output=True)
+    return out
+
+
+def points_lost(folder: Path, run: Any, base: Any) -> str:  # noqa: ANN401 - sessions
+    """Return how many points `run` loses beside `base` on evaluation rows with labels, and decisions that change."""
+    rows = dict(np.load(folder / "eval.npz"))
+    labels = rows.pop("labels", None)
+    if labels is None:
+        return ""
+    count = len(labels)
+    feeds = [{name: array[index : index + 1] for name, array in rows.items()} for index in range(count)]
+    own, true = (np.array([np.asarray(each(fed)[0]).argmax() for fed in feeds]) for each in (run, base))
+    drop = 100 * ((true == labels).mean() - (own == labels).mean())
+    return f"{drop:+.1f}, {(own != true).sum()} of {count} decisions changed"
+
+
 def race(folder: Path, arms: dict[str, Any], rounds: int) -> dict[str, tuple[float, float, float, float]]:
     """Return by arm the median ms, and the ratio of float's time over it with its interval."""
     rows = dict(np.load(folder / "eval.npz"))
@@ -157,13 +183,17 @@ def lost(row: dict[str, Any]) -> str:
     return f"{block['drop_pp']:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
-def told(name: str, folder: Path, rounds: int, *, search: bool) -> None:
+def told(name: str, folder: Path, venvs: Path, rounds: int, *, search: bool) -> None:
     """Print a network's table."""
     rows = {(t, p): made(folder, t, p) for t in TARGETS for p in PRECISIONS}
     if search:
         rows |= {(t, p): made(folder, t, p) for t in TARGETS if not catalog.exporter(t).cross for p in SEARCHED}
     arms = {"fp32": catalog.exporter("onnx").session(folder / "fp32.onnx", 1)}
-    arms["onnxruntime's own"] = catalog.exporter("onnx").session(peer(folder), 1)
+    peers = {
+        "onnxruntime's quantizer": catalog.exporter("onnx").session(peer(folder), 1),
+        "NNCF, in OpenVINO": catalog.exporter("openvino").session(nncf(folder, venvs), 1),
+    }
+    arms |= peers
     for (target, precision), row in rows.items():
         if "file" in row and not row["cross"]:
             arms[f"{target} {precision}"] = catalog.exporter(target).session(row["file"], 1)
@@ -181,8 +211,10 @@ def told(name: str, folder: Path, rounds: int, *, search: bool) -> None:
             f"| {target} | {precision} | {lost(row)} | {fast} | {row['mb']:.1f} | {row['seconds']:.0f} s "
             f"| {row['unexpected']} |"
         )
-    ms, ratio, low, high = timed["onnxruntime's own"]
-    print(f"| onnxruntime's quantizer | int8 | | {ms:.2f} | {ratio:.2f} ({low:.2f} to {high:.2f}) | | | |")
+    for tool, run in peers.items():
+        ms, ratio, low, high = timed[tool]
+        loses = points_lost(folder, run, arms["fp32"])
+        print(f"| {tool} | int8 | {loses} | {ms:.2f} | {ratio:.2f} ({low:.2f} to {high:.2f}) | | | |")
 
 
 def main() -> None:
@@ -198,14 +230,14 @@ def main() -> None:
     print(json.dumps({"machine": machine.facts(), "onnxruntime": ort.__version__}))
     for name in args.nets:
         random_net(name, args.out / name)
-        told(name, args.out / name, args.rounds, search=name in args.search)
+        told(name, args.out / name, args.out / "venvs", args.rounds, search=name in args.search)
     for text in args.trained:
         name, _, files = text.partition("=")
         folder = args.out / name
         folder.mkdir(parents=True, exist_ok=True)
         for target, source in zip(("fp32.onnx", "calib.npz", "eval.npz"), files.split(","), strict=True):
             (folder / target).write_bytes(Path(source).read_bytes())
-        told(name, folder, args.rounds, search=name in args.search)
+        told(name, folder, args.out / "venvs", args.rounds, search=name in args.search)
 
 
 if __name__ == "__main__":
