@@ -95,8 +95,8 @@ class TokenFeed(Feed):
         """Do nothing: tokens are ready."""
 
     def parts(self, rows: Rows) -> list[Rows]:
-        """Return `rows` by length."""
-        return alike(rows, self._tokens.lengths[rows])
+        """Return `rows` by length; a GPU takes them whole, since it waits for small ones."""
+        return alike(rows, self._tokens.lengths[rows]) if self._device.type == "cpu" else [rows]
 
     def train(self, rows: Rows, epoch: int, step: int) -> Tokens:
         """Return int64 [n, L] by input; other augmentations in each epoch."""

@@ -33,6 +33,7 @@ from edgeft.quantize.products import Product, find_products, input_statistics
 from edgeft.quantize.proof import proven_pairs
 from edgeft.quantize.rows import Rows
 from edgeft.quantize.smooth import smoothing
+from edgeft.quantize.smoothed import divided_
 from edgeft.quantize.weights import IntegerMatrix, search_scales
 
 _Source: TypeAlias = tuple[ir.Value, ir.Value, ir.Value]
@@ -131,7 +132,7 @@ def quantize_dynamic(
     return DynamicResult(proto, skips, proven_pairs(proto, placement))
 
 
-def prefers_dynamic(model: onnx.ModelProto) -> bool:
+def is_transformer(model: onnx.ModelProto) -> bool:
     """Return whether most of `model`'s Conv and MatMul weights are MatMul's: a transformer, not a convolutional net.
 
     A Gemm tells nothing: the last layer of either is one.
@@ -153,16 +154,11 @@ def _integers(matrix: Doubles, moment: Doubles, *, pair_safe: bool) -> IntegerMa
 
 def _quantize_(model: ir.Model, before: ir.Node, value: ir.Value, s: Floats) -> _Source:
     """Quantize value / s as the model runs, ahead of `before`; all readers share the integers."""
-    source, nodes = value, []
-    if not (s == 1).all():
-        inverse = add_initializer_(model, f"{value.name}::smooth", (1 / s).astype(np.float32))
-        nodes.append(ir.node("Mul", [value, inverse], name=f"{value.name}::smoothed"))
-        source = nodes[0].outputs[0]
-        source.name = f"{value.name}::smoothed::y"
+    source = divided_(model, value, before, s)
     quantize = ir.node("DynamicQuantizeLinear", [source], num_outputs=3, name=f"{value.name}::Q")
     for result, suffix in zip(quantize.outputs, ("q", "scale", "zero_point"), strict=True):
         result.name = f"{value.name}::{suffix}"
-    model.graph.insert_before(before, [*nodes, quantize])
+    model.graph.insert_before(before, quantize)
     q, scale, zero_point = quantize.outputs
     return q, scale, zero_point
 

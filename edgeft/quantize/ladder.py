@@ -22,7 +22,7 @@ from edgeft.core.errors import EdgeftError
 from edgeft.core.events import EventSink, ignore
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
-from edgeft.quantize.dynamic import DynamicMethod, prefers_dynamic
+from edgeft.quantize.dynamic import DynamicMethod, is_transformer
 from edgeft.quantize.half import HalfMethod
 from edgeft.quantize.packed import pack, packed_tokens, unpack, without_picks
 from edgeft.quantize.placement import Placement
@@ -66,9 +66,9 @@ def method_for(
         return HalfMethod(images or FEWEST_MOMENT_IMAGES)
     if precision == "int4" or name == "weight_only":
         return WeightOnlyMethod(4 if precision == "int4" else 8, images or FEWEST_MOMENT_IMAGES)
-    if name == "dynamic" or (name == "auto" and placement.dynamic and prefers_dynamic(graph)):
+    if name == "dynamic" or (name == "auto" and placement.dynamic and is_transformer(graph)):
         return DynamicMethod(images or FEWEST_MOMENT_IMAGES)
-    return static_method(name, images, float_share)
+    return static_method(name, images, float_share, transformer=is_transformer(graph))
 
 
 def climb_rule(method: str) -> Climb:

@@ -91,6 +91,10 @@ class Placement:
         integer_pixels: False where the target runs in float what reads dequantized pixels, although they are integers.
         quantizes_shortcuts: True where Add stays float and takes its shortcut in integers: the branch that joins what
             a convolution made.
+        quantizes_products: True where a matrix product of two computed tensors (attention) takes both in integers.
+        smooths: True where a multiplication by channel ahead of a Q is fused into what makes the tensor.
+        signed: operators that read int8, symmetric, in place of `activation` where what they read is about as negative
+            as positive: their kernels subtract a zero point at a cost.
         fewest_channels: a Conv with fewer output channels stays float, and so does one with fewer input channels that
             is not the first layer; likewise a matrix product with fewer rows or columns.
         fewest_rows: a matrix product stays float where what it reads has fewer rows for one input of the network: a
@@ -114,6 +118,9 @@ class Placement:
     swapped_with_q: tuple[str, ...] = ()
     integer_pixels: bool = True
     quantizes_shortcuts: bool = False
+    quantizes_products: bool = False
+    smooths: bool = False
+    signed: tuple[str, ...] = ()
     fewest_channels: int = 0
     fewest_rows: int = 0
     saturating_pairs: bool = False

@@ -23,17 +23,20 @@ from edgeft.quantize.hold_float import hold_floats_
 from edgeft.quantize.importance import channel_importance
 from edgeft.quantize.insert import insert_activations_
 from edgeft.quantize.noisy import Noise, rounding_noise
-from edgeft.quantize.placement import IntegerType, Placement
+from edgeft.quantize.observers import Histogram
+from edgeft.quantize.placement import IntegerType, Placement, TensorType
 from edgeft.quantize.plan import Plan, Skip, make_plan
 from edgeft.quantize.proof import proven_pairs
 from edgeft.quantize.ranges import RANGES, Grid
 from edgeft.quantize.rows import ArrayRows
 from edgeft.quantize.search import segment_chain
+from edgeft.quantize.smoothed import smooth_
 from edgeft.quantize.sweep import WeightMethod, quantize_weights_
 
 SPARE = 0.08
 """Of a network's multiplications: early layers with few channels gain next to nothing from integers."""
 _NOISE_IMAGES, _NOISE_BATCH = 16, 2
+_SIGNED = TensorType(IntegerType.S8, symmetric=True)
 FEWEST_MOMENT_IMAGES = 32
 """Inputs that tell what a weight's error costs, where no bias is corrected."""
 
@@ -98,24 +101,29 @@ class StaticResult:
     spared: Mapping[str, str] = field(default_factory=dict)
 
 
-def static_method(name: str, bias_images: int, float_share: float = SPARE) -> StaticMethod:
+def static_method(
+    name: str, bias_images: int, float_share: float = SPARE, *, transformer: bool = False
+) -> StaticMethod:
     """Return what `compress.method` and `compress.bias_images` stand for.
 
     Args:
         name: auto, gptq, qat (of which this is the start), or a method of choosing ranges.
         bias_images: images of the quantized prefix; 0 corrects no bias (weights still see some images).
         float_share: of the multiplications, for auto, gptq and qat.
+        transformer: whether auto, gptq and qat shall suit one: ranges keep all but the last few values, and weights do
+            not make up for quantized inputs. Of MiniLM on reviews, in OpenVINO, the scores' mean error was .015 with
+            mse ranges and .009 with these, and .020 where weights followed.
 
     Raises:
         QuantizationError: there is no such method.
     """
     closed_form = name in {"auto", "gptq", "qat"}
-    ranges = "mse" if closed_form else name
+    ranges = ("percentile" if transformer else "mse") if closed_form else name
     if ranges not in RANGES:
         raise QuantizationError(
             f"there is no method {name!r}", hint=f"one of auto, gptq, qat, dynamic, {', '.join(RANGES)}"
         )
-    weights = WeightMethod(follow_float=closed_form, gptq=closed_form, correct_bias=bias_images > 0)
+    weights = WeightMethod(follow_float=closed_form and not transformer, gptq=closed_form, correct_bias=bias_images > 0)
     images, spare = bias_images or FEWEST_MOMENT_IMAGES, float_share if closed_form else 0.0
     return StaticMethod(ranges, weights, images, equalise=closed_form, spare=spare)
 
@@ -155,7 +163,10 @@ def quantize_static(
     prefix = pixels[: method.prefix_images]
     factors: Mapping[str, Floats] = {}
     if method.equalise:
-        factors = equalise_(model, ArrayRows(str(model.graph.inputs[0].name), prefix), execution, emit)
+        few = ArrayRows(str(model.graph.inputs[0].name), prefix)
+        factors = equalise_(model, few, execution, emit)
+        if placement.smooths and smooth_(model, placement, few, execution, emit):
+            plan = make_plan(model, placement, method.keep_float)
         give_back()
     untouched = model.clone()
     means = {str(op.node.outputs[0].name): (1 if op.node.op_type == "Conv" else -1) for op in plan.weighted}
@@ -167,9 +178,9 @@ def quantize_static(
     params = activation_params(plan, placement, statistics, method.ranges)
     spared: Mapping[str, str] = {}
     if method.spare:
-        few = {str(model.graph.inputs[0].name): prefix[:_NOISE_IMAGES]}
+        fed = {str(model.graph.inputs[0].name): prefix[:_NOISE_IMAGES]}
         gently = replace(execution, batch=min(execution.batch, _NOISE_BATCH))
-        spared = _noise(ir.to_proto(untouched), placement, params, few, gently, emit).spare(method.spare)
+        spared = _noise(ir.to_proto(untouched), placement, params, fed, gently, emit).spare(method.spare)
         give_back()
         method = replace(method, keep_float={**spared, **method.keep_float})
         plan = make_plan(model, placement, method.keep_float)
@@ -200,6 +211,11 @@ def quantize_static(
     return StaticResult(proto, method.label, reference, plan.skips, unsafe, sweep.uncorrected, spared)
 
 
+def _two_sided(histogram: Histogram) -> bool:
+    """Return whether a type with a sign wastes less than a quarter of its steps on what was seen."""
+    return -2 * histogram.low > histogram.high
+
+
 def _noise(
     model: onnx.ModelProto,
     placement: Placement,
@@ -219,11 +235,13 @@ def activation_params(
     plan: Plan, placement: Placement, statistics: CalibrationStatistics, ranges: str
 ) -> dict[str, AffineParams]:
     """Return the parameters of every observed tensor, inside the limits of the Relu or Clip that its Q absorbs."""
-    qmin, qmax = integer_range(placement.activation)
-    grid = Grid(qmax - qmin, placement.activation.symmetric)
+    signed = {str(value.name) for op in plan.ops if op.node.op_type in placement.signed for value in op.inputs}
     chosen = {}
     for tensor in plan.observed:
-        low, high = RANGES[ranges](statistics.histograms[tensor], grid)
+        histogram = statistics.histograms[tensor]
+        kind = _SIGNED if tensor in signed and _two_sided(histogram) else placement.activation
+        qmin, qmax = integer_range(kind)
+        low, high = RANGES[ranges](histogram, Grid(qmax - qmin, kind.symmetric))
         least, most = plan.limits.get(tensor, (-math.inf, math.inf))
-        chosen[tensor] = params_for_range(max(low, least), min(high, most), placement.activation)
+        chosen[tensor] = params_for_range(max(low, least), min(high, most), kind)
     return chosen

@@ -1,11 +1,13 @@
 """What OpenVINO's CPU plugin takes in integers, as data.
 
     uint8 activations, asymmetric, per tensor; int8 weights, symmetric, per output channel; float bias
+    int8 activations, symmetric, where a matrix product reads what is as negative as positive: zero points cost time
 
-Only inputs of weighted operators get a Q. The plugin moves dequantization through everything else by itself and fuses
-activations, Add and the next Q into the kernel before them, so a Q on a layer's own output would only cost precision.
-Probed with openvino 2026.4.1 by tests/unit/exporters/test_openvino_exporter.py. Its int8 kernels are oneDNN's, which on
-x86 CPUs without VNNI add pairs in saturating int16 as onnxruntime's do: weights are pair-safe here, too.
+Only inputs of weighted operators and of attention's products get a Q; what matrix products read is smoothed. The plugin
+moves dequantization through everything else by itself and fuses activations, Add and the next Q into the kernel before
+them, so a Q on a layer's own output would only cost precision. Probed with openvino 2026.4.1 by
+tests/unit/exporters/test_openvino_exporter.py. Its int8 kernels are oneDNN's, which on x86 CPUs without VNNI add pairs
+in saturating int16 as onnxruntime's do: weights are pair-safe here, too.
 """
 
 from typing import Final
@@ -32,5 +34,8 @@ PLACEMENT: Final = Placement(
         ),
     },
     integer_pixels=False,
+    quantizes_products=True,
+    smooths=True,
+    signed=("MatMul",),
     saturating_pairs=True,
 )

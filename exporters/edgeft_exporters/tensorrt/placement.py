@@ -34,6 +34,7 @@ PLACEMENT: Final = Placement(
         **dict.fromkeys(("MaxPool", "Concat", "Flatten", "Reshape", "Transpose"), "it has no arithmetic"),
     },
     quantizes_shortcuts=True,
+    smooths=True,
     fewest_channels=FEWEST_CHANNELS,
     fewest_rows=FEWEST_ROWS,
 )

@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import logits_of
-from edgeft.quantize.dynamic import DynamicMethod, prefers_dynamic, quantize_dynamic
+from edgeft.quantize.dynamic import DynamicMethod, is_transformer, quantize_dynamic
 from edgeft.quantize.pair_rule import unsafe_pairs
 from edgeft.quantize.products import input_statistics
 from edgeft.quantize.rows import ArrayRows
@@ -169,5 +169,5 @@ def test_bad_input_is_refused(encoder: onnx.ModelProto, net: onnx.ModelProto) ->
 
 
 def test_transformers_are_told_from_convolutional_nets(encoder: onnx.ModelProto, net: onnx.ModelProto) -> None:
-    assert prefers_dynamic(encoder)
-    assert not prefers_dynamic(net)
+    assert is_transformer(encoder)
+    assert not is_transformer(net)

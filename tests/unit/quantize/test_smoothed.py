@@ -1,0 +1,121 @@
+"""SmoothQuant in a float graph: the same numbers, flatter activations; and inputs with a sign."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeft.quantize.calibration import Execution
+from edgeft.quantize.placement import IntegerType, OpRule, OutputRule, Placement, TensorType
+from edgeft.quantize.rows import ArrayRows
+from edgeft.quantize.smoothed import smooth_
+from edgeft.quantize.static import quantize_static, static_method
+
+K, OUT, OUTLIER = 24, 20, 3
+PLACEMENT = Placement(
+    target="toy",
+    activation=TensorType(IntegerType.U8, symmetric=False),
+    weight=TensorType(IntegerType.S8, symmetric=True),
+    bias=None,
+    rules=(
+        OpRule("MatMul", (0,), OutputRule.FLOAT, weight=1, weight_axis=1),
+        OpRule("Gemm", (0,), OutputRule.FLOAT, weight=1, weight_axis=1, weight_axis_transposed=0, bias=2),
+    ),
+    float_outputs=("y",),
+    quantizes_products=True,
+    smooths=True,
+    signed=("MatMul",),
+)
+
+
+def graph(*, transposed: bool = False) -> onnx.ModelProto:
+    """Return two products of one tensor with an outlying channel, and their attention-like product."""
+    rng = np.random.default_rng(0)
+    shape = (OUT, K) if transposed else (K, OUT)
+    gain = np.ones(K, np.float32)
+    gain[OUTLIER] = 60.0
+    arrays = {
+        "gain": gain,
+        "w1": rng.standard_normal(shape).astype(np.float32),
+        "w2": rng.standard_normal((K, OUT)).astype(np.float32),
+        "bias": rng.standard_normal(OUT).astype(np.float32),
+    }
+    first = (
+        helper.make_node("Gemm", ["h", "w1", "bias"], ["a"], "a", transB=1)
+        if transposed
+        else helper.make_node("MatMul", ["h", "w1"], ["a"], "a")
+    )
+    nodes = [
+        helper.make_node("Mul", ["x", "gain"], ["h"], "h"),
+        first,
+        helper.make_node("MatMul", ["h", "w2"], ["b"], "b"),
+        helper.make_node("Transpose", ["b"], ["bt"], "bt", perm=[1, 0]),
+        helper.make_node("MatMul", ["a", "bt"], ["y"], "y"),
+    ]
+    constants = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", K])]
+    made = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", "M"])]
+    inner = helper.make_graph(nodes, "products", given, made, constants)
+    return helper.make_model(inner, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def rows(seed: int, count: int = 64) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, K)).astype(np.float32)
+
+
+def run(model: onnx.ModelProto, x: np.ndarray) -> Any:  # noqa: ANN401 - float arrays
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": x})[0]
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_smoothing_changes_no_number_but_what_products_read(*, transposed: bool) -> None:
+    before = graph(transposed=transposed)
+    model = ir.from_proto(before)
+    assert smooth_(model, PLACEMENT, ArrayRows("x", rows(1)), Execution(1, 8)) == ("h",)
+    after = ir.to_proto(model)
+    onnx.checker.check_model(after)
+    x = rows(2)
+    expected = run(before, x)
+    np.testing.assert_allclose(run(after, x), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    (divided,) = [node for node in after.graph.node if node.name == "h::smoothed"]
+    readers = [node.op_type for node in after.graph.node if divided.output[0] in node.input]
+    assert sorted(readers) == (["Gemm", "MatMul"] if transposed else ["MatMul", "MatMul"])
+    (inverse,) = [numpy_helper.to_array(each) for each in after.graph.initializer if each.name == "h::smooth"]
+    assert inverse.argmin() == OUTLIER  # the outlier is what is made smaller
+
+
+def test_nothing_is_smoothed_without_products() -> None:
+    node = helper.make_node("Relu", ["x"], ["y"])
+    tensor = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", K]) for name in ("x", "y")]
+    inner = helper.make_graph([node], "relu", tensor[:1], tensor[1:])
+    model = ir.from_proto(helper.make_model(inner, opset_imports=[helper.make_opsetid("", 18)], ir_version=10))
+    assert smooth_(model, PLACEMENT, ArrayRows("x", rows(1)), Execution(1, 8)) == ()
+
+
+def test_smoothed_integers_are_nearer_to_float() -> None:
+    model, x = graph(), rows(3)
+    expected = run(model, x)
+    errors = {}
+    for smooths in (True, False):
+        placement = dataclasses.replace(PLACEMENT, smooths=smooths)
+        made = quantize_static(model, placement, rows(1), static_method("auto", 32, transformer=True)).model
+        errors[smooths] = float(np.abs(run(made, x) - expected).mean())
+    assert errors[True] < errors[False] / 2
+
+
+def test_products_of_computed_tensors_read_a_type_with_a_sign() -> None:
+    made = quantize_static(graph(), PLACEMENT, rows(1), static_method("minmax", 0)).model
+    kinds = {each.name: each.data_type for each in made.graph.initializer}
+    quantizers = [node for node in made.graph.node if node.op_type == "QuantizeLinear"]
+    assert len(quantizers) == 3  # h, and both sides of the product
+    assert {kinds[node.input[2]] for node in quantizers} == {TensorProto.INT8}
+    plain = dataclasses.replace(PLACEMENT, signed=(), quantizes_products=False)
+    made = quantize_static(graph(), plain, rows(1), static_method("minmax", 0)).model
+    kinds = {each.name: each.data_type for each in made.graph.initializer}
+    assert [kinds[node.input[2]] for node in made.graph.node if node.op_type == "QuantizeLinear"] == [TensorProto.UINT8]
