@@ -37,7 +37,7 @@ from edgeft.graph.simplify import simplify_
 from edgeft.graph.trace import trace
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import Judged
-from edgeft.quantize.dynamic import prefers_dynamic
+from edgeft.quantize.dynamic import is_transformer
 from edgeft.quantize.ladder import climb, method_for
 from edgeft.quantize.on_target import this_device
 from edgeft.quantize.rows import ArrayRows
@@ -135,7 +135,7 @@ def theirs(graph: onnx.ModelProto, x: np.ndarray) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         onnx.save(graph, source)
-        if prefers_dynamic(graph):
+        if is_transformer(graph):
             ort_quantization.quantize_dynamic(source, out, weight_type=ort_quantization.QuantType.QInt8, **options)
         else:
             static = ort_quantization.QuantFormat.QDQ
@@ -194,7 +194,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     x = rng.normal(size=(CALIBRATION + UNSEEN, *shape)).astype(np.float32)
     known, unseen = x[:CALIBRATION], x[CALIBRATION:]
     makers: dict[str, Callable[[], Any]] = {"edgeft": lambda: ours(graph, known)}
-    if not prefers_dynamic(graph):
+    if not is_transformer(graph):
         makers["edgeft, search"] = lambda: ours(graph, known, search=True)
         makers["edgeft, in OpenVINO"] = lambda: ours(graph, known, target="openvino")
     relu = swapped(graph)
