@@ -56,6 +56,11 @@ IMAGES: dict[str, dict[str, Any]] = {
     "lora, rslora": {"method": "lora", "rslora": True, "lr": 2e-3, "head_lr_factor": 2},
     "ia3": {"lr": 1e-2, "head_lr_factor": 0.5},
     "adapter": {"lr": 2e-3, "head_lr_factor": 1, "bottleneck": 32},
+    "hybrid": {
+        "lr": 1e-3,
+        "lr_decay": 0.9,
+        "steps": [{"method": "frozen", "epochs": 10, "lr": 1e-2, "views": 5}, {"method": "full"}],
+    },
 }
 COMMON: dict[str, dict[str, Any]] = {
     "texts": {"epochs": 3, "weight_decay": 0.01, "schedule": "cosine", "warmup": 0.1, "clip_norm": 1.0},
