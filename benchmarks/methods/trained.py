@@ -44,7 +44,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pixels = None if data.is_text else PixelFeed(data.pixels, Normalizer(data.input, device), None, 0)
     feed, rows = pixels or TokenFeed(data.tokens, device), data.indices("test")
-    scores, labels = evaluate.logits(module.to(device), feed.evaluate, rows), data.labels[rows]
+    scores, labels = evaluate.logits(module.to(device), feed.evaluate, data, rows), data.labels[rows]
     found = {
         "accuracy": float((scores.argmax(1) == labels).mean()),
         "interval": metric_interval("accuracy", labels, scores, len(data.classes), 0),
