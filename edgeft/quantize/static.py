@@ -26,6 +26,7 @@ from edgeft.quantize.noisy import Noise, rounding_noise
 from edgeft.quantize.observers import Histogram
 from edgeft.quantize.placement import IntegerType, Placement, TensorType
 from edgeft.quantize.plan import Plan, Skip, make_plan
+from edgeft.quantize.pools import pool_integers_
 from edgeft.quantize.proof import proven_pairs
 from edgeft.quantize.ranges import RANGES, Grid
 from edgeft.quantize.rows import ArrayRows
@@ -201,6 +202,8 @@ def quantize_static(
         execution=execution,
         emit=emit,
     )
+    if placement.pools_integers:
+        pool_integers_(model)
     hold_floats_(model, placement)
     RemoveUnusedNodesPass()(model)
     proto = ir.to_proto(model)

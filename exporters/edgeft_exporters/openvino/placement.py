@@ -35,6 +35,7 @@ PLACEMENT: Final = Placement(
     },
     integer_pixels=False,
     quantizes_products=True,
+    pools_integers=True,
     smooths=True,
     signed=("MatMul",),
     saturating_pairs=True,
