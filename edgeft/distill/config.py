@@ -187,5 +187,5 @@ class KnowledgeConfig(TrainConfig):
 
     @property
     def by_row(self) -> bool:
-        """Whether the loss is a mean over rows, not over pairs of them or over tokens."""
-        return not set(self.hints) - {"features"}
+        """Whether the loss is a plain mean over rows: not over pairs of them or tokens, nor weighted by class."""
+        return self.class_weights == "none" and not set(self.hints) - {"features"}

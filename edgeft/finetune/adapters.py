@@ -173,6 +173,7 @@ def put_back_(module: nn.Module, meta: Mapping[str, Any], tensors: Mapping[str, 
     missing = sorted(set(names) - {name for name, _ in module.named_modules()})
     if missing:
         raise DataError(f"the adapters are of another model: it has no layer {missing[0]!r}")
+    before = set(module.state_dict())
     if meta["kind"] in FOLDED:
         config = (Ia3Config if meta["kind"] == "ia3" else LoraConfig).model_construct(**meta["settings"])
         peft.inject_adapter_in_model(_peft_config(config, names), module, adapter_name=_NAME)
@@ -181,7 +182,7 @@ def put_back_(module: nn.Module, meta: Mapping[str, Any], tensors: Mapping[str, 
             inserts.insert_(module, Insert.from_json(values))
     own = module.state_dict()
     unknown = [name for name in tensors if name not in own or own[name].shape != tensors[name].shape]
-    untouched = [name for name in own if is_adapter(name) and name not in tensors]
+    untouched = [name for name in own if is_adapter(name) and name not in before and name not in tensors]
     if unknown or untouched:
         raise DataError(f"the adapters are of another model: {(unknown or untouched)[0]!r} does not fit")
     with torch.no_grad():

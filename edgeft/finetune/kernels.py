@@ -164,6 +164,7 @@ def _attention(
         whole = bool(attn_mask.any(-1).all())
         scores = scores.masked_fill(~attn_mask, -torch.inf)
     elif attn_mask is not None:
+        whole = bool((attn_mask > -torch.inf).any(-1).all())
         scores = scores + attn_mask
     shares = torch.softmax(scores, -1) if whole else torch.ops.aten._safe_softmax(scores, -1)  # noqa: SLF001 - torch's own
     return _dropout(shares, dropout_p) @ value

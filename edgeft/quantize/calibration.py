@@ -68,7 +68,7 @@ def input_name(model: ir.Model, pixels: Pixels) -> str:
     if len(inputs) != 1:
         raise QuantizationError(
             f"the graph has {len(inputs)} inputs ({', '.join(str(v.name) for v in inputs)}), expected one: pixels",
-            hint="static int8 is for graphs with one image input",
+            hint="pack several token inputs into one (edgeft.quantize.packed)",
         )
     value = inputs[0]
     if len(pixels) == 0:

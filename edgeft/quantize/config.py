@@ -22,8 +22,9 @@ class CompressConfig(Config):
     error of the tensor; `output_error`, least squared error of what the next layers make of it. `gptq`: `mse` with
     weights that follow the float graph and closed-form rounding. `qat`: `gptq`, then training with the float graph as
     teacher, where that brings it nearer. `dynamic`: integer products that quantize their input as they run.
-    `weight_only`: as `int4`, in 8 bits. `auto`: `dynamic` for a transformer, else `gptq` and,
-    while the margin is not held on validation, more segments in float, then training."""
+    `weight_only`: as `int4`, in 8 bits. `auto`: `dynamic` for a transformer where the target has it, else `gptq` (for a
+    transformer with `percentile`, and weights that do not follow) and, while the margin is not held on validation, more
+    segments in float, then training."""
     search: bool = False
     """Leave segments of the graph in float where they are measured to be faster on this device; static methods only."""
     threads: PositiveInt = 1

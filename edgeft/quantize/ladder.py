@@ -3,7 +3,7 @@
     closed_form    ranges, weights that follow the float graph, GPTQ under the pair rule, bias correction: one sweep
     partial_float  the same with more segments in float, around the tensors that suffer most from 8 bits
     qat            training of the better of these with the float graph as teacher
-    dynamic        integer products that quantize their input as they run: the one rung of transformers
+    dynamic        integer products that quantize their input as they run: the one rung of transformers in onnxruntime
     weight_only    weights in 4 or 8 bits, activations in float
     half           fp16
 

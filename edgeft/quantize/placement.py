@@ -91,7 +91,6 @@ class Placement:
         integer_pixels: False where the target runs in float what reads dequantized pixels, although they are integers.
         quantizes_shortcuts: True where Add stays float and takes its shortcut in integers: the branch that joins what
             a convolution made.
-        quantizes_products: True where a matrix product of two computed tensors (attention) takes both in integers.
         pools_integers: True where a MaxPool is faster on integers, whatever is ahead of it.
         smooths: True where a multiplication by channel ahead of a Q is fused into what makes the tensor.
         signed: operators that read int8, symmetric, in place of `activation` where what they read is about as negative
@@ -119,7 +118,6 @@ class Placement:
     swapped_with_q: tuple[str, ...] = ()
     integer_pixels: bool = True
     quantizes_shortcuts: bool = False
-    quantizes_products: bool = False
     pools_integers: bool = False
     smooths: bool = False
     signed: tuple[str, ...] = ()

@@ -160,8 +160,6 @@ def _examine(node: ir.Node, placement: Placement, integer: set[ir.Value]) -> Int
 
 def _rule(node: ir.Node, placement: Placement) -> OpRule | None:
     """Return what the target asks of `node`; None where it runs in float."""
-    if placement.quantizes_products and node.op_type == "MatMul" and constant(node.inputs[1]) is None:
-        return OpRule("MatMul", (0, 1), OutputRule.FLOAT)
     branch = shortcut(node.inputs) if placement.quantizes_shortcuts and node.op_type == "Add" else None
     return placement.rule(node.op_type) if branch is None else OpRule("Add", (branch,), OutputRule.FLOAT)
 

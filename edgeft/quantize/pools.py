@@ -23,7 +23,9 @@ def pool_integers_(model: ir.Model) -> tuple[str, ...]:
         quantize, dequantize = pair
         real, output = dequantize.outputs[0], node.outputs[0]
         quantize.replace_input_with(0, x)
+        quantize.outputs[0].shape = x.shape
         real.replace_all_uses_with(output)
+        real.shape = x.shape
         node.replace_input_with(0, real)
         model.graph.remove([quantize, dequantize])
         model.graph.insert_before(node, [quantize, dequantize])

@@ -12,22 +12,20 @@ from edgeft.core.events import EventSink, ignore
 from edgeft.quantize.affine import Floats
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.insert import add_initializer_
-from edgeft.quantize.placement import Placement
-from edgeft.quantize.products import Product, find_products, input_statistics
+from edgeft.quantize.plan import Plan, constant
+from edgeft.quantize.products import Product, input_statistics
 from edgeft.quantize.rows import Rows
 from edgeft.quantize.smooth import smoothing
 
 _PRODUCTS = ("MatMul", "Gemm")
 
 
-def smooth_(
-    model: ir.Model, placement: Placement, rows: Rows, execution: Execution, emit: EventSink = ignore
-) -> tuple[str, ...]:
-    """Smooth the inputs of the products of `model` that `placement` takes in integers; return their names.
+def smooth_(model: ir.Model, plan: Plan, rows: Rows, execution: Execution, emit: EventSink = ignore) -> tuple[str, ...]:
+    """Smooth the inputs of the matrix products that `plan` makes integer; return their names.
 
     Args:
         model: a float graph, changed in place; it computes what it did.
-        placement: of the target.
+        plan: made from this very model object; it is to be made again afterwards.
         rows: inputs that tell what flows there.
         execution: threads and batch.
         emit: where progress goes.
@@ -35,10 +33,12 @@ def smooth_(
     Raises:
         QuantizationError: an activation is NaN or infinite.
     """
-    products, _ = find_products(model.graph, placement, _PRODUCTS, "")
     readers: dict[str, list[Product]] = {}
-    for product in products:
-        readers.setdefault(str(product.input.name), []).append(product)
+    for op in plan.weighted:
+        weight = constant(op.node.inputs[op.rule.weight or 0])
+        if op.node.op_type in _PRODUCTS and weight is not None:
+            product = Product(op.node, op.rule, weight)
+            readers.setdefault(str(product.input.name), []).append(product)
     if not readers:
         return ()
     smoothed = []

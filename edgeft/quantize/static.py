@@ -142,7 +142,7 @@ def quantize_static(
     """Return the Q/DQ graph of `float_model` for the target of `placement`.
 
     Args:
-        float_model: a float graph with one image input; left as it is.
+        float_model: a float graph with one input; left as it is.
         placement: of the target.
         pixels: calibration images, uint8 [N, H, W, 3]; the first `method.prefix_images` also round weights.
         method: how.
@@ -166,7 +166,7 @@ def quantize_static(
     if method.equalise:
         few = ArrayRows(str(model.graph.inputs[0].name), prefix)
         factors = equalise_(model, few, execution, emit)
-        if placement.smooths and smooth_(model, placement, few, execution, emit):
+        if placement.smooths and smooth_(model, plan, few, execution, emit):
             plan = make_plan(model, placement, method.keep_float)
         give_back()
     untouched = model.clone()
@@ -216,7 +216,7 @@ def quantize_static(
 
 def _two_sided(histogram: Histogram) -> bool:
     """Return whether a type with a sign wastes less than a quarter of its steps on what was seen."""
-    return -2 * histogram.low > histogram.high
+    return histogram.high < -2 * histogram.low and -histogram.low < 2 * histogram.high
 
 
 def _noise(

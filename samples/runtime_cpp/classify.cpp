@@ -28,7 +28,7 @@ static Json classify(Ort::Session& session, const Json& manifest, Input input) {
   std::vector<int64_t> ones(input.ids.size(), 1), zeros(input.ids.size(), 0);
   std::vector<const char*> names{"pixels"};
   std::vector<Ort::Value> feeds;
-  if (input.ids.empty()) {
+  if (want.value("kind", "") != "text") {
     const int64_t shape[]{1, want.at("height"), want.at("width"), 3};
     feeds.push_back(Ort::Value::CreateTensor(memory, input.pixels.data(), input.pixels.size(), shape, 4));
   } else {

@@ -9,7 +9,7 @@ export async function open(ort, read, present = []) {
   if (manifest.schema !== 1) throw new Error(`manifest.json: schema ${manifest.schema}, this program reads 1`);
   await prove("manifest.json", new TextEncoder().encode(canonical(text, manifest)), manifest.self_digest);
   const [contents, listed] = [{}, { ...manifest.evidence, ...manifest.files }];
-  const extra = present.filter((name) => !(name in listed || ["manifest.json", "model.sig"].includes(name)));
+  const extra = present.filter((name) => !(Object.hasOwn(listed, name) || ["manifest.json", "model.sig"].includes(name)));
   if (extra.length) throw new Error(`${extra.join(", ")} not listed in manifest.json`);
   for (const [name, digest] of Object.entries(listed)) {
     contents[name] = await read(name);

@@ -3,9 +3,10 @@
     uint8 activations, asymmetric, per tensor; int8 weights, symmetric, per output channel; float bias
     int8 activations, symmetric, where a matrix product reads what is as negative as positive: zero points cost time
 
-Only inputs of weighted operators and of attention's products get a Q; what matrix products read is smoothed. The plugin
-moves dequantization through everything else by itself and fuses activations, Add and the next Q into the kernel before
-them, so a Q on a layer's own output would only cost precision. Probed with openvino 2026.4.1 by
+Only inputs of weighted operators get a Q; what matrix products read is smoothed. Attention's products stay float: both
+sides are computed, so no proof covers the pairs that their kernel adds on a CPU without VNNI. The plugin moves
+dequantization through everything else by itself and fuses activations, Add and the next Q into the kernel before them,
+so a Q on a layer's own output would only cost precision. Probed with openvino 2026.4.1 by
 tests/unit/exporters/test_openvino_exporter.py. Its int8 kernels are oneDNN's, which on x86 CPUs without VNNI add pairs
 in saturating int16 as onnxruntime's do: weights are pair-safe here, too.
 """
@@ -34,7 +35,6 @@ PLACEMENT: Final = Placement(
         ),
     },
     integer_pixels=False,
-    quantizes_products=True,
     pools_integers=True,
     smooths=True,
     signed=("MatMul",),

@@ -49,11 +49,14 @@ def run(model: onnx.ModelProto, x: np.ndarray) -> list[np.ndarray]:
 @settings(max_examples=30, deadline=None)
 @given(st.floats(0.001, 1.0), st.integers(0, 255), st.integers(0, 1000))
 def test_maxima_and_rounding_commute(scale: float, zero: int, seed: int) -> None:
-    before = graph(scale, zero)
+    before = onnx.shape_inference.infer_shapes(graph(scale, zero))
     model = ir.from_proto(before)
     assert pool_integers_(model) == ("pool",)
     after = ir.to_proto(model)
-    onnx.checker.check_model(after)
+    onnx.checker.check_model(after, full_check=True)
+    sizes = {each.name: [size.dim_value for size in each.type.tensor_type.shape.dim] for each in after.graph.value_info}
+    assert sizes["q"][2:] == sizes["d"][2:] == [7, 7]
+    assert sizes["p"][2:] == [4, 4]
     kinds = [node.op_type for node in after.graph.node]
     assert kinds.index("QuantizeLinear") < kinds.index("DequantizeLinear") < kinds.index("MaxPool")
     x = np.random.default_rng(seed).normal(0, 8, (2, 2, 7, 7)).astype(np.float32)

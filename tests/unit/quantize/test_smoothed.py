@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.placement import IntegerType, OpRule, OutputRule, Placement, TensorType
+from edgeft.quantize.plan import make_plan
 from edgeft.quantize.rows import ArrayRows
 from edgeft.quantize.smoothed import smooth_
 from edgeft.quantize.static import quantize_static, static_method
@@ -27,7 +28,6 @@ PLACEMENT = Placement(
         OpRule("Gemm", (0,), OutputRule.FLOAT, weight=1, weight_axis=1, weight_axis_transposed=0, bias=2),
     ),
     float_outputs=("y",),
-    quantizes_products=True,
     smooths=True,
     signed=("MatMul",),
 )
@@ -77,7 +77,7 @@ def run(model: onnx.ModelProto, x: np.ndarray) -> Any:  # noqa: ANN401 - float a
 def test_smoothing_changes_no_number_but_what_products_read(*, transposed: bool) -> None:
     before = graph(transposed=transposed)
     model = ir.from_proto(before)
-    assert smooth_(model, PLACEMENT, ArrayRows("x", rows(1)), Execution(1, 8)) == ("h",)
+    assert smooth_(model, make_plan(model, PLACEMENT), ArrayRows("x", rows(1)), Execution(1, 8)) == ("h",)
     after = ir.to_proto(model)
     onnx.checker.check_model(after)
     x = rows(2)
@@ -90,12 +90,13 @@ def test_smoothing_changes_no_number_but_what_products_read(*, transposed: bool)
     assert inverse.argmin() == OUTLIER  # the outlier is what is made smaller
 
 
-def test_nothing_is_smoothed_without_products() -> None:
-    node = helper.make_node("Relu", ["x"], ["y"])
-    tensor = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", K]) for name in ("x", "y")]
-    inner = helper.make_graph([node], "relu", tensor[:1], tensor[1:])
-    model = ir.from_proto(helper.make_model(inner, opset_imports=[helper.make_opsetid("", 18)], ir_version=10))
-    assert smooth_(model, PLACEMENT, ArrayRows("x", rows(1)), Execution(1, 8)) == ()
+def test_what_stays_float_is_not_smoothed() -> None:
+    model = ir.from_proto(graph())
+    plan = make_plan(model, PLACEMENT, {"a": "kept"})
+    assert smooth_(model, plan, ArrayRows("x", rows(1)), Execution(1, 8)) == ("h",)
+    inputs = {node.name: list(node.input) for node in ir.to_proto(model).graph.node}
+    assert inputs["a"] == ["h", "w1"]
+    assert inputs["b"][0] == "h::smoothed::y"
 
 
 def test_smoothed_integers_are_nearer_to_float() -> None:
@@ -109,13 +110,16 @@ def test_smoothed_integers_are_nearer_to_float() -> None:
     assert errors[True] < errors[False] / 2
 
 
-def test_products_of_computed_tensors_read_a_type_with_a_sign() -> None:
-    made = quantize_static(graph(), PLACEMENT, rows(1), static_method("minmax", 0)).model
+@pytest.mark.parametrize(
+    ("low", "high", "kind"),
+    [(-1.0, 1.0, TensorProto.INT8), (-0.2, 1.0, TensorProto.UINT8), (-1.0, 0.1, TensorProto.UINT8)],
+)
+def test_a_type_with_a_sign_where_both_signs_are_as_large(low: float, high: float, kind: int) -> None:
+    data = np.clip(rows(1), low, high)
+    made = quantize_static(graph(), PLACEMENT, data, static_method("minmax", 0)).model
     kinds = {each.name: each.data_type for each in made.graph.initializer}
-    quantizers = [node for node in made.graph.node if node.op_type == "QuantizeLinear"]
-    assert len(quantizers) == 3  # h, and both sides of the product
-    assert {kinds[node.input[2]] for node in quantizers} == {TensorProto.INT8}
-    plain = dataclasses.replace(PLACEMENT, signed=(), quantizes_products=False)
-    made = quantize_static(graph(), plain, rows(1), static_method("minmax", 0)).model
+    assert [kinds[node.input[2]] for node in made.graph.node if node.op_type == "QuantizeLinear"] == [kind]
+    plain = dataclasses.replace(PLACEMENT, signed=())
+    made = quantize_static(graph(), plain, data, static_method("minmax", 0)).model
     kinds = {each.name: each.data_type for each in made.graph.initializer}
     assert [kinds[node.input[2]] for node in made.graph.node if node.op_type == "QuantizeLinear"] == [TensorProto.UINT8]
