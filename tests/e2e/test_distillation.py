@@ -34,7 +34,7 @@ def built(edgeft: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
 def test_the_student_ships_at_its_own_size(built: SimpleNamespace, edgeft: Callable[..., Any]) -> None:
     assert built.code in {0, 5, 6}, built.stderr  # a smoke model may fail a gate; it must never crash
     names = [stage["name"] for stage in built.json["stages"]]
-    assert names[:5] == ["data", "teacher_data", "finetune", "distill", "teacher_graph"]
+    assert names[:6] == ["data", "teacher_data", "finetune", "merge", "distill", "teacher_graph"]
     bundle = Path(built.json["bundle"])
     manifest = json.loads((bundle / "manifest.json").read_text())
     assert manifest["input"]["height"] == 160

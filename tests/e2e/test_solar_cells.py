@@ -37,6 +37,7 @@ def test_the_first_build_runs_every_stage_and_says_what_it_made(first: SimpleNam
         for name in (
             "data",
             "finetune",
+            "merge",
             "export",
             "compress",
             "choose",
@@ -48,7 +49,7 @@ def test_the_first_build_runs_every_stage_and_says_what_it_made(first: SimpleNam
         )
         if name in names
     ]
-    assert {"data", "finetune", "export", "compress", "choose", "lower", "decide", "verify"} <= set(names)
+    assert {"data", "finetune", "merge", "export", "compress", "choose", "lower", "decide", "verify"} <= set(names)
     assert Path(first.json["bundle"]).is_dir()
     assert Path(first.json["report"]).is_file()
     assert {gate["verdict"] for gate in first.json["gates"]} <= {"PASS", "FAIL", "INCONCLUSIVE"}
