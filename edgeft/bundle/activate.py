@@ -123,7 +123,7 @@ def rollback(
         UsageError: nothing of that name is active, or there is no earlier version.
         IntegrityError: the earlier version is damaged, or not signed as asked; the current one stays.
     """
-    if not (root / name / CURRENT).is_symlink():
+    if not _NAME.fullmatch(name) or not (root / name / CURRENT).is_symlink():
         known = sorted(path.parent.name for path in root.glob(f"*/{CURRENT}"))
         raise UsageError(f"{root}: no bundle {name!r} is active", hint=f"active here: {', '.join(known) or 'none'}")
     with _held(root / name, emit) as place:

@@ -53,8 +53,14 @@ def quantize(
         bool, typer.Option("--search", help="Leave in float what is measured to be faster in float on this device.")
     ] = False,
     float_share: Annotated[
-        float, typer.Option("--float-share", min=0, max=1, help="Share of the multiplications that may stay in float.")
-    ] = 0.08,
+        float | None,
+        typer.Option(
+            "--float-share",
+            min=0,
+            max=1,
+            help="Share of the multiplications that may stay in float. [default: 0.08, 0 for transformers]",
+        ),
+    ] = None,
     swap_activations: Annotated[
         bool,
         typer.Option("--swap-activations", help="Put Relu for HardSwish and SiLU, and heal it by training: faster."),

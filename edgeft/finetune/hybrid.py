@@ -43,7 +43,7 @@ def run(ctx: Context, inputs: Inputs, config: HybridConfig) -> StageResult:
         UsageError: a step's settings cannot be used, or training diverged.
     """
     given, notes, history = dict(inputs), [], []
-    timings: dict[str, Any] = {"seconds_per_epoch": [], "peak_memory_bytes": 0}
+    timings: dict[str, Any] = {"seconds_per_epoch": []}
     steps = config.step_configs()
     done: dict[str, Any] = {}
     for number, (name, settings) in enumerate(steps, 1):
@@ -53,7 +53,8 @@ def run(ctx: Context, inputs: Inputs, config: HybridConfig) -> StageResult:
         given["weights"] = folder / "checkpoint"
         notes += [f"{name}: {note}" for note in done["notes"] if number == 1 or not note.startswith("weights: ")]
         timings["seconds_per_epoch"] += done["timings"]["seconds_per_epoch"]
-        timings["peak_memory_bytes"] = max(timings["peak_memory_bytes"], done["timings"]["peak_memory_bytes"])
+        for peak in ("peak_memory_bytes", "peak_gpu_memory_bytes"):
+            timings[peak] = max((each for each in (timings.get(peak), done["timings"][peak]) if each), default=None)
         timings[f"step_{number}_{name}"] = done["timings"]
         history += [{**entry, "step": name} for entry in done["history"]]
     write_atomic(ctx.folder / _HISTORY, json.dumps(history, indent=2) + "\n")

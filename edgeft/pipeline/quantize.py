@@ -59,7 +59,8 @@ class Request:
         sizes: of the input after the batch axis, where the model leaves them open.
         latency: whether to time it against fp32.
         search: whether segments that are faster in float stay in float.
-        float_share: of the multiplications, around the tensors that suffer most from 8 bits, 0..1.
+        float_share: of the multiplications, around the tensors that suffer most from 8 bits, 0..1; None: the default of
+            `CompressConfig`.
         swap_activations: whether HardSwish and SiLU become Relu first, healed by training.
         strict: whether what cannot be decided makes the exit code 7.
     """
@@ -79,7 +80,7 @@ class Request:
     sizes: tuple[int, ...] | None = None
     latency: bool = True
     search: bool = False
-    float_share: float = 0.08
+    float_share: float | None = None
     swap_activations: bool = False
     strict: bool = False
 

@@ -42,12 +42,17 @@ from edgeft.quantize.rungs import (
     trained,
 )
 from edgeft.quantize.search import Device
-from edgeft.quantize.static import FEWEST_MOMENT_IMAGES, SPARE, StaticMethod, static_method
+from edgeft.quantize.static import FEWEST_MOMENT_IMAGES, StaticMethod, static_method
 from edgeft.quantize.weight_only import WeightOnlyMethod
 
 
 def method_for(
-    graph: onnx.ModelProto, placement: Placement, precision: str, name: str, images: int, float_share: float = SPARE
+    graph: onnx.ModelProto,
+    placement: Placement,
+    precision: str,
+    name: str,
+    images: int,
+    float_share: float | None = None,
 ) -> Method:
     """Return what `compress.precision` and `compress.method` stand for.
 

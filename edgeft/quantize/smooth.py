@@ -23,14 +23,15 @@ _SMALLEST = 1e-5
 """A channel's least range, relative to the largest: a dead channel must not grow without bound."""
 
 
-def smoothing(matrix: Doubles, squares: Doubles, low: Floats, high: Floats) -> Floats:
-    """Return s, float32 [K]: what each input channel is divided by; 1 everywhere where nothing is gained.
+def smoothing(matrix: Doubles, squares: Doubles, low: Floats, high: Floats, *, least_gain: float = 1.0) -> Floats:
+    """Return s, float32 [K]: what each input channel is divided by; 1 everywhere where too little is gained.
 
     Args:
         matrix: float64 [O, K] or [O, K, T], the weights of everything that reads the activation; T taps of a kernel.
         squares: float64 [K], E[x^2] of each input channel.
         low: float32 [K], the least value of each channel.
         high: float32 [K], the largest.
+        least_gain: how many times the cost of s must go into that of 1.
     """
     low64, high64 = np.minimum(low, 0).astype(np.float64), np.maximum(high, 0).astype(np.float64)
     span = np.maximum(-low64, high64)
@@ -40,7 +41,10 @@ def smoothing(matrix: Doubles, squares: Doubles, low: Floats, high: Floats) -> F
     matrix = matrix.reshape(*matrix.shape[:2], -1)
     columns = (matrix**2).sum(axis=(0, 2))
     costs = [_cost(span**strength, matrix, columns, squares, low64, high64) for strength in _STRENGTHS]
-    chosen: npt.NDArray[np.float32] = (span ** _STRENGTHS[int(np.argmin(costs))]).astype(np.float32)
+    best = int(np.argmin(costs))
+    if costs[0] < least_gain * costs[best]:
+        best = 0
+    chosen: npt.NDArray[np.float32] = (span ** _STRENGTHS[best]).astype(np.float32)
     return chosen
 
 

@@ -44,7 +44,8 @@ class StandaloneConfig:
         std: likewise.
         sizes: of the input after the batch axis, where the model leaves them open.
         search: whether segments that are faster in float stay in float.
-        float_share: of the multiplications, around the tensors that suffer most from 8 bits, 0..1.
+        float_share: of the multiplications, around the tensors that suffer most from 8 bits, 0..1; None: the default of
+            `CompressConfig`.
         swap_activations: whether HardSwish and SiLU become Relu first, healed by training.
         threads: of the measurements of `search`.
     """
@@ -59,7 +60,7 @@ class StandaloneConfig:
     std: tuple[float, ...] | None
     sizes: tuple[int, ...] | None
     search: bool = False
-    float_share: float = 0.08
+    float_share: float | None = None
     swap_activations: bool = False
     threads: int = 1
 

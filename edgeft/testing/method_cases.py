@@ -26,6 +26,10 @@ from edgeft.models.sources import create_with_notes
 from edgeft.testing.toys import CLASSES, CONVOLUTIONS, PATCHES, PER_CLASS, TEXTS, Toy
 
 _FILES: Final = {"history.json", "model.json", "model.safetensors"}
+_TOLD = {
+    *("trainable_parameters", "parameters", "trainable_share"),
+    *("seconds_per_epoch", "peak_memory_bytes", "peak_gpu_memory_bytes"),
+}
 _ADAPTER_FILES: Final = {"history.json", "adapter.json", "adapter.safetensors", "model.json"}
 _HUGE_RATE: Final = 1e30
 _SMALL: Final[Mapping[str, Json]] = {"epochs": 2, "batch_size": 12}
@@ -118,6 +122,8 @@ def _reports_canonical_json(toy: Toy, method: Method, folder: Path) -> None:
     result = run(method, toy, folder, toy.write(folder / "data"), {})
     canonical_json(dict(result.measurements))
     canonical_json(dict(result.timings))
+    told = {*result.measurements, *result.timings}
+    _require(told >= _TOLD, f"it does not tell {sorted(_TOLD - told)}")
     history = json.loads((result.folder / "history.json").read_text())
     _require(len(history) > 0, "the history is empty")
     for entry in history:

@@ -33,12 +33,12 @@ PLACEMENT = Placement(
 )
 
 
-def graph(*, transposed: bool = False) -> onnx.ModelProto:
+def graph(*, transposed: bool = False, outlier: float = 60.0) -> onnx.ModelProto:
     """Return two products of one tensor with an outlying channel, and their attention-like product."""
     rng = np.random.default_rng(0)
     shape = (OUT, K) if transposed else (K, OUT)
     gain = np.ones(K, np.float32)
-    gain[OUTLIER] = 60.0
+    gain[OUTLIER] = outlier
     arrays = {
         "gain": gain,
         "w1": rng.standard_normal(shape).astype(np.float32),
@@ -97,6 +97,12 @@ def test_what_stays_float_is_not_smoothed() -> None:
     inputs = {node.name: list(node.input) for node in ir.to_proto(model).graph.node}
     assert inputs["a"] == ["h", "w1"]
     assert inputs["b"][0] == "h::smoothed::y"
+
+
+def test_what_gains_little_costs_no_multiplication() -> None:
+    model = ir.from_proto(graph(outlier=1.0))
+    assert smooth_(model, make_plan(model, PLACEMENT), ArrayRows("x", rows(1)), Execution(1, 8)) == ()
+    assert ir.to_proto(model) == ir.to_proto(ir.from_proto(graph(outlier=1.0)))
 
 
 def test_smoothed_integers_are_nearer_to_float() -> None:

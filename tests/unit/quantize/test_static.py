@@ -159,6 +159,14 @@ def test_labels_say_what_was_done() -> None:
     assert static_method("output_error", 0).label == "output_error+pair_safe"
 
 
+def test_tensors_of_transformers_are_spared_only_where_that_is_asked_for() -> None:
+    for name in ("auto", "gptq", "qat"):
+        assert static_method(name, 8).spare > 0
+        assert static_method(name, 8, transformer=True).spare == 0
+        assert static_method(name, 8, 0.3, transformer=True).spare == 0.3
+    assert static_method("mse", 8, 0.3).spare == 0
+
+
 def test_an_unknown_method_is_refused() -> None:
     with pytest.raises(QuantizationError, match="no method 'mes'") as raised:
         static_method("mes", 96)
