@@ -92,6 +92,7 @@ class Placement:
         quantizes_shortcuts: True where Add stays float and takes its shortcut in integers: the branch that joins what
             a convolution made.
         pools_integers: True where a MaxPool is faster on integers, whatever is ahead of it.
+        gates: rules of HardSwish and HardSigmoid where integer Add and Mul stand in for kernels of their own.
         smooths: True where a multiplication by channel ahead of a Q is fused into what makes the tensor.
         signed: operators that read int8, symmetric, in place of `activation` where what they read is about as negative
             as positive: their kernels subtract a zero point at a cost.
@@ -119,6 +120,7 @@ class Placement:
     integer_pixels: bool = True
     quantizes_shortcuts: bool = False
     pools_integers: bool = False
+    gates: tuple[OpRule, ...] = ()
     smooths: bool = False
     signed: tuple[str, ...] = ()
     fewest_channels: int = 0

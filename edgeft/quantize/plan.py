@@ -161,7 +161,10 @@ def _examine(node: ir.Node, placement: Placement, integer: set[ir.Value]) -> Int
 def _rule(node: ir.Node, placement: Placement) -> OpRule | None:
     """Return what the target asks of `node`; None where it runs in float."""
     branch = shortcut(node.inputs) if placement.quantizes_shortcuts and node.op_type == "Add" else None
-    return placement.rule(node.op_type) if branch is None else OpRule("Add", (branch,), OutputRule.FLOAT)
+    if branch is not None:
+        return OpRule("Add", (branch,), OutputRule.FLOAT)
+    gate = next((rule for rule in placement.gates if rule.op_type == node.op_type), None)
+    return gate or placement.rule(node.op_type)
 
 
 def _moves_integers(node: ir.Node) -> bool:

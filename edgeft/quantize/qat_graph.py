@@ -191,7 +191,7 @@ def _scale_bounds(model: ir.Model) -> dict[str, float]:
     for node in model.graph:
         scale = node.inputs[1] if node.op_type == "QuantizeLinear" else None
         zero_point = constant(node.inputs[2]) if scale is not None else None
-        if scale is None or scale in given or zero_point is None:
+        if scale is None or scale in given or zero_point is None or not _read_as_made(node):
             continue
         producer = node.inputs[0].producer() if node.inputs[0] is not None else None
         limits = None if producer is None else clip_limits(producer)
@@ -204,6 +204,13 @@ def _scale_bounds(model: ir.Model) -> dict[str, float]:
         largest = float(np.nextafter(np.float32(upper), np.float32(0))) if np.isfinite(upper) else float("inf")
         bounds[str(scale.name)] = min(bounds.get(str(scale.name), float("inf")), largest)
     return bounds
+
+
+def _read_as_made(q: ir.Node) -> bool:
+    """Return whether each DQ reads the Q's integers on its own grid; a gate's is another one, and fixed."""
+    return all(
+        reader.inputs[1] is q.inputs[1] for reader in q.outputs[0].consumers() if reader.op_type == "DequantizeLinear"
+    )
 
 
 def _follows_q(dq: ir.Node) -> bool:

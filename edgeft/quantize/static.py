@@ -19,6 +19,7 @@ from edgeft.quantize.affine import AffineParams, Floats, QuantizationError, inte
 from edgeft.quantize.calibration import Execution, Pixels, observe
 from edgeft.quantize.collected import CalibrationRequest, CalibrationStatistics
 from edgeft.quantize.equalise import equalise_, keep_factors_
+from edgeft.quantize.gates import gate_integers_
 from edgeft.quantize.hold_float import hold_floats_
 from edgeft.quantize.importance import channel_importance
 from edgeft.quantize.insert import insert_activations_
@@ -193,6 +194,7 @@ def quantize_static(
             statistics = observe(model, pixels, request, execution=execution, emit=emit, memo=memo)
         params = activation_params(plan, placement, statistics, method.ranges)
     insert_activations_(model, plan, params)
+    gate_integers_(model, plan, placement)
     sweep = quantize_weights_(
         model,
         untouched,
