@@ -77,7 +77,7 @@ METHODS: tuple[Method, ...] = (
         "onnx",
         "edgeft.graph.config:ExportConfig",
         "edgeft.graph.export:run",
-        2,
+        3,
         (*_GRAPH, "onnxscript", "timm", "torch"),
     ),
     Method("compress", "auto", "edgeft.quantize.config:CompressConfig", "edgeft.quantize.stage:run", 15, _GRAPH),

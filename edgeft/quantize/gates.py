@@ -51,7 +51,9 @@ def _build_swish_(model: ir.Model, node: ir.Node) -> None:
     moved = _shifted_(model, node, beta / alpha)
     steps = info.max - info.min
     grids = {"wide": 1 / alpha / steps, "own": 1 / steps}
-    wide, own = (add_initializer_(model, f"{y.name}::gate::{name}", np.asarray(grids[name], np.float32)) for name in grids)
+    wide, own = (
+        add_initializer_(model, f"{y.name}::gate::{name}", np.asarray(grids[name], np.float32)) for name in grids
+    )
     zero = add_initializer_(model, f"{y.name}::gate::zero_point", least)
     q = _made("QuantizeLinear", [moved, wide, zero], f"{y.name}::gate::q", y.shape, ir.DataType.from_numpy(least.dtype))
     gate = _made("DequantizeLinear", [q.outputs[0], own, zero], f"{y.name}::gate", y.shape)
