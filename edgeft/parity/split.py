@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from edgeft.graph.execute import open_session
 from edgeft.graph.taps import with_outputs
 from edgeft.parity.align import Pair
-from edgeft.parity.grids import Grid, grids
+from edgeft.parity.grids import Grid, grid_of, grids
 from edgeft.parity.layers import one_input
 from edgeft.quantize.rows import Rows
 
@@ -80,20 +80,25 @@ def without_rounding(model: onnx.ModelProto, kept: Mapping[str, Grid]) -> onnx.M
     """
     found = onnx.ModelProto()
     found.CopyFrom(model)
-    sources = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == _QUANTIZE}
+    sources = {node.output[0]: node for node in model.graph.node if node.op_type == _QUANTIZE}
+    arrays = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
     nodes: list[onnx.NodeProto] = []
     for node in found.graph.node:
         if node.op_type == _QUANTIZE:
             continue
         if node.op_type == _DEQUANTIZE and node.input[0] in sources:
-            name, source = node.output[0], sources[node.input[0]]
-            if (grid := kept.get(name)) is None:
+            name, made = node.output[0], sources[node.input[0]]
+            source, grid = made.input[0], kept.get(name)
+            ratio = arrays[node.input[1]] / arrays[made.input[1]]
+            if ratio != 1:  # a gate: its clip and its factor are no rounding
+                wide = f"{name}::wide"
+                nodes.append(_clip(found, source, grid_of(made, arrays), wide))
+                found.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(ratio), f"{name}::ratio"))
+                nodes.append(onnx.helper.make_node("Mul", [wide, f"{name}::ratio"], [name], node.name))
+            elif grid is None:
                 nodes.append(onnx.helper.make_node("Identity", [source], [name], node.name))
-                continue
-            ends = [f"{name}::low", f"{name}::high"]
-            for end, value in zip(ends, (grid.low, grid.high), strict=True):
-                found.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value, np.float32), end))
-            nodes.append(onnx.helper.make_node("Clip", [source, *ends], [name], node.name))
+            else:
+                nodes.append(_clip(found, source, grid, name))
             continue
         if any(name in sources for name in node.input):
             return None
@@ -102,6 +107,13 @@ def without_rounding(model: onnx.ModelProto, kept: Mapping[str, Grid]) -> onnx.M
     del found.graph.node[:]
     found.graph.node.extend(copied)
     return found
+
+
+def _clip(model: onnx.ModelProto, source: str, grid: Grid, name: str) -> onnx.NodeProto:
+    ends = [f"{name}::low", f"{name}::high"]
+    for end, value in zip(ends, (grid.low, grid.high), strict=True):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value, np.float32), end))
+    return onnx.helper.make_node("Clip", [source, *ends], [name], name)
 
 
 def _outputs(model: onnx.ModelProto, tensor: str, rows: Rows, threads: int, *, optimise: bool) -> NDArray[np.float64]:

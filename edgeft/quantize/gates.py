@@ -2,29 +2,47 @@
 
     hard_sigmoid(x) = clip(a x + b, 0, 1)       hard_swish(x) = x * hard_sigmoid(x)
 
-    a x + b == a (x + b / a)                    so x + b / a is added on a grid 1 / a times as wide as the result's,
+    a x + b == a (x + b / a)                    so x + b / a is added on a grid 1 / a times as wide as the gate's,
     Q saturates                                 whose ends are those of the clip,
-    DQ(Q(t, scale / a), scale) == a t           and read on the result's grid
+    DQ(Q(t, scale / a), scale) == a t           and read on the gate's own grid, [0, 1]
 
 So runtimes without a kernel for them run an integer Add, and an integer Mul for HardSwish, in place of three passes
 over floats. The numbers differ from those in float by what 8 bits of the gate round.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
-from edgeft.quantize.affine import QuantizationError
-from edgeft.quantize.insert import add_initializer_
-from edgeft.quantize.placement import Placement
-from edgeft.quantize.plan import Plan, constant
+from edgeft.quantize.affine import AffineParams, QuantizationError
+from edgeft.quantize.insert import add_initializer_, input_params
+from edgeft.quantize.placement import IntegerType, Placement
+from edgeft.quantize.plan import Plan
 
+GATES = frozenset({"HardSwish", "HardSigmoid"})
 _ALPHA, _BETA = 0.2, 0.5
 """Of HardSigmoid in ONNX, where a node does not say."""
 _SWISH = (1 / 6, 0.5)
 
 
+def gate_factors(node: ir.Node) -> tuple[float, float]:
+    """Return a and b of a HardSwish or HardSigmoid."""
+    if node.op_type == "HardSwish":
+        return _SWISH
+    return node.attributes.get_float("alpha", _ALPHA), node.attributes.get_float("beta", _BETA)
+
+
+def gate_params(plan: Plan, placement: Placement) -> dict[str, AffineParams]:
+    """Return the grid, [0, 1], of what every HardSigmoid makes that `plan` builds; no range of it is looked for."""
+    built = (op for op in plan.ops if op.rule in placement.gates and op.node.op_type == "HardSigmoid")
+    return {str(op.node.outputs[0].name): _unit(placement.activation.dtype) for op in built}
+
+
 def gate_integers_(model: ir.Model, plan: Plan, placement: Placement) -> tuple[str, ...]:
     """Build every operator that `plan` makes integer by `Placement.gates` out of others; return their names.
+
+    What it made keeps its name: HardSwish's product has a Q of its own behind it, a HardSigmoid's gate has none.
 
     Args:
         model: a Q/DQ graph whose activations have their pairs; changed in place.
@@ -35,68 +53,63 @@ def gate_integers_(model: ir.Model, plan: Plan, placement: Placement) -> tuple[s
     for op in plan.ops:
         if op.rule not in placement.gates:
             continue
-        _BUILD[op.node.op_type](model, op.node)
+        x, y = op.node.inputs[0], op.node.outputs[0]
+        gate = _gate_(model, op.node)
+        if op.node.op_type == "HardSwish":
+            last = _made("Mul", [x, gate.outputs[0]], f"{y.name}::product", y.shape)
+            model.graph.insert_before(op.node, [last])
+            y.replace_all_uses_with(last.outputs[0])
+        else:
+            last = gate
+            (q,) = y.consumers()
+            (dq,) = q.outputs[0].consumers()
+            dq.outputs[0].replace_all_uses_with(gate.outputs[0])
+            model.graph.remove([dq, q], safe=True)
+        name = y.name
         model.graph.remove(op.node, safe=True)
+        last.outputs[0].name = name
         built.append(op.name)
     return tuple(built)
 
 
-def _build_swish_(model: ir.Model, node: ir.Node) -> None:
-    """Put x * gate(x) for `node`; the gate has a grid of its own, [0, 1] in as many steps as its type has."""
-    x, y = node.inputs[0], node.outputs[0]
-    zero_point = _zero_point(x)
-    info = np.iinfo(zero_point.dtype)
-    least = np.asarray(info.min, zero_point.dtype)
-    alpha, beta = _SWISH
-    moved = _shifted_(model, node, beta / alpha)
-    steps = info.max - info.min
-    grids = {"wide": 1 / alpha / steps, "own": 1 / steps}
-    wide, own = (
-        add_initializer_(model, f"{y.name}::gate::{name}", np.asarray(grids[name], np.float32)) for name in grids
-    )
-    zero = add_initializer_(model, f"{y.name}::gate::zero_point", least)
-    q = _made("QuantizeLinear", [moved, wide, zero], f"{y.name}::gate::q", y.shape, ir.DataType.from_numpy(least.dtype))
-    gate = _made("DequantizeLinear", [q.outputs[0], own, zero], f"{y.name}::gate", y.shape)
-    product = _made("Mul", [x, gate.outputs[0]], f"{y.name}::product", y.shape)
-    model.graph.insert_before(node, [q, gate, product])
-    y.replace_all_uses_with(product.outputs[0])
+def _gate_(model: ir.Model, node: ir.Node) -> ir.Node:
+    """Put the integers of clip(a x + b, 0, 1) ahead of `node`, which reads x; return their DQ."""
+    x, name, shape = node.inputs[0], node.outputs[0].name, node.outputs[0].shape
+    if x is None:
+        raise QuantizationError(f"{node.op_type} {node.name!r} has no input")
+    alpha, beta = gate_factors(node)
+    unit = _unit(input_params(x).dtype)
+    arrays = {
+        "one": np.ones((), unit.zero_point.dtype),
+        "zero": np.zeros((), unit.zero_point.dtype),
+        "shift": np.asarray(beta / alpha, np.float32),
+        "wide": np.asarray(unit.scale / alpha, np.float32),
+        "scale": unit.scale,
+        "zero_point": unit.zero_point,
+    }
+    given = {what: add_initializer_(model, f"{name}::gate::{what}", array) for what, array in arrays.items()}
+    constant = [given["one"], given["shift"], given["zero"]]
+    shift = _made("DequantizeLinear", constant, f"{name}::shift", ir.Shape([]))
+    moved = _made("Add", [x, shift.outputs[0]], f"{name}::shifted", shape)
+    kind = ir.DataType.from_numpy(unit.zero_point.dtype)
+    wide = [moved.outputs[0], given["wide"], given["zero_point"]]
+    q = _made("QuantizeLinear", wide, f"{name}::gate::q", shape, kind)
+    own = [q.outputs[0], given["scale"], given["zero_point"]]
+    gate = _made("DequantizeLinear", own, f"{name}::gate", shape)
+    model.graph.insert_before(node, [shift, moved, q, gate])
+    return gate
 
 
-def _build_sigmoid_(model: ir.Model, node: ir.Node) -> None:
-    """Put x + beta / alpha for `node`, and let its Q, whose range is within [0, 1], do the rest on a wider grid."""
-    y = node.outputs[0]
-    alpha, beta = node.attributes.get_float("alpha", _ALPHA), node.attributes.get_float("beta", _BETA)
-    (q,) = y.consumers()
-    scale = np.asarray(constant(q.inputs[1]))
-    q.replace_input_with(0, _shifted_(model, node, beta / alpha))
-    q.replace_input_with(1, add_initializer_(model, f"{y.name}::wide", np.asarray(scale / alpha, np.float32)))
-
-
-def _shifted_(model: ir.Model, node: ir.Node, by: float) -> ir.Value:
-    """Return what `node` reads plus `by`, a constant that is an integer with a scale, as integer kernels take it."""
-    x, name = node.inputs[0], node.outputs[0].name
-    dtype = _zero_point(x).dtype
-    one, zero = (add_initializer_(model, f"{name}::{what}", np.asarray(value, dtype)) for what, value in
-                 (("one", 1), ("zero", 0)))  # fmt: skip
-    step = add_initializer_(model, f"{name}::shift::scale", np.asarray(by, np.float32))
-    shift = _made("DequantizeLinear", [one, step, zero], f"{name}::shift", ir.Shape([]))
-    moved = _made("Add", [x, shift.outputs[0]], f"{name}::shifted", node.outputs[0].shape)
-    model.graph.insert_before(node, [shift, moved])
-    return moved.outputs[0]
-
-
-def _zero_point(value: ir.Value | None) -> np.ndarray:
-    """Return the zero point of the DQ that `value` comes from."""
-    dq = None if value is None else value.producer()
-    found = constant(dq.inputs[2]) if dq is not None and dq.op_type == "DequantizeLinear" else None
-    if found is None:
-        raise QuantizationError(f"tensor {None if value is None else value.name!r} is not dequantized from constants")
-    return found
+def _unit(dtype: IntegerType) -> AffineParams:
+    """Return the grid whose integers stand for 0 to 1, both ends included."""
+    info = np.iinfo(dtype)
+    scale = np.asarray(1 / (info.max - info.min), np.float32)
+    return AffineParams(scale, np.asarray(info.min, info.dtype), dtype)
 
 
 def _made(
     op_type: str,
-    inputs: list[ir.Value | None],
+    inputs: Sequence[ir.Value | None],
     name: str,
     shape: ir.Shape | None,
     dtype: ir.DataType = ir.DataType.FLOAT,
@@ -104,6 +117,3 @@ def _made(
     node = ir.node(op_type, inputs, name=name)
     node.outputs[0].name, node.outputs[0].shape, node.outputs[0].type = f"{name}::y", shape, ir.TensorType(dtype)
     return node
-
-
-_BUILD = {"HardSwish": _build_swish_, "HardSigmoid": _build_sigmoid_}

@@ -92,7 +92,8 @@ class Placement:
         quantizes_shortcuts: True where Add stays float and takes its shortcut in integers: the branch that joins what
             a convolution made.
         pools_integers: True where a MaxPool is faster on integers, whatever is ahead of it.
-        gates: rules of HardSwish and HardSigmoid where integer Add and Mul stand in for kernels of their own.
+        gates: rules of HardSwish and HardSigmoid where integer Add and Mul stand in for kernels of their own (requires
+            asymmetric activations).
         smooths: True where a multiplication by channel ahead of a Q is fused into what makes the tensor.
         signed: operators that read int8, symmetric, in place of `activation` where what they read is about as negative
             as positive: their kernels subtract a zero point at a cost.
@@ -130,6 +131,10 @@ class Placement:
     def rule(self, op_type: str) -> OpRule | None:
         """Return the rule of `op_type`, or None where the target runs it in float."""
         return next((rule for rule in self.rules if rule.op_type == op_type), None)
+
+    def gate(self, op_type: str) -> OpRule | None:
+        """Return the rule by which `op_type` is built of other operators, or None."""
+        return next((rule for rule in self.gates if rule.op_type == op_type), None)
 
     def float_reason(self, op_type: str) -> str:
         """Return why `op_type` stays float on this target."""

@@ -163,8 +163,7 @@ def _rule(node: ir.Node, placement: Placement) -> OpRule | None:
     branch = shortcut(node.inputs) if placement.quantizes_shortcuts and node.op_type == "Add" else None
     if branch is not None:
         return OpRule("Add", (branch,), OutputRule.FLOAT)
-    gate = next((rule for rule in placement.gates if rule.op_type == node.op_type), None)
-    return gate or placement.rule(node.op_type)
+    return placement.gate(node.op_type) or placement.rule(node.op_type)
 
 
 def _moves_integers(node: ir.Node) -> bool:
@@ -234,8 +233,18 @@ def _unwanted(node: ir.Node, rule: OpRule, inputs: tuple[ir.Value, ...], placeme
         maker is not None and maker.op_type == "DequantizeLinear" for maker in makers
     ):
         return f"{placement.target} runs in float what reads the pixels"
+    if rule in placement.gates:
+        return _gate_refusal(node, placement)
     weight = None if rule.weight is None else constant(node.inputs[rule.weight])
     return None if weight is None else gains_nothing(node, weight.shape, placement)
+
+
+def _gate_refusal(node: ir.Node, placement: Placement) -> str | None:
+    """Return why a HardSwish or HardSigmoid cannot be built of integer operators, or None where it can."""
+    if node.outputs[0].name in placement.float_outputs:
+        return "what it makes stays float by design"
+    factors = [node.attributes[name].as_float() for name in ("alpha", "beta") if name in node.attributes]
+    return None if min(factors, default=1.0) > 0 else "an integer HardSigmoid needs alpha and beta above 0"
 
 
 def gains_nothing(node: ir.Node, shape: Sequence[int], placement: Placement) -> str | None:
@@ -294,7 +303,8 @@ def _output(node: ir.Node, placement: Placement) -> tuple[ir.Value, ir.Node | No
     """Return the tensor that would get the Q, and the Relu or Clip it absorbs on the way."""
     output = node.outputs[0]
     consumers = output.consumers()
-    if placement.activation.symmetric or len(consumers) != 1 or output.is_graph_output():
+    gate = placement.gate(node.op_type) is not None  # its own Q is where it is clipped
+    if gate or placement.activation.symmetric or len(consumers) != 1 or output.is_graph_output():
         return output, None
     (consumer,) = consumers
     if consumer.op_type not in placement.absorbed or clip_limits(consumer) is None:

@@ -184,14 +184,21 @@ def _same_grid(a: ir.Node, b: ir.Node) -> bool:
 def _scale_bounds(model: ir.Model) -> dict[str, float]:
     """Return each activation scale that may be learned -> the largest value that its Clip or Relu allows.
 
-    The scale of integers that no Q makes is a fact about the input (pixels) and is not learned.
+    The scale of integers that no Q makes is a fact about the input (pixels) and is not learned, nor are the two of
+    integers that are read on another grid than they were made on: these are what a gate computes.
     """
-    given = {node.inputs[1] for node in model.graph if node.op_type == "DequantizeLinear" and not _follows_q(node)}
+    given: set[ir.Value | None] = set()
+    for node in model.graph:
+        made = _made_by(node.inputs[0], "QuantizeLinear") if node.op_type == "DequantizeLinear" else node
+        if made is None:
+            given.add(node.inputs[1])
+        elif made is not node and made.inputs[1] is not node.inputs[1]:
+            given |= {made.inputs[1], node.inputs[1]}
     bounds: dict[str, float] = {}
     for node in model.graph:
         scale = node.inputs[1] if node.op_type == "QuantizeLinear" else None
         zero_point = constant(node.inputs[2]) if scale is not None else None
-        if scale is None or scale in given or zero_point is None or not _read_as_made(node):
+        if scale is None or scale in given or zero_point is None:
             continue
         producer = node.inputs[0].producer() if node.inputs[0] is not None else None
         limits = None if producer is None else clip_limits(producer)
@@ -206,16 +213,10 @@ def _scale_bounds(model: ir.Model) -> dict[str, float]:
     return bounds
 
 
-def _read_as_made(q: ir.Node) -> bool:
-    """Return whether each DQ reads the Q's integers on its own grid; a gate's is another one, and fixed."""
-    return all(
-        reader.inputs[1] is q.inputs[1] for reader in q.outputs[0].consumers() if reader.op_type == "DequantizeLinear"
-    )
-
-
-def _follows_q(dq: ir.Node) -> bool:
-    producer = dq.inputs[0].producer() if dq.inputs[0] is not None else None
-    return producer is not None and producer.op_type == "QuantizeLinear"
+def _made_by(value: ir.Value | None, op_type: str) -> ir.Node | None:
+    """Return the operator that makes `value`, where it is an `op_type`."""
+    producer = None if value is None else value.producer()
+    return producer if producer is not None and producer.op_type == op_type else None
 
 
 def _unfold_(model: ir.Model) -> tuple[TrainableLayer, ...]:

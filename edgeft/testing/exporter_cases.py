@@ -18,6 +18,7 @@ from onnx.reference import ReferenceEvaluator
 
 from edgeft.core.digest import sha256_file
 from edgeft.core.exporter import Exporter
+from edgeft.quantize.gates import GATES
 from edgeft.quantize.placement import Placement
 from edgeft.testing.exporter_graphs import ExamError, classifier, images, must_refuse, require, saved
 from edgeft.testing.exporter_int8 import answers_stay_near_float, floats_are_named
@@ -58,6 +59,8 @@ def _declares_a_placement(exporter: Exporter, folder: Path) -> None:
     require(len(set(names)) == len(names), f"an operator has two rules: {sorted(names)}")
     both = set(names) & set(placement.float_reasons)
     require(not both, f"{sorted(both)} take integers and have a reason to stay float")
+    foreign = {rule.op_type for rule in placement.gates} - GATES
+    require(not foreign, f"{sorted(foreign)} cannot be built as gates, {sorted(GATES)} can")
     for rule in placement.rules:
         weighted = rule.weight is not None
         require(weighted == (rule.weight_axis is not None), f"{rule.op_type}: weight and weight_axis go together")

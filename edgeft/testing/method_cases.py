@@ -26,7 +26,7 @@ from edgeft.models.sources import create_with_notes
 from edgeft.testing.toys import CLASSES, CONVOLUTIONS, PATCHES, PER_CLASS, TEXTS, Toy
 
 _FILES: Final = {"history.json", "model.json", "model.safetensors"}
-_TOLD = {
+_TOLD: Final = {
     *("trainable_parameters", "parameters", "trainable_share"),
     *("seconds_per_epoch", "peak_memory_bytes", "peak_gpu_memory_bytes"),
 }

@@ -23,6 +23,7 @@ _NO_ARITHMETIC = frozenset(
 _INTEGER_PRODUCTS = frozenset({"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"})
 _NOTHING = "nothing: it is meant to be float"
 _SKIPPED = "see `skipped` in candidates.json for the reason"
+_BUILT = "edgeft quantize builds it of integer Add and Mul; see `skipped` in candidates.json where it did not"
 _REPORT = "report it with the model: the placement promises an integer kernel here"
 
 
@@ -43,7 +44,9 @@ def explain(node: ir.Node, placement: Placement) -> Cause | None:
         return Cause("it normalises the pixels: mean and std differ between channels", _NOTHING, expected=True)
     rule = placement.rule(node.op_type)
     if rule is None:
-        return Cause(placement.float_reason(node.op_type), _mend_operator(node.op_type), expected=False)
+        built = placement.gate(node.op_type) is not None
+        mend = _BUILT if built else _mend_operator(node.op_type)
+        return Cause(placement.float_reason(node.op_type), mend, expected=built)
     activations = _activations(node, rule)
     weight = None if rule.weight is None else node.inputs[rule.weight]
     fed = any(_is_fed(value, placement) for value in (*activations, weight) if value is not None)

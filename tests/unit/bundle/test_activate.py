@@ -60,6 +60,17 @@ def test_the_first_the_next_and_back(tmp_path: Path, bundles: list[Path]) -> Non
     assert running(root) == 0
 
 
+@pytest.mark.parametrize("name", ["other", "../root/tiny", "./tiny", ".", ""])
+def test_only_a_name_is_gone_back_to(name: str, tmp_path: Path, bundles: list[Path]) -> None:
+    root = tmp_path / "root"
+    activate(bundles[0], root)
+    activate(bundles[1], root)
+    with pytest.raises(UsageError, match="no bundle .* is active") as caught:
+        rollback(name, root)
+    assert caught.value.hint == "active here: tiny"
+    assert running(root) == 1
+
+
 def test_what_was_taken_back_is_not_gone_back_to(tmp_path: Path, bundles: list[Path]) -> None:
     root = tmp_path / "root"
     for bundle in bundles[:2]:

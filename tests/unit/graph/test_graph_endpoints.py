@@ -41,6 +41,15 @@ def test_pixels_are_normalised_inside(mean: tuple[float, ...], std: tuple[float,
     np.testing.assert_allclose(outputs(model, {"pixels": _PIXELS}), expected, atol=1e-6)
 
 
+def test_normalisation_repeats_rows_not_pixels() -> None:
+    model = model_of(_IDENTITY)
+    take_pixels_(model, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+    for name in ("pixels.mean", "pixels.std"):
+        values = model.graph.initializers[name].const_value
+        assert values is not None
+        assert values.shape == (3, 1, 2)  # a row of the image wide
+
+
 def test_normalisation_by_a_power_of_two_is_exact() -> None:
     model = model_of(_IDENTITY)
     take_pixels_(model, (127.0,) * 3, (128.0,) * 3)
