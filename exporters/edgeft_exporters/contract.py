@@ -23,7 +23,7 @@ _NO_ARITHMETIC = frozenset(
 _INTEGER_PRODUCTS = frozenset({"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"})
 _NOTHING = "nothing: it is meant to be float"
 _SKIPPED = "see `skipped` in candidates.json for the reason"
-_BUILT = "edgeft quantize builds it of integer Add and Mul; see `skipped` in candidates.json where it did not"
+_BUILT = "quantize the float model with edgeft, which builds it of integer Add and Mul"
 _REPORT = "report it with the model: the placement promises an integer kernel here"
 
 
@@ -42,11 +42,10 @@ def explain(node: ir.Node, placement: Placement) -> Cause | None:
         return Cause("it works on the logits, which stay float by design", _NOTHING, expected=True)
     if _is_preprocessing(node):
         return Cause("it normalises the pixels: mean and std differ between channels", _NOTHING, expected=True)
-    rule = placement.rule(node.op_type)
+    gate = placement.gate(node.op_type)
+    rule = gate or placement.rule(node.op_type)
     if rule is None:
-        built = placement.gate(node.op_type) is not None
-        mend = _BUILT if built else _mend_operator(node.op_type)
-        return Cause(placement.float_reason(node.op_type), mend, expected=built)
+        return Cause(placement.float_reason(node.op_type), _mend_operator(node.op_type), expected=False)
     activations = _activations(node, rule)
     weight = None if rule.weight is None else node.inputs[rule.weight]
     fed = any(_is_fed(value, placement) for value in (*activations, weight) if value is not None)
@@ -54,6 +53,7 @@ def explain(node: ir.Node, placement: Placement) -> Cause | None:
         reason = "its weight is float" if fed else "no DequantizeLinear feeds it"
         return Cause(f"{reason}: compress left it in float", _SKIPPED, expected=True)
     for broken in (
+        None if gate is None else (placement.float_reason(node.op_type), _BUILT),
         _broken_input(activations),
         _broken_factors(node, rule, placement),
         _broken_output(node, rule, placement),

@@ -65,7 +65,7 @@ def test_only_a_name_is_gone_back_to(name: str, tmp_path: Path, bundles: list[Pa
     root = tmp_path / "root"
     activate(bundles[0], root)
     activate(bundles[1], root)
-    with pytest.raises(UsageError, match="no bundle .* is active") as caught:
+    with pytest.raises(UsageError, match=r"no bundle .* is active") as caught:
         rollback(name, root)
     assert caught.value.hint == "active here: tiny"
     assert running(root) == 1
