@@ -1,6 +1,6 @@
 """What 30 % fewer multiply-adds are worth: pruned nets beside the same nets whole, both as int8 bundles.
 
-    python benchmarks/distill/pruned.py OUT [--share 0.3] [--nets timm/resnet18 ...]
+    python benchmarks/distill/pruned.py OUT [--share 0.3] [--nets timm/resnet18 ...] [--set KEY=VALUE]
 
 For each net two builds of samples/solar_cells with --smoke (few images: speed does not depend on what was learned), one
 with `distill.prune`; then `edgeft compare`, ABBA rounds of fresh processes on one thread. EfficientNet-Lite0 has its
@@ -32,10 +32,10 @@ def edgeft(*words: str | Path, good: tuple[int, ...]) -> dict[str, Any]:
     return found
 
 
-def built(out: Path, net: str, share: float | None) -> tuple[Path, dict[str, Any]]:
+def built(out: Path, net: str, share: float | None, more: list[str]) -> tuple[Path, dict[str, Any]]:
     """Build `net`, pruned or whole; return its bundle and the record."""
     name = f"{net.rpartition('/')[2]}-{share or 'whole'}"
-    sets = [] if net == WEIGHTED else [f"model.base={net}", "model.weights=null"]
+    sets = more + ([] if net == WEIGHTED else [f"model.base={net}", "model.weights=null"])
     sets += [] if share is None else [f"distill.prune={share}"]
     words = [part for change in sets for part in ("--set", change)]
     build = ["build", SAMPLE, "--smoke", "--no-latency", "--cache", out / "cache", "--out", out / name, *words]
@@ -55,14 +55,15 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--share", type=float, default=0.3)
     parser.add_argument("--nets", nargs="+", default=NETS)
+    parser.add_argument("--set", action="append", default=[], help="as edgeft build's, for both")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     print(json.dumps({"machine": machine.facts()}))
     print("| net | multiply-adds, million | int8 file, MB | int8, ms | times as fast |")
     print("|---|---|---|---|---|")
     for net in args.nets:
-        whole, before = built(args.out, net, None)
-        pruned, after = built(args.out, net, args.share)
+        whole, before = built(args.out, net, None, args.set)
+        pruned, after = built(args.out, net, args.share, args.set)
         note = next(note for stage in after["stages"] for note in stage["notes"] if "multiply-adds" in note)
         left, of = re.findall(r"([\d.]+) of ([\d.]+) million", note)[0]
         sizes = [
