@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from onnx import numpy_helper, parser
 
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.static import quantize_static, static_method
@@ -45,14 +46,14 @@ CPUINFO = "".join(
 ANSWER = """
 import collections, json, sys
 import numpy as np, onnxruntime as ort
-x = np.load(sys.argv[1])["pixels"]
+feeds = dict(np.load(sys.argv[1]))
 for index, file in enumerate(sys.argv[3:]):
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     options.optimized_model_filepath = f"{sys.argv[2]}/{index}.onnx"
     session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    np.save(f"{sys.argv[2]}/{index}.npy", session.run(None, {"pixels": x})[0])
+    np.save(f"{sys.argv[2]}/{index}.npy", session.run(None, feeds)[0])
 """
 
 
@@ -116,3 +117,29 @@ def test_files_run_in_integers_and_answer_as_here(arm: Path, residual: onnx.Mode
         floats = sum(ran[name] for name in ("Conv", "FusedConv", "Add"))
         assert ran["QLinearConv"] >= given["Conv"] - 1  # ARM64: the first one reads float pixels... or none
         assert floats <= 1
+
+
+def test_gates_run_in_integers(arm: Path, tmp_path: Path) -> None:
+    gate = parser.parse_model("""<ir_version: 9, opset_import: ["" : 20]>
+        g (float[N,8,6,6] x) => (float[N,8,6,6] y) {
+            a = Conv(x, w) g = HardSwish(a) b = Conv(g, w)
+            c = HardSigmoid<alpha=0.2, beta=0.5>(b) d = Conv(c, w) y = Neg(d)
+        }""")
+    rng = np.random.default_rng(0)
+    weight = rng.normal(0, 1, (8, 8, 1, 1)).astype(np.float32)
+    gate.graph.initializer.append(numpy_helper.from_array(weight, "w"))
+    x = rng.normal(0, 2, (32, 8, 6, 6)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    files = []
+    for exporter in (OnnxExporter(), OnnxArm64Exporter()):
+        made = quantize_static(gate, exporter.placement, x, static_method("minmax", 8), execution=Execution(1))
+        onnx.save(made.model, tmp_path / f"{exporter.name}.given.onnx")
+        files.append(str(tmp_path / f"{exporter.name}.given.onnx"))
+    done = there(arm, "-c", ANSWER, str(tmp_path / "x.npz"), str(tmp_path), *files)
+    assert done.returncode == 0, done.stderr[-2000:]
+    true = ort.InferenceSession(gate.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    for index in range(len(files)):
+        assert np.square(np.load(tmp_path / f"{index}.npy") - true).mean() < 2e-3 * np.square(true).mean()
+        ran = Counter(node.op_type for node in onnx.load(tmp_path / f"{index}.onnx").graph.node)
+        assert (ran["QLinearConv"], ran["QLinearAdd"], ran["QLinearMul"]) == (3, 2, 1)
+        assert not ran.keys() & {"HardSigmoid", "HardSwish", "Add", "Mul"}
