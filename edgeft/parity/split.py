@@ -89,12 +89,13 @@ def without_rounding(model: onnx.ModelProto, kept: Mapping[str, Grid]) -> onnx.M
         if node.op_type == _DEQUANTIZE and node.input[0] in sources:
             name, made = node.output[0], sources[node.input[0]]
             source, grid = made.input[0], kept.get(name)
-            ratio = arrays[node.input[1]] / arrays[made.input[1]]
-            if ratio != 1:  # a gate: its clip and its factor are no rounding
-                wide = f"{name}::wide"
+            own, other = (arrays.get(each.input[1]) for each in (node, made))
+            if own is not None and other is not None and not np.array_equal(own, other):
+                wide = f"{name}::wide"  # a gate: its clip and its factor are no rounding
                 nodes.append(_clip(found, source, grid_of(made, arrays), wide))
-                found.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(ratio), f"{name}::ratio"))
-                nodes.append(onnx.helper.make_node("Mul", [wide, f"{name}::ratio"], [name], node.name))
+                ratio = onnx.numpy_helper.from_array(np.asarray(own / other), f"{name}::ratio")
+                found.graph.initializer.append(ratio)
+                nodes.append(onnx.helper.make_node("Mul", [wide, ratio.name], [name], node.name))
             elif grid is None:
                 nodes.append(onnx.helper.make_node("Identity", [source], [name], node.name))
             else:

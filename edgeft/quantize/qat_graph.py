@@ -189,11 +189,10 @@ def _scale_bounds(model: ir.Model) -> dict[str, float]:
     """
     given: set[ir.Value | None] = set()
     for node in model.graph:
-        made = _made_by(node.inputs[0], "QuantizeLinear") if node.op_type == "DequantizeLinear" else node
-        if made is None:
-            given.add(node.inputs[1])
-        elif made is not node and made.inputs[1] is not node.inputs[1]:
-            given |= {made.inputs[1], node.inputs[1]}
+        if node.op_type == "DequantizeLinear":
+            made = _q_of(node)
+            scales = {node.inputs[1], node.inputs[1] if made is None else made.inputs[1]}
+            given |= scales if made is None or len(scales) > 1 else set()
     bounds: dict[str, float] = {}
     for node in model.graph:
         scale = node.inputs[1] if node.op_type == "QuantizeLinear" else None
@@ -213,10 +212,10 @@ def _scale_bounds(model: ir.Model) -> dict[str, float]:
     return bounds
 
 
-def _made_by(value: ir.Value | None, op_type: str) -> ir.Node | None:
-    """Return the operator that makes `value`, where it is an `op_type`."""
-    producer = None if value is None else value.producer()
-    return producer if producer is not None and producer.op_type == op_type else None
+def _q_of(dq: ir.Node) -> ir.Node | None:
+    """Return the Q that makes what `dq` reads, or None."""
+    producer = None if dq.inputs[0] is None else dq.inputs[0].producer()
+    return producer if producer is not None and producer.op_type == "QuantizeLinear" else None
 
 
 def _unfold_(model: ir.Model) -> tuple[TrainableLayer, ...]:
