@@ -25,6 +25,7 @@ from edgeft.graph.taps import with_outputs
 from edgeft.parity.align import Pair
 from edgeft.parity.grids import Grid, grid_of, grids
 from edgeft.parity.layers import one_input
+from edgeft.quantize.gates import WIDE
 from edgeft.quantize.rows import Rows
 
 _QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
@@ -76,7 +77,8 @@ def split(base: onnx.ModelProto, new: onnx.ModelProto, rows: Rows, last: Pair, t
 def without_rounding(model: onnx.ModelProto, kept: Mapping[str, Grid]) -> onnx.ModelProto | None:
     """Return `model` with activations in float, clipped to `kept` by the name of the dequantized tensor.
 
-    None where an operator reads the integers of an activation itself.
+    What a gate's own grid computes (quantize/gates.py) stays, clip and factor. None where an operator reads the
+    integers of an activation itself.
     """
     found = onnx.ModelProto()
     found.CopyFrom(model)
@@ -89,11 +91,11 @@ def without_rounding(model: onnx.ModelProto, kept: Mapping[str, Grid]) -> onnx.M
         if node.op_type == _DEQUANTIZE and node.input[0] in sources:
             name, made = node.output[0], sources[node.input[0]]
             source, grid = made.input[0], kept.get(name)
-            own, other = (arrays.get(each.input[1]) for each in (node, made))
-            if own is not None and other is not None and not np.array_equal(own, other):
-                wide = f"{name}::wide"  # a gate: its clip and its factor are no rounding
+            if made.input[1].endswith(WIDE):  # a gate: its clip and its factor are no rounding
+                wide = f"{name}::wide"
                 nodes.append(_clip(found, source, grid_of(made, arrays), wide))
-                ratio = onnx.numpy_helper.from_array(np.asarray(own / other), f"{name}::ratio")
+                factor = np.asarray(arrays[node.input[1]] / arrays[made.input[1]])
+                ratio = onnx.numpy_helper.from_array(factor, f"{name}::ratio")
                 found.graph.initializer.append(ratio)
                 nodes.append(onnx.helper.make_node("Mul", [wide, ratio.name], [name], node.name))
             elif grid is None:

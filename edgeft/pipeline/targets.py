@@ -67,7 +67,7 @@ def _target(name: str) -> Target:
         hint=hint,
         activations=f"{placement.activation.dtype}, {_symmetry(symmetric=placement.activation.symmetric)}",
         weights=f"{placement.weight.dtype}, {_symmetry(symmetric=placement.weight.symmetric)}",
-        integer_operators=tuple(rule.op_type for rule in (*placement.rules, *placement.gates)),
+        integer_operators=(*(rule.op_type for rule in placement.rules), *placement.gates),
         distribution=distribution,
     )
 

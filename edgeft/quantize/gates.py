@@ -18,24 +18,16 @@ import onnx_ir as ir
 from edgeft.quantize.affine import AffineParams, QuantizationError
 from edgeft.quantize.insert import add_initializer_, input_params
 from edgeft.quantize.placement import IntegerType, Placement
-from edgeft.quantize.plan import Plan
+from edgeft.quantize.plan import Plan, gate_factors
 
 GATES = frozenset({"HardSwish", "HardSigmoid"})
-_ALPHA, _BETA = 0.2, 0.5
-"""Of HardSigmoid in ONNX, where a node does not say."""
-_SWISH = (1 / 6, 0.5)
-
-
-def gate_factors(node: ir.Node) -> tuple[float, float]:
-    """Return a and b of a HardSwish or HardSigmoid."""
-    if node.op_type == "HardSwish":
-        return _SWISH
-    return node.attributes.get_float("alpha", _ALPHA), node.attributes.get_float("beta", _BETA)
+WIDE = "::gate::wide"
+"""How the name of the scale ends that x + b / a is added on."""
 
 
 def gate_params(plan: Plan, placement: Placement) -> dict[str, AffineParams]:
-    """Return the grid, [0, 1], of what every HardSigmoid makes that `plan` builds; no range of it is looked for."""
-    built = (op for op in plan.ops if op.rule in placement.gates and op.node.op_type == "HardSigmoid")
+    """Return the grid, [0, 1], of what every HardSigmoid makes that `plan` builds, whatever range calibration saw."""
+    built = (op for op in plan.ops if op.node.op_type in placement.gates and op.node.op_type == "HardSigmoid")
     return {str(op.node.outputs[0].name): _unit(placement.activation.dtype) for op in built}
 
 
@@ -51,7 +43,7 @@ def gate_integers_(model: ir.Model, plan: Plan, placement: Placement) -> tuple[s
     """
     built = []
     for op in plan.ops:
-        if op.rule not in placement.gates:
+        if op.node.op_type not in placement.gates:
             continue
         x, y = op.node.inputs[0], op.node.outputs[0]
         gate = _gate_(model, op.node)

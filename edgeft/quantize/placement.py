@@ -92,7 +92,7 @@ class Placement:
         quantizes_shortcuts: True where Add stays float and takes its shortcut in integers: the branch that joins what
             a convolution made.
         pools_integers: True where a MaxPool is faster on integers, whatever is ahead of it.
-        gates: rules of HardSwish and HardSigmoid where integer Add and Mul stand in for kernels of their own (requires
+        gates: which of HardSwish and HardSigmoid become integer Add and Mul, in place of kernels of their own (requires
             asymmetric activations).
         smooths: True where a multiplication by channel ahead of a Q is fused into what makes the tensor.
         signed: operators that read int8, symmetric, in place of `activation` where what they read is about as negative
@@ -121,7 +121,7 @@ class Placement:
     integer_pixels: bool = True
     quantizes_shortcuts: bool = False
     pools_integers: bool = False
-    gates: tuple[OpRule, ...] = ()
+    gates: tuple[str, ...] = ()
     smooths: bool = False
     signed: tuple[str, ...] = ()
     fewest_channels: int = 0
@@ -133,8 +133,8 @@ class Placement:
         return next((rule for rule in self.rules if rule.op_type == op_type), None)
 
     def gate(self, op_type: str) -> OpRule | None:
-        """Return the rule by which `op_type` is built of other operators, or None."""
-        return next((rule for rule in self.gates if rule.op_type == op_type), None)
+        """Return the rule by which `op_type` is built of other operators, or None where it is not."""
+        return OpRule(op_type, (0,), OutputRule.QUANTIZE) if op_type in self.gates else None
 
     def float_reason(self, op_type: str) -> str:
         """Return why `op_type` stays float on this target."""

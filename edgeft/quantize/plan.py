@@ -233,7 +233,7 @@ def _unwanted(node: ir.Node, rule: OpRule, inputs: tuple[ir.Value, ...], placeme
         maker is not None and maker.op_type == "DequantizeLinear" for maker in makers
     ):
         return f"{placement.target} runs in float what reads the pixels"
-    if rule in placement.gates:
+    if node.op_type in placement.gates:
         return _gate_refusal(node, placement)
     weight = None if rule.weight is None else constant(node.inputs[rule.weight])
     return None if weight is None else gains_nothing(node, weight.shape, placement)
@@ -243,8 +243,14 @@ def _gate_refusal(node: ir.Node, placement: Placement) -> str | None:
     """Return why a HardSwish or HardSigmoid cannot be built of integer operators, or None where it can."""
     if node.outputs[0].name in placement.float_outputs:
         return "what it makes stays float by design"
-    factors = [node.attributes[name].as_float() for name in ("alpha", "beta") if name in node.attributes]
-    return None if min(factors, default=1.0) > 0 else "an integer HardSigmoid needs alpha and beta above 0"
+    return None if min(gate_factors(node)) > 0 else "an integer HardSigmoid needs alpha and beta above 0"
+
+
+def gate_factors(node: ir.Node) -> tuple[float, float]:
+    """Return a and b of a HardSwish or HardSigmoid: its gate is clip(a x + b, 0, 1)."""
+    if node.op_type == "HardSwish":
+        return 1 / 6, 0.5
+    return node.attributes.get_float("alpha", 0.2), node.attributes.get_float("beta", 0.5)
 
 
 def gains_nothing(node: ir.Node, shape: Sequence[int], placement: Placement) -> str | None:
@@ -303,7 +309,7 @@ def _output(node: ir.Node, placement: Placement) -> tuple[ir.Value, ir.Node | No
     """Return the tensor that would get the Q, and the Relu or Clip it absorbs on the way."""
     output = node.outputs[0]
     consumers = output.consumers()
-    gate = placement.gate(node.op_type) is not None  # its own Q is where it is clipped
+    gate = node.op_type in placement.gates  # its own Q is where it is clipped
     if gate or placement.activation.symmetric or len(consumers) != 1 or output.is_graph_output():
         return output, None
     (consumer,) = consumers

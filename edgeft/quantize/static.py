@@ -242,7 +242,10 @@ def _noise(
 def activation_params(
     plan: Plan, placement: Placement, statistics: CalibrationStatistics, ranges: str
 ) -> dict[str, AffineParams]:
-    """Return the parameters of every observed tensor, inside the limits of the Relu or Clip that its Q absorbs."""
+    """Return the parameters of every observed tensor, inside the limits of the Relu or Clip that its Q absorbs.
+
+    A HardSigmoid built as a gate has its own grid, [0, 1].
+    """
     signed = {str(value.name) for op in plan.ops if op.node.op_type in placement.signed for value in op.inputs}
     chosen = {}
     for tensor in plan.observed:

@@ -59,8 +59,10 @@ def _declares_a_placement(exporter: Exporter, folder: Path) -> None:
     require(len(set(names)) == len(names), f"an operator has two rules: {sorted(names)}")
     both = set(names) & set(placement.float_reasons)
     require(not both, f"{sorted(both)} take integers and have a reason to stay float")
-    foreign = {rule.op_type for rule in placement.gates} - GATES
+    foreign = set(placement.gates) - GATES
     require(not foreign, f"{sorted(foreign)} cannot be built as gates, {sorted(GATES)} can")
+    require(not set(placement.gates) & set(names), "a gate has a rule of its own: say which of both is meant")
+    require(not (placement.gates and placement.activation.symmetric), "gates need asymmetric activations")
     for rule in placement.rules:
         weighted = rule.weight is not None
         require(weighted == (rule.weight_axis is not None), f"{rule.op_type}: weight and weight_axis go together")

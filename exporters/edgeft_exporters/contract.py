@@ -23,7 +23,9 @@ _NO_ARITHMETIC = frozenset(
 _INTEGER_PRODUCTS = frozenset({"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"})
 _NOTHING = "nothing: it is meant to be float"
 _SKIPPED = "see `skipped` in candidates.json for the reason"
-_BUILT = "quantize the float model with edgeft, which builds it of integer Add and Mul"
+_BUILT = (
+    "edgeft builds it of integer Add and Mul: quantize the float model with it, or see `skipped` in candidates.json"
+)
 _REPORT = "report it with the model: the placement promises an integer kernel here"
 
 

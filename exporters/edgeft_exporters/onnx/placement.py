@@ -34,11 +34,6 @@ _RULES: Final = (
     *(OpRule(op_type, (0,), OutputRule.SHARE) for op_type in _MOVES),
 )
 
-_GATES: Final = (
-    OpRule("HardSigmoid", (0,), OutputRule.QUANTIZE),
-    OpRule("HardSwish", (0,), OutputRule.QUANTIZE),
-)
-
 _NO_KERNEL: Final = "onnxruntime has no integer kernel for it on a CPU"
 _FLOAT_REASONS: Final = {
     "HardSwish": f"{_NO_KERNEL}: it is split into HardSigmoid and Mul",
@@ -68,7 +63,7 @@ PLACEMENT: Final = Placement(
     weight=TensorType(IntegerType.S8, symmetric=True),
     bias=IntegerType.S32,
     rules=_RULES,
-    gates=_GATES,
+    gates=("HardSigmoid", "HardSwish"),
     absorbed=("Relu", "Clip"),
     float_outputs=("logits",),
     float_reasons=_FLOAT_REASONS,

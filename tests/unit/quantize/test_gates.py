@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from edgeft.parity.align import align
 from edgeft.parity.grids import grids
 from edgeft.parity.split import without_rounding
+from edgeft.parity.told import _swapped
 from edgeft.quantize.affine import params_for_range
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.gates import gate_integers_, gate_params
@@ -181,18 +183,28 @@ def test_factors_that_no_grid_stands_for_stay_in_float(factors: dict[str, float]
     assert reasons["g"] == "an integer HardSigmoid needs alpha and beta above 0"
 
 
-def test_a_gate_that_is_shut_for_all_calibration_data_still_opens() -> None:
-    model = graph("HardSigmoid", alpha=1.0, beta=1e-6)
-    made = quantize_static(model, PLACEMENT, np.zeros_like(DATA), static_method("minmax", 8))
-    assert np.isfinite(answers(made.model, UNSEEN)).all()
+def test_the_layer_behind_a_gate_is_told_the_gates_own_grid() -> None:
+    flat = graph("HardSigmoid", alpha=0.02)  # calibration sees less than [0, 1]
+    made = quantize_static(flat, PLACEMENT, DATA, static_method("minmax", 8), execution=Execution())
+    arrays = {each.name: numpy_helper.to_array(each) for each in made.model.graph.initializer}
+    (layer,) = [node for node in made.model.graph.node if node.name == "b"]
+    weight, bias = (next(n for n in made.model.graph.node if layer.input[at] in n.output) for at in (1, 2))
+    np.testing.assert_allclose(arrays[bias.input[1]], arrays[weight.input[1]] / 255, rtol=1e-6)
 
 
-@pytest.mark.parametrize("op_type", ["HardSwish", "HardSigmoid"])
-def test_rounding_alone_is_taken_out_of_a_graph_with_gates(op_type: str) -> None:
-    model = graph(op_type)
+@pytest.mark.parametrize("model", [graph("HardSwish"), graph("HardSigmoid"), graph("HardSigmoid", alpha=1.0)])
+def test_rounding_alone_is_taken_out_of_a_graph_with_gates(model: onnx.ModelProto) -> None:
     made = quantize_static(model, PLACEMENT, DATA, static_method("minmax", 8), execution=Execution())
     for kept in ({}, grids(made.model)):
         plain = without_rounding(made.model, kept)
         assert plain is not None
         true, own = answers(model, UNSEEN[:1]), answers(plain, UNSEEN[:1])
         assert np.square(own - true).mean() < 2e-3 * np.square(true).mean()
+
+
+def test_a_built_gate_is_no_swapped_activation_and_its_layers_are_judged() -> None:
+    model = graph("HardSwish")
+    made = quantize_static(model, PLACEMENT, DATA, static_method("minmax", 8), execution=Execution())
+    named = {pair.name: pair for pair in align(model, made.model)}
+    assert named["g"].integer
+    assert not _swapped(model, made.model)
