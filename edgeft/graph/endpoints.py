@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeft.core.errors import EdgeftError
+from edgeft.graph.passes.surgery import typed_node
 
 PIXELS, LOGITS, TEMPERATURE, SCORES = "pixels", "logits", "temperature", "scores"
 _PIXEL_MAX = 255
@@ -38,7 +39,7 @@ def take_pixels_(model: ir.Model, mean: Sequence[float], std: Sequence[float]) -
     batch, channels, height, width = _image_shape(x, len(graph.inputs), len(mean))
     pixels = ir.val(PIXELS, dtype=ir.DataType.UINT8, shape=ir.Shape([batch, height, width, channels]))
     shape = ir.Shape([batch, channels, height, width])
-    transpose = _node(f"{PIXELS}/Transpose", "Transpose", [pixels], ir.DataType.UINT8, shape, perm=[0, 3, 1, 2])
+    transpose = typed_node(f"{PIXELS}/Transpose", "Transpose", [pixels], ir.DataType.UINT8, shape, perm=[0, 3, 1, 2])
     nodes = [transpose, *_normalise(graph, transpose.outputs[0], width, mean, std)]
     x.replace_all_uses_with(nodes[-1].outputs[0])
     graph.inputs[0] = pixels
@@ -58,8 +59,8 @@ def give_scores_(model: ir.Model) -> None:
         raise EdgeftError(f"a classifier returns one tensor [N, K]; the exported model returns {found}")
     logits.name = LOGITS
     temperature = _constant(graph, TEMPERATURE, np.float32(1.0))
-    divide = _node(f"{LOGITS}/Div", "Div", [logits, temperature], ir.DataType.FLOAT, logits.shape)
-    softmax = _node(SCORES, "Softmax", [divide.outputs[0]], ir.DataType.FLOAT, logits.shape, axis=1)
+    divide = typed_node(f"{LOGITS}/Div", "Div", [logits, temperature], ir.DataType.FLOAT, logits.shape)
+    softmax = typed_node(SCORES, "Softmax", [divide.outputs[0]], ir.DataType.FLOAT, logits.shape, axis=1)
     graph.extend([divide, softmax])
     graph.outputs[0] = softmax.outputs[0]
 
@@ -79,7 +80,7 @@ def _normalise(graph: ir.Graph, x: ir.Value, width: int, mean: Sequence[float], 
     """Return the nodes that turn uint8 `x` [N, C, H, W] into (x - mean) / std."""
 
     def node(op_type: str, *inputs: ir.Value, **attributes: int) -> ir.Node:
-        return _node(f"{PIXELS}/{op_type}", op_type, inputs, ir.DataType.FLOAT, x.shape, **attributes)
+        return typed_node(f"{PIXELS}/{op_type}", op_type, inputs, ir.DataType.FLOAT, x.shape, **attributes)
 
     if is_quantization(mean, std):
         scale = _constant(graph, "pixels.scale", np.float32(1 / std[0]))
@@ -103,21 +104,6 @@ def _row(values: Sequence[float], width: int) -> np.ndarray:
 def is_quantization(mean: Sequence[float], std: Sequence[float]) -> bool:
     """Return whether (pixel - mean) / std is DequantizeLinear of the uint8 pixel itself."""
     return len(set(mean)) == len(set(std)) == 1 and mean[0] == int(mean[0]) and 0 <= mean[0] <= _PIXEL_MAX
-
-
-def _node(
-    name: str,
-    op_type: str,
-    inputs: Sequence[ir.Value],
-    dtype: ir.DataType,
-    shape: ir.Shape | None,
-    **attributes: int | Sequence[int],
-) -> ir.Node:
-    """Return a node whose one output has its name."""
-    node = ir.node(op_type, inputs, attributes, name=name)
-    output = node.outputs[0]
-    output.name, output.type, output.shape = name, ir.TensorType(dtype), shape
-    return node
 
 
 def _constant(graph: ir.Graph, name: str, array: np.ndarray | np.generic) -> ir.Value:

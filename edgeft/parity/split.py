@@ -92,12 +92,12 @@ def without_rounding(model: onnx.ModelProto, kept: Mapping[str, Grid]) -> onnx.M
             name, made = node.output[0], sources[node.input[0]]
             source, grid = made.input[0], kept.get(name)
             if made.input[1].endswith(WIDE):  # a gate: its clip and its factor are no rounding
-                wide = f"{name}::wide"
-                nodes.append(_clip(found, source, grid_of(made, arrays), wide))
+                clipped = f"{name}::clipped"
+                nodes.append(_clip(found, source, grid_of(made, arrays), clipped))
                 factor = np.asarray(arrays[node.input[1]] / arrays[made.input[1]])
                 ratio = onnx.numpy_helper.from_array(factor, f"{name}::ratio")
                 found.graph.initializer.append(ratio)
-                nodes.append(onnx.helper.make_node("Mul", [wide, ratio.name], [name], node.name))
+                nodes.append(onnx.helper.make_node("Mul", [clipped, ratio.name], [name], node.name))
             elif grid is None:
                 nodes.append(onnx.helper.make_node("Identity", [source], [name], node.name))
             else:

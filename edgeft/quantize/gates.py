@@ -10,11 +10,10 @@ So runtimes without a kernel for them run an integer Add, and an integer Mul for
 over floats. The numbers differ from those in float by what 8 bits of the gate round.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import onnx_ir as ir
 
+from edgeft.graph.passes.surgery import typed_node
 from edgeft.quantize.affine import AffineParams, QuantizationError
 from edgeft.quantize.insert import add_initializer_, input_params
 from edgeft.quantize.placement import IntegerType, Placement
@@ -48,7 +47,7 @@ def gate_integers_(model: ir.Model, plan: Plan, placement: Placement) -> tuple[s
         x, y = op.node.inputs[0], op.node.outputs[0]
         gate = _gate_(model, op.node)
         if op.node.op_type == "HardSwish":
-            last = _made("Mul", [x, gate.outputs[0]], f"{y.name}::product", y.shape)
+            last = typed_node(f"{y.name}::product", "Mul", [x, gate.outputs[0]], ir.DataType.FLOAT, y.shape)
             model.graph.insert_before(op.node, [last])
             y.replace_all_uses_with(last.outputs[0])
         else:
@@ -80,14 +79,14 @@ def _gate_(model: ir.Model, node: ir.Node) -> ir.Node:
         "zero_point": unit.zero_point,
     }
     given = {what: add_initializer_(model, f"{name}::gate::{what}", array) for what, array in arrays.items()}
+    real, kind = ir.DataType.FLOAT, ir.DataType.from_numpy(unit.zero_point.dtype)
     constant = [given["one"], given["shift"], given["zero"]]
-    shift = _made("DequantizeLinear", constant, f"{name}::shift", ir.Shape([]))
-    moved = _made("Add", [x, shift.outputs[0]], f"{name}::shifted", shape)
-    kind = ir.DataType.from_numpy(unit.zero_point.dtype)
+    shift = typed_node(f"{name}::shift", "DequantizeLinear", constant, real, ir.Shape([]))
+    moved = typed_node(f"{name}::shifted", "Add", [x, shift.outputs[0]], real, shape)
     wide = [moved.outputs[0], given["wide"], given["zero_point"]]
-    q = _made("QuantizeLinear", wide, f"{name}::gate::q", shape, kind)
+    q = typed_node(f"{name}::gate::q", "QuantizeLinear", wide, kind, shape)
     own = [q.outputs[0], given["scale"], given["zero_point"]]
-    gate = _made("DequantizeLinear", own, f"{name}::gate", shape)
+    gate = typed_node(f"{name}::gate", "DequantizeLinear", own, real, shape)
     model.graph.insert_before(node, [shift, moved, q, gate])
     return gate
 
@@ -97,15 +96,3 @@ def _unit(dtype: IntegerType) -> AffineParams:
     info = np.iinfo(dtype)
     scale = np.asarray(1 / (info.max - info.min), np.float32)
     return AffineParams(scale, np.asarray(info.min, info.dtype), dtype)
-
-
-def _made(
-    op_type: str,
-    inputs: Sequence[ir.Value | None],
-    name: str,
-    shape: ir.Shape | None,
-    dtype: ir.DataType = ir.DataType.FLOAT,
-) -> ir.Node:
-    node = ir.node(op_type, inputs, name=name)
-    node.outputs[0].name, node.outputs[0].shape, node.outputs[0].type = f"{name}::y", shape, ir.TensorType(dtype)
-    return node

@@ -7,6 +7,21 @@ import onnx_ir as ir
 from edgeft.core.errors import EdgeftError
 
 
+def typed_node(
+    name: str,
+    op_type: str,
+    inputs: Sequence[ir.Value | None],
+    dtype: ir.DataType,
+    shape: ir.Shape | None,
+    **attributes: int | Sequence[int],
+) -> ir.Node:
+    """Return a node whose one output has its name, this type and this shape."""
+    node = ir.node(op_type, inputs, attributes, name=name)
+    output = node.outputs[0]
+    output.name, output.type, output.shape = name, ir.TensorType(dtype), shape
+    return node
+
+
 def replace_(old: ir.Node, new: Sequence[ir.Node]) -> None:
     """Put the nodes `new` in the place of `old`; the last one's first output takes over `old`'s name and uses."""
     if old.graph is None:

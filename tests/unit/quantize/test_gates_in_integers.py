@@ -74,7 +74,7 @@ def built(op_type: str, low: float, high: float, *, signed: bool, **attributes: 
     assert gate_integers_(model, plan, placement) == ("g",)
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto)
-    end, integers = ("g::dq", "g::q") if op_type == "HardSwish" else ("g", "g::gate::q::y")
+    end, integers = ("g::dq", "g::q") if op_type == "HardSwish" else ("g", "g::gate::q")
     alone = onnx.utils.Extractor(onnx.shape_inference.infer_shapes(proto)).extract_model(["a::q"], ["a::dq", end])
     alone.graph.output.append(
         onnx.helper.make_tensor_value_info(integers, alone.graph.input[0].type.tensor_type.elem_type, None)
