@@ -66,11 +66,11 @@ METHODS: tuple[Method, ...] = (
         "halving",
         "edgeft.pipeline.stage_configs:ProposeConfig",
         "edgeft.pipeline.propose:run",
-        1,
+        2,
         (*_DISTILLING, "onnx", "onnx-ir"),
     ),
     Method(
-        "distill", "knowledge", "edgeft.distill.config:KnowledgeConfig", "edgeft.distill.knowledge:run", 2, _DISTILLING
+        "distill", "knowledge", "edgeft.distill.config:KnowledgeConfig", "edgeft.distill.knowledge:run", 3, _DISTILLING
     ),
     Method(
         "export",

@@ -1,8 +1,12 @@
-r"""Narrower convolutions: channels that cost many multiply-adds and matter little are taken out of the network.
+r"""Narrower convolutions: channels that take long and matter little are taken out of the network.
 
 Channels that are added, multiplied or scaled together go together; torch-pruning finds these groups. Of each group the
 least important channels are offered in bundles that leave a multiple of `ROUND`, and the bundle with the smallest
-importance for each multiply-add that it saves is taken, until enough are gone.
+importance for the time that it saves is taken, until enough multiply-adds are gone. How long an integer convolution
+takes is estimated from three numbers, in units of a dense multiply-add:
+
+    multiply-adds * (DEPTHWISE if it is depthwise else 1) + MOVED * (elements read + elements written)
+
 Taking channels out gives the same numbers as setting them to 0.
 """
 
@@ -21,6 +25,13 @@ from edgeft.models.architectures import classifier_prefix
 ROUND = 16
 """Widths stay multiples of it: integer kernels fill their registers with so many. On a CPU with VNNI EfficientNet-Lite0
 less 30 % of its multiply-adds took 1.12 times as long in int8 with multiples of 8, .81 times with multiples of 16."""
+DEPTHWISE = 10.0
+"""How many times as long a depthwise convolution takes for a multiply-add as a dense one."""
+MOVED = 20.0
+"""So many dense multiply-adds take as long as reading or writing one element. Both are fitted to what onnxruntime 1.32
+took for each QLinearConv of ResNet-18, MobileNetV2 and EfficientNet-Lite0 on one thread of a CPU with VNNI: in the
+middle 15 % off. Priced by multiply-adds alone, hardly anything went from where maps are large, and Lite0 less 30 % was
+1.16 times as fast."""
 _LEAST = 0.1
 """Share of a group's channels that stays."""
 Side: TypeAlias = Literal["out", "in", "both"]
@@ -28,19 +39,34 @@ Side: TypeAlias = Literal["out", "in", "both"]
 
 @dataclass(slots=True)
 class _Layer:
-    """What a layer costs while channels are taken from it."""
+    """What a layer costs while channels are taken from it.
+
+    Args:
+        macs: its multiply-adds for one image or text.
+        slowness: how long one of them takes, in dense ones.
+        outputs, inputs: its channels.
+        written, read: elements of one of them.
+    """
 
     macs: float
+    slowness: float
     outputs: float
     inputs: float
+    written: float
+    read: float
 
-    def saved(self, side: Side, channels: float) -> float:
+    def macs_saved(self, side: Side, channels: float) -> float:
         """Return the multiply-adds that `channels` fewer on `side` save."""
         return self.macs * channels / (self.inputs if side == "in" else self.outputs)
 
+    def time_saved(self, side: Side, channels: float) -> float:
+        """Return the time that they save, in dense multiply-adds."""
+        moved = {"out": self.written, "in": self.read, "both": self.written + self.read}[side]
+        return self.slowness * self.macs_saved(side, channels) + MOVED * moved * channels
+
     def take_(self, side: Side, channels: float) -> None:
         """Take them."""
-        self.macs -= self.saved(side, channels)
+        self.macs -= self.macs_saved(side, channels)
         if side != "in":
             self.outputs -= channels
         if side != "out":
@@ -72,9 +98,9 @@ class _Group:
         return size if left - size >= max(ROUND, _LEAST * len(self.order)) else 0
 
     def price(self) -> float:
-        """Return the importance lost for each multiply-add saved by the next bundle."""
+        """Return the importance lost for the time saved by the next bundle."""
         size = self.bundle()
-        saved = sum(layer.saved(side, size * share) for layer, side, share in self.uses)
+        saved = sum(layer.time_saved(side, size * share) for layer, side, share in self.uses)
         return sum(self.costs[self.taken : self.taken + size]) / max(saved, 1.0)
 
     def take_(self) -> None:
@@ -181,7 +207,10 @@ def _layers(module: nn.Module, inputs: Any) -> list[tuple[nn.Module, _Layer]]:  
     def note(part: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
         macs = part.weight[0].numel() * output[0].numel()  # type: ignore[index] # these have one
         axis = 1 if isinstance(part, nn.Conv2d) else -1
-        found.append((part, _Layer(float(macs), float(output.shape[axis]), float(given[0].shape[axis]))))
+        slowness = DEPTHWISE if isinstance(part, nn.Conv2d) and part.groups > 1 else 1.0
+        outputs, inputs = output.shape[axis], given[0].shape[axis]
+        written, read = output[0].numel() / outputs, given[0][0].numel() / inputs
+        found.append((part, _Layer(float(macs), slowness, float(outputs), float(inputs), written, read)))
 
     hooks = [each.register_forward_hook(note) for each in module.modules() if isinstance(each, nn.Conv2d | nn.Linear)]
     try:

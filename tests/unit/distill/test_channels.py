@@ -104,6 +104,42 @@ def test_what_matters_stays() -> None:
     assert module.get_submodule("layer2.0.conv1").out_channels < 128
 
 
+class Steps(nn.Module):
+    """Two blocks of as many multiply-adds: the first on wide maps of few channels, or half of it depthwise."""
+
+    def __init__(self, *, depthwise: bool) -> None:
+        super().__init__()
+        deep, stride, wide = (16, 1, 41) if depthwise else (64, 4, 128)
+        self.stem = nn.Conv2d(3, 16, 1)
+        self.first, self.first_out = nn.Conv2d(16, 32, 1), nn.Conv2d(32, 16, 1)
+        self.spatial = nn.Conv2d(32, 32, 3, padding=1, groups=32) if depthwise else nn.Identity()
+        self.middle = nn.Conv2d(16, deep, 1, stride=stride)
+        self.second, self.second_out = nn.Conv2d(deep, wide, 1), nn.Conv2d(wide, deep, 1)
+        self.classifier = nn.Linear(deep, 3)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        maps = self.middle(self.first_out(self.spatial(self.first(self.stem(pixels)).relu())))
+        logits: Tensor = self.classifier(self.second_out(self.second(maps).relu()).mean((2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize("kind", ["wide maps", "depthwise"])
+def test_of_as_many_multiply_adds_those_go_that_take_longer(kind: str) -> None:
+    depthwise = kind == "depthwise"
+    module, pixels = Steps(depthwise=depthwise).eval(), torch.randn(1, 3, 32, 32)
+    weights = {name: each.numel() for name, each in module.named_parameters() if name.endswith("weight")}
+    first = 1024 * sum(weights.get(f"{name}.weight", 0) for name in ("first", "spatial", "first_out"))
+    second = (1024 if depthwise else 64) * (weights["second.weight"] + weights["second_out.weight"])
+    assert first == pytest.approx(second, rel=0.02)
+    own = {name: torch.full((len(each),), 1e9) for name, each in module.named_parameters()}
+    for name in ("first", "second", "spatial"):
+        for key in {f"{name}.weight", f"{name}.bias"} & own.keys():
+            own[key] = torch.full_like(own[key], 0 if name == "spatial" else 1 / len(own[key]))
+    prune_(module, pixels, own, 0.05)
+    assert module.first.out_channels == 16
+    assert module.second.out_channels == (41 if depthwise else 128)
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_a_checkpoint_finds_back_to_its_widths(name: str, tmp_path: Path) -> None:
     module, pixels = network(name), torch.randn(2, 3, 64, 64)
