@@ -28,7 +28,7 @@ from edgeft.quantize.observers import Glance, Histogram, Sample, glance
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
-SAMPLES_PER_IMAGE = 16_384
+SAMPLES_PER_IMAGE = 8192
 """Values of one tensor counted per image; larger tensors are strided. Extremes are always over all values."""
 THINNING = 11
 """Of the values counted, how many stand for one that is weighted by its channel. A prime that divides no usual width:

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from edgeft.quantize.affine import Doubles
 
+_WINDOWS = 128
+"""So many are computed at once."""
+
 
 def divergences(counts: NDArray[np.int64], starts: NDArray[np.int64], stops: NDArray[np.int64], levels: int) -> Doubles:
     """Return D(P || Q) in nats of every window, float64 [J].
@@ -27,30 +30,33 @@ def divergences(counts: NDArray[np.int64], starts: NDArray[np.int64], stops: NDA
         stops: int64 [J], one past its last bin. A window of fewer bins than `levels` must hold every count.
         levels: how many parts a window is spread over.
     """
-    log_counts = counts * np.log(np.maximum(counts, 1))
-    sums = [np.concatenate([[0], np.cumsum(part)]) for part in (counts, counts > 0, log_counts)]
-    pairs = zip(starts.tolist(), stops.tolist(), strict=True)
-    return np.array([_divergence(counts, sums, start, stop, levels) for start, stop in pairs])
+    sums = [np.concatenate([[0], np.cumsum(part)]) for part in (counts, counts > 0, _xlogx(counts))]
+    blocks = range(0, len(starts), _WINDOWS)
+    found = [_divergences(counts, sums, starts[at : at + _WINDOWS], stops[at : at + _WINDOWS], levels) for at in blocks]
+    return np.concatenate(found)
 
 
-def _divergence(counts: NDArray[np.int64], sums: list[Doubles], start: int, stop: int, levels: int) -> float:
+def _divergences(
+    counts: NDArray[np.int64], sums: list[Doubles], starts: NDArray[np.int64], stops: NDArray[np.int64], levels: int
+) -> Doubles:
     below, filled, log_sums = sums
-    edges = start - (-np.arange(levels + 1) * (stop - start) // levels)
+    edges = starts[:, None] - (-np.arange(levels + 1) * (stops - starts)[:, None] // levels)
     kept = np.diff(below[edges]).astype(np.float64)
     bins = np.diff(filled[edges])
     reference = kept.copy()
-    entropy = float(log_sums[stop] - log_sums[start])
-    for part, end, outside in ((0, start, below[start]), (-1, stop - 1, below[-1] - below[stop])):
-        reference[part] += outside
-        bins[part] += outside > 0 and counts[end] == 0
-        entropy += _xlogx(float(counts[end] + outside)) - _xlogx(float(counts[end]))
-    present = reference > 0
-    if (kept[present] == 0).any():
-        return float("inf")
-    cross = float((reference[present] * np.log(kept[present] / bins[present])).sum())
+    entropy = log_sums[stops] - log_sums[starts]
+    for part, end, outside in ((0, starts, below[starts]), (-1, stops - 1, below[-1] - below[stops])):
+        reference[:, part] += outside
+        bins[:, part] += (outside > 0) & (counts[end] == 0)
+        entropy += _xlogx(counts[end] + outside) - _xlogx(counts[end])
+    each = np.log(np.maximum(kept, 1) / np.maximum(bins, 1))
+    impossible = ((reference > 0) & (kept == 0)).any(axis=1)
     total = float(below[-1])
-    return (entropy - cross) / total + float(np.log(kept.sum() / total))
+    divergence: Doubles = (entropy - (reference * each).sum(axis=1)) / total + np.log(
+        np.maximum(kept.sum(axis=1), 1) / total
+    )
+    return np.where(impossible, np.inf, divergence)
 
 
-def _xlogx(x: float) -> float:
-    return x * float(np.log(x)) if x > 0 else 0.0
+def _xlogx(x: NDArray[np.int64]) -> Doubles:
+    return np.asarray(x * np.log(np.maximum(x, 1)), np.float64)

@@ -123,10 +123,9 @@ def position_sums(q: Integers, layout: WeightLayout, zero_point: int) -> tuple[D
     out_h, out_w = layout.output_size(height, width)
     sums = np.zeros((channels, kh, kw), np.float64)
     for i in range(kh):
-        rows_read = _taps(i * dh - top, sh, out_h, height)
+        line = image[:, _taps(i * dh - top, sh, out_h, height)].sum(axis=1, dtype=np.int64)
         for j in range(kw):
-            columns_read = _taps(j * dw - left, sw, out_w, width)
-            sums[:, i, j] = image[:, rows_read, columns_read].sum(axis=(1, 2), dtype=np.int64)
+            sums[:, i, j] = line[:, _taps(j * dw - left, sw, out_w, width)].sum(axis=1)
     grouped = sums.reshape(layout.groups, -1, kh, kw).transpose(0, 2, 3, 1)
     return grouped.reshape(layout.groups, -1), n * out_h * out_w
 

@@ -10,6 +10,7 @@ what an error there costs further on (see importance.py). Weights are integers, 
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,9 +84,14 @@ class ChannelImportance:
         axis = self.axis % len(shape)
         if shape[axis] != len(self.weights):
             raise QuantizationError(f"axis {axis} of {list(shape)} does not have {len(self.weights)} channels")
-        inner = math.prod(shape[axis + 1 :])
-        flat = np.arange(sample.first, math.prod(shape), sample.stride * sample.thinning)
-        return self.weights[flat // inner % len(self.weights)]
+        inner, size = math.prod(shape[axis + 1 :]), math.prod(shape)
+        return self.weights[_channels(sample.first, size, sample.stride * sample.thinning, inner, len(self.weights))]
+
+
+@lru_cache(maxsize=2048)
+def _channels(first: int, size: int, step: int, inner: int, channels: int) -> NDArray[np.int32]:
+    """Return the channel of every `step`-th of `size` values: the same ones for every image of that shape."""
+    return (np.arange(first, size, step) // inner % channels).astype(np.int32)
 
 
 @dataclass(slots=True)
@@ -157,11 +163,14 @@ class Histogram:
             )
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._cover_(max(-low, high))
-        zeros = counted.size - int(np.count_nonzero(counted))
+        zeros = int(np.count_nonzero(counted == 0))  # of booleans: four times as fast as of floats
         self.zeros += zeros
         if self.exponent is None or zeros == counted.size:
             return
-        index = np.floor(counted * np.float32(math.ldexp(1.0, -self.exponent))).astype(np.int64) + BINS_PER_SIDE
+        bins = counted * np.float32(math.ldexp(1.0, -self.exponent))
+        np.floor(bins, out=bins)
+        bins += BINS_PER_SIDE  # whole numbers below 2^24: exact
+        index = bins.astype(np.intp)
         counts = np.bincount(index, minlength=2 * BINS_PER_SIDE)
         counts[BINS_PER_SIDE] -= zeros
         self.counts += counts

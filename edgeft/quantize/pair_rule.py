@@ -8,20 +8,17 @@ x86 kernels without VNNI multiply uint8 activations by int8 weights and add two 
 Weights of opposite sign cannot add up. See docs/quantization.md.
 """
 
+from typing import Any, TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeft.quantize.affine import Doubles, Integers
 
+AnyFloat = TypeVar("AnyFloat", bound="np.floating[Any]")
+AnyNumber = TypeVar("AnyNumber", bound="np.number[Any]")
 PAIR_LIMIT = 128
 """Largest safe magnitude of two weights of one sign that are multiplied side by side."""
-
-
-def pair_view(matrix: Integers) -> Integers:
-    """Return [..., K] as pairs [..., ceil(K / 2), 2]; an odd last column is paired with 0."""
-    odd = matrix.shape[-1] % 2
-    padded = np.concatenate([matrix, np.zeros((*matrix.shape[:-1], odd), matrix.dtype)], axis=-1) if odd else matrix
-    return padded.reshape(*matrix.shape[:-1], -1, 2)
 
 
 def unsafe_pairs(matrix: Integers) -> int:
@@ -30,11 +27,10 @@ def unsafe_pairs(matrix: Integers) -> int:
     Args:
         matrix: integer weights whose last axis is the kernel's order of products (`WeightLayout.to_matrix`).
     """
-    pairs = pair_view(matrix).astype(np.int64)
-    return int(np.count_nonzero(_is_unsafe(pairs[..., 0], pairs[..., 1])))
+    return int(np.count_nonzero(_is_unsafe(*_pairs(matrix.astype(np.int64)))))
 
 
-def repair(integers: Doubles, target: Doubles, importance: Doubles) -> Doubles:
+def repair(integers: NDArray[AnyFloat], target: NDArray[AnyFloat], importance: NDArray[AnyFloat]) -> NDArray[AnyFloat]:
     """Return the cheapest pair-safe integers near `target`, changing only unsafe pairs.
 
     For an unsafe pair both weights have one sign and the best safe pair has |a| + |b| = 128, so what is left is a
@@ -42,27 +38,34 @@ def repair(integers: Doubles, target: Doubles, importance: Doubles) -> Doubles:
     the best integer is the nearest.
 
     Args:
-        integers: float64 [..., K], rounded weights within [-127, 127].
-        target: float64 [..., K], what they round: weight / scale.
-        importance: float64, broadcasts to [..., K]: what a squared error of each weight costs.
+        integers: float [..., K], rounded weights within [-127, 127].
+        target: float [..., K], what they round: weight / scale.
+        importance: float, broadcasts to [..., K]: what a squared error of each weight costs.
     """
-    q = pair_view(integers)
-    unsafe = _is_unsafe(q[..., 0], q[..., 1])
-    if not unsafe.any():
+    unsafe = np.nonzero(_is_unsafe(*_pairs(integers)))
+    if not unsafe[0].size:
         return integers
-    cost = pair_view(np.broadcast_to(importance, integers.shape))[unsafe] + np.finfo(np.float64).tiny
-    want, signs = np.abs(pair_view(target)[unsafe]), np.sign(q[unsafe])
-    weight = cost[:, 0] / cost.sum(axis=1)
-    vertex = weight * want[:, 0] + (1 - weight) * (PAIR_LIMIT - want[:, 1])
+    first_cost, second_cost = (each[unsafe] for each in _pairs(np.broadcast_to(importance, integers.shape)))
+    first_want, second_want = (np.abs(each[unsafe]) for each in _pairs(target))
+    tiny = np.finfo(integers.dtype).tiny
+    weight = (first_cost + tiny) / (first_cost + second_cost + 2 * tiny)
+    vertex = weight * first_want + (1 - weight) * (PAIR_LIMIT - second_want)
     lowest = PAIR_LIMIT - 127
-    first = np.clip(np.rint(vertex), lowest, PAIR_LIMIT - lowest)
-    repaired = q.copy()
-    repaired[unsafe] = np.stack([first, PAIR_LIMIT - first], axis=1) * signs
-    flat: Doubles = repaired.reshape(*integers.shape[:-1], -1)[..., : integers.shape[-1]]
-    return flat
+    magnitude = np.clip(np.rint(vertex), lowest, PAIR_LIMIT - lowest)
+    repaired = integers.copy()
+    first, second = _pairs(repaired)
+    signs = np.sign(first[unsafe])
+    first[unsafe], second[unsafe] = magnitude * signs, (PAIR_LIMIT - magnitude) * signs
+    return repaired
 
 
-def _is_unsafe(first: Integers, second: Integers) -> NDArray[np.bool_]:
+def _pairs(matrix: NDArray[AnyNumber]) -> tuple[NDArray[AnyNumber], NDArray[AnyNumber]]:
+    """Return views of the first and the second weight of every pair of [..., K]; an odd last column has no partner."""
+    paired = matrix.shape[-1] // 2 * 2
+    return matrix[..., 0:paired:2], matrix[..., 1:paired:2]
+
+
+def _is_unsafe(first: NDArray[AnyNumber], second: NDArray[AnyNumber]) -> NDArray[np.bool_]:
     """Return whether two weights have one sign and together more than the limit: of opposite signs they never do."""
     unsafe: NDArray[np.bool_] = np.abs(first + second) > PAIR_LIMIT
     return unsafe

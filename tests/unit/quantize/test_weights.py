@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from edgeft.quantize.gptq import gptq, output_error
-from edgeft.quantize.pair_rule import unsafe_pairs
-from edgeft.quantize.weights import IntegerMatrix, scale_floor, search_scales
+from edgeft.quantize.pair_rule import repair, unsafe_pairs
+from edgeft.quantize.weights import QMAX_CANDIDATES, IntegerMatrix, scale_floor, search_scales
 
 
 def problem(seed: int, outputs: int = 16, columns: int = 24) -> tuple[np.ndarray, np.ndarray]:
@@ -27,6 +27,26 @@ def test_search_is_pair_safe_and_better_than_shrinking_at_full_range() -> None:
     assert unsafe_pairs(nearest(matrix).values) > 0
     assert unsafe_pairs(searched.values) == unsafe_pairs(shrunk.values) == 0
     assert output_error(matrix, searched.real, covariance).sum() < output_error(matrix, shrunk.real, covariance).sum()
+
+
+@pytest.mark.parametrize("size", [1e-20, 1.0, 1e20])
+@pytest.mark.parametrize("pair_safe", [True, False])
+def test_the_search_finds_what_trying_every_qmax_finds(size: float, pair_safe: bool) -> None:  # noqa: FBT001 - a parameter
+    rng = np.random.default_rng(7)
+    matrix, variance = rng.standard_t(3, (2, 40, 33)) * size, rng.uniform(0, 4, (2, 33)) ** 4
+    found = search_scales(matrix, variance, np.zeros((2, 40)), pair_safe=pair_safe, search=True)
+    importance = variance[:, None, :] + 1e-6 * variance.mean()
+    least, seven_bits = np.full((2, 40), np.inf), np.zeros((2, 40))
+    for qmax in QMAX_CANDIDATES:
+        scale = (np.abs(matrix).max(axis=-1) / qmax).astype(np.float32).astype(np.float64)[..., None]
+        integers = np.rint(matrix / scale)
+        if pair_safe:
+            integers = repair(integers, matrix / scale, importance)
+        seven_bits = (np.square(integers * scale - matrix) * importance).sum(axis=-1)
+        least = np.minimum(least, seven_bits)
+    error = (np.square(found.real - matrix) * importance).sum(axis=-1)
+    assert (error <= least * (1 + 1e-4)).all()
+    assert (error <= seven_bits).all()
 
 
 def test_without_the_pair_rule_a_channel_is_rounded_to_nearest() -> None:
