@@ -97,7 +97,7 @@ METHODS: tuple[Method, ...] = (
         "verify",
         "parity",
         "edgeft.pipeline.stage_configs:VerifyConfig",
-        "edgeft.pipeline.verify:run",
+        "edgeft.pipeline.verification.stage:run",
         10,
         (*_GRAPH, "pillow", "torch"),
     ),

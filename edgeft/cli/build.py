@@ -65,7 +65,7 @@ def build(
     from edgeft.cli.terminal import conclude, stdout_reserved
     from edgeft.cli.workplace import cache_of, open_recipe
     from edgeft.pipeline.build import build as run_build
-    from edgeft.pipeline.place import place_of
+    from edgeft.pipeline.device.place import place_of
 
     with stdout_reserved(), narrate() as emit:
         recipe = open_recipe(folder, overrides, smoke=smoke, seed=seed, offline=offline)
@@ -109,7 +109,7 @@ def plan(
     from edgeft.cli.terminal import note, print_json, stdout_reserved
     from edgeft.cli.workplace import cache_of, open_recipe
     from edgeft.core.store import Store
-    from edgeft.pipeline.place import asked, place_of
+    from edgeft.pipeline.device.place import asked, place_of
     from edgeft.recipe.plan import make_plan
 
     with stdout_reserved(), narrate() as emit:

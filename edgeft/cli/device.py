@@ -38,15 +38,15 @@ def verify(
 def _checked(
     bundle: Path, device: str, ssh_config: Path | None, public_key: Path | None, threads: int
 ) -> dict[str, Any]:
-    from edgeft.pipeline.address import LOCAL
+    from edgeft.pipeline.device.address import LOCAL
 
     if device == LOCAL:
         from edgeft.bundle.check import check
 
         return {**check(bundle, threads=threads, public_key=public_key).to_json()}
     from edgeft.cli.known import address_of
-    from edgeft.pipeline.address import Device as Reached
-    from edgeft.pipeline.remote import check as check_there
+    from edgeft.pipeline.device.address import Device as Reached
+    from edgeft.pipeline.device.remote import check as check_there
 
     reached = Reached.parse(address_of(device), ssh_config)
     return check_there(bundle, reached, threads=threads, public_key=public_key)

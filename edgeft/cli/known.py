@@ -10,10 +10,10 @@ import typer
 from edgeft.cli.tables import size, table
 from edgeft.cli.terminal import print_json
 from edgeft.core.errors import DeviceError, EdgeftError
-from edgeft.pipeline.address import LOCAL, Device
-from edgeft.pipeline.devices import Profile, changed, find, load, now, require_name, save
-from edgeft.pipeline.devices import address_of as address_among
-from edgeft.pipeline.needs import device_facts, lacks
+from edgeft.pipeline.device.address import LOCAL, Device
+from edgeft.pipeline.device.needs import device_facts, lacks
+from edgeft.pipeline.device.registry import Profile, changed, find, load, now, require_name, save
+from edgeft.pipeline.device.registry import address_of as address_among
 
 Found = dict[str, Any]
 
@@ -142,7 +142,7 @@ def _columns(facts: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _ask(address: str, ssh_config: Path | None) -> Found:
-    from edgeft.pipeline.remote import facts
+    from edgeft.pipeline.device.remote import facts
 
     return facts(Device.parse(address, ssh_config))
 

@@ -11,8 +11,8 @@ from edgeft.core.disk import require_writable
 from edgeft.core.errors import UsageError
 from edgeft.core.events import EventSink, ignore
 from edgeft.pipeline import baseline as stored
-from edgeft.pipeline.address import LOCAL
 from edgeft.pipeline.compare import BASELINE_ROUNDS, Launch, against_reference, evaluation_digest
+from edgeft.pipeline.device.address import LOCAL
 from edgeft.pipeline.record import new_run
 from edgeft.pipeline.subject import open_subject, read_labelled, requests
 from edgeft.runtime.bench import Mode
@@ -72,7 +72,7 @@ def measure(path: Path, options: Options, *, emit: EventSink = ignore, run: Laun
             raise UsageError(f"--save-baseline {options.baseline}: a baseline's name ends with .json")
         require_writable(options.baseline.absolute().parent, purpose="the baseline", option="--save-baseline")
     if options.device != LOCAL:
-        from edgeft.pipeline.remote import measure as measure_there
+        from edgeft.pipeline.device.remote import measure as measure_there
 
         return measure_there(path, options, emit)
     began = time.perf_counter()

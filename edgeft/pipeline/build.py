@@ -19,10 +19,10 @@ from edgeft.core.store import Entry, Store
 from edgeft.pipeline import gates as judged
 from edgeft.pipeline import latency as timing
 from edgeft.pipeline.assemble import assemble
-from edgeft.pipeline.distillation import timed_beside_teacher
-from edgeft.pipeline.place import HERE, BuildPlace, There, asked
+from edgeft.pipeline.device.place import HERE, BuildPlace, There, asked
 from edgeft.pipeline.record import RunRecord, new_run, write
 from edgeft.pipeline.target_result import result_of
+from edgeft.pipeline.verification.distillation import timed_beside_teacher
 from edgeft.pipeline.walk import walk
 from edgeft.recipe.model import Recipe, failed_folder, target_folders
 from edgeft.recipe.plan import check_finite, resolved_recipe
@@ -131,7 +131,7 @@ def build(  # noqa: PLR0913 - what to build, where to, and what may be left out
         **found,
     )
     if isinstance(device, There):
-        from edgeft.pipeline.replay import replayed
+        from edgeft.pipeline.device.replay import replayed
 
         with disk_errors(store.cache, purpose="the cache", option="--cache"):
             record = replayed(record, results[0], recipe, images, device, store.cache / "runs" / run)

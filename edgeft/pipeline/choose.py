@@ -63,7 +63,7 @@ def run(ctx: Context, inputs: Inputs, config: ChooseConfig) -> StageResult:
 
 def _timed(ctx: Context, files: Mapping[str, Path], data: Path, config: ChooseConfig) -> "dict[str, list[Timing]]":
     """Time every candidate in rounds of fresh processes, forth and back in each: A B B A."""
-    from edgeft.pipeline.place import HERE
+    from edgeft.pipeline.device.place import HERE
     from edgeft.pipeline.timed import own_runtime, timed
     from edgeft.runtime.worker import Request
 

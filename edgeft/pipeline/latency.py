@@ -11,8 +11,8 @@ from typing import Any
 from edgeft.core.events import EventSink, Message, StageFinished, StageStarted
 from edgeft.core.place import Place
 from edgeft.core.record import Gate, StageRecord
+from edgeft.pipeline.device.place import HERE
 from edgeft.pipeline.gates import deadline, max_ratio
-from edgeft.pipeline.place import HERE
 from edgeft.recipe.model import LatencyBar
 
 NAME = "latency"

@@ -114,7 +114,7 @@ def _settings(block: Mapping[str, Any], candidate: Mapping[str, Json], **changes
 
 def _measure(ctx: Context, inputs: Inputs, config: ProposeConfig, candidate: Mapping[str, Json]) -> Measured:
     """Make a candidate as it begins, export and quantize it, and time it in fresh processes."""
-    from edgeft.pipeline.place import HERE
+    from edgeft.pipeline.device.place import HERE
     from edgeft.pipeline.timed import timed
     from edgeft.runtime.worker import Request
 

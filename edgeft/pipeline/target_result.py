@@ -12,8 +12,8 @@ from edgeft.core.record import Gate, StageRecord
 from edgeft.core.store import Entry
 from edgeft.pipeline import gates as judged
 from edgeft.pipeline import latency as timing
+from edgeft.pipeline.device.place import BuildPlace
 from edgeft.pipeline.lower import MODEL
-from edgeft.pipeline.place import BuildPlace
 from edgeft.pipeline.record import RunRecord
 from edgeft.pipeline.timed import own_runtime
 from edgeft.recipe.model import Recipe

@@ -64,7 +64,7 @@ def edgeft(offline_environment: dict[str, str]) -> Callable[..., Ran]:
 
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
-ON_DEVICE = r"^\S*python\S* -m edgeft\.pipeline\.on_device$"
+ON_DEVICE = r"^\S*python\S* -m edgeft\.pipeline\.device\.on_device$"
 """The job on the device, not the shell around it."""
 
 

@@ -16,9 +16,9 @@ from edgeft.cli.main import app
 from edgeft.core.errors import DeviceError, IntegrityError, UsageError
 from edgeft.core.events import Event, Progress, StageStarted, ignore
 from edgeft.core.store import Store
-from edgeft.pipeline.address import Device
 from edgeft.pipeline.build import build
-from edgeft.pipeline.place import There
+from edgeft.pipeline.device.address import Device
+from edgeft.pipeline.device.place import There
 from edgeft.pipeline.record import RunRecord
 from edgeft.recipe.load import load_recipe
 

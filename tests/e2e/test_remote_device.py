@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from edgeft.cli.main import app
 from edgeft.core.errors import DeviceError, IntegrityError, UsageError
 from edgeft.core.events import Event, Progress
-from edgeft.pipeline import connection
-from edgeft.pipeline.address import Device
 from edgeft.pipeline.bench import Options, measure
-from edgeft.pipeline.remote import check, facts, launching
+from edgeft.pipeline.device import connection
+from edgeft.pipeline.device.address import Device
+from edgeft.pipeline.device.remote import check, facts, launching
 from edgeft.pipeline.subject import open_subject, requests
 from edgeft.runtime.worker import Request
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgeft.core.errors import UsageError
-from edgeft.pipeline.address import Device
+from edgeft.pipeline.device.address import Device
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeft.pipeline.needs import FOR_TEXTS, NEEDED, device_facts, lacks
+from edgeft.pipeline.device.needs import FOR_TEXTS, NEEDED, device_facts, lacks
 
 PROJECT = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
 ALL = {"numpy": "2.0.1", "onnxruntime": "1.23.0", "pillow": "11.0", "pydantic": "2.10.0", "tokenizers": None}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgeft.core.errors import DeviceError, UsageError
-from edgeft.pipeline.devices import Profile, address_of, changed, find, load, require_name, save
+from edgeft.pipeline.device.registry import Profile, address_of, changed, find, load, require_name, save
 
 FACTS = {"cpu": "Cortex-A76", "isa": ["asimd", "asimddp"], "cores": 4, "gpu": None, "python": "3.11"}
 BOARD = Profile(address="ssh://pi@192.168.1.7", note="line 3", seen="2026-01-02T03:04:05Z", facts=FACTS)

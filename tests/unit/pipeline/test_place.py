@@ -8,9 +8,9 @@ from edgeft import catalog
 from edgeft.core.errors import DeviceError, UsageError
 from edgeft.core.events import Event, Message
 from edgeft.core.store import Store
-from edgeft.pipeline import remote
-from edgeft.pipeline.address import Device
-from edgeft.pipeline.place import HERE, There, place_of
+from edgeft.pipeline.device import remote
+from edgeft.pipeline.device.address import Device
+from edgeft.pipeline.device.place import HERE, There, place_of
 from edgeft.recipe.load import load_recipe
 from edgeft.recipe.resolve import Resolver, source_digests
 from edgeft.recipe.stages import stages

@@ -16,8 +16,9 @@ from PIL import Image
 from edgeft import catalog
 from edgeft.core.errors import DataError, IntegrityError, UsageError
 from edgeft.core.stage import Context, StageResult
-from edgeft.pipeline import decide, lower, verify
+from edgeft.pipeline import decide, lower
 from edgeft.pipeline.stage_configs import ArgmaxConfig, LowerConfig, ThresholdConfig, VerifyConfig
+from edgeft.pipeline.verification import stage as verify
 from edgeft.quantize.rows import ArrayRows
 from edgeft_exporters.onnx import OnnxExporter
 
@@ -296,7 +297,7 @@ def test_held_limits_are_gates_and_metrics_are_of_the_decisions(way: Way) -> Non
 def test_operating_points_are_fitted_on_validation_and_measured_on_test(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeft.pipeline.rates.OVERKILL_LIMITS", (0.01, 0.3))
+    monkeypatch.setattr("edgeft.pipeline.verification.rates.OVERKILL_LIMITS", (0.01, 0.3))
     found = way.verify()
     points = {point["max_overkill"]: point for point in found["decision"]["operating_points"]}
     assert "too few" in points[0.01]["reason"]

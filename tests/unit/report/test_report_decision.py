@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeft.pipeline.metrics import block
+from edgeft.pipeline.verification.metrics import block
 from edgeft.report.reading import View
 from edgeft.report.sections.accuracy import accuracy
 from edgeft.report.sections.parity import hops

@@ -34,7 +34,7 @@ _SHELL = (
     'd=$(mktemp -d "${{TMPDIR:-/tmp}}/edgeft-XXXXXX") || exit 4; trap "" PIPE; '
     'trap \'rm -rf "$d"\' EXIT HUP INT TERM; cd "$d" && export TMPDIR="$d" && '
     "{python} -c {receive} {size} && tar xzf sent.tgz && rm sent.tgz && "
-    'PYTHONPATH="$d" {python} -m edgeft.pipeline.on_device'
+    'PYTHONPATH="$d" {python} -m edgeft.pipeline.device.on_device'
 )
 
 

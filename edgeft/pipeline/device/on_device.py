@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def _require_libraries() -> None:
-    from edgeft.pipeline.needs import lacks, libraries
+    from edgeft.pipeline.device.needs import lacks, libraries
 
     if missing := lacks(libraries()):
         raise DeviceError(
@@ -60,7 +60,7 @@ def _require_libraries() -> None:
 
 def _facts(job: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
     """Answer {"facts": {...}}."""
-    from edgeft.pipeline.needs import device_facts
+    from edgeft.pipeline.device.needs import device_facts
 
     del job, asked
     return {"facts": device_facts()}

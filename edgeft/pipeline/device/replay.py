@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from edgeft.core import machine
 from edgeft.core.events import StageFinished, StageStarted
 from edgeft.pipeline.assemble import assemble
-from edgeft.pipeline.place import There
+from edgeft.pipeline.device.place import There
 from edgeft.pipeline.record import RunRecord
 from edgeft.pipeline.target_result import TargetResult
 from edgeft.recipe.model import Recipe

@@ -12,8 +12,8 @@ from edgeft.core.errors import DeviceError, UsageError
 from edgeft.core.events import EventSink, Message, ignore
 from edgeft.core.place import Place
 from edgeft.core.stage import Json
-from edgeft.pipeline.address import LOCAL, Device
-from edgeft.pipeline.needs import lacks
+from edgeft.pipeline.device.address import LOCAL, Device
+from edgeft.pipeline.device.needs import lacks
 
 if TYPE_CHECKING:
     from edgeft.recipe.stage import Stage
@@ -85,7 +85,7 @@ class There:
             DeviceError: it cannot be reached, or lacks something.
             UsageError: a stage times its models on this machine alone.
         """
-        from edgeft.pipeline.remote import facts
+        from edgeft.pipeline.device.remote import facts
 
         for stage in stages:
             self._require_timed_there(stage)
@@ -132,14 +132,14 @@ class There:
             IntegrityError: it decides something else there.
             DeviceError: the device cannot be reached any more.
         """
-        from edgeft.pipeline.remote import check
+        from edgeft.pipeline.device.remote import check
 
         began = time.perf_counter()
         return check(bundle, self.device, emit=self.emit), time.perf_counter() - began
 
     def launching(self, requests: "Sequence[Request]") -> "AbstractContextManager[Callable[[Request], Timing]]":
         """Give what times one of `requests` there."""
-        from edgeft.pipeline.remote import launching
+        from edgeft.pipeline.device.remote import launching
 
         return launching(self.device, requests, self.emit)
 

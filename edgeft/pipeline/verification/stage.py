@@ -15,7 +15,7 @@ from edgeft.core.stage import Context, Inputs, Json, StageResult
 from edgeft.pipeline.stage_configs import VerifyConfig
 
 if TYPE_CHECKING:
-    from edgeft.pipeline.outcomes import Outcomes
+    from edgeft.pipeline.verification.outcomes import Outcomes
 
 __all__ = ["VerifyConfig", "run"]
 
@@ -42,11 +42,11 @@ def run(ctx: Context, inputs: Inputs, config: VerifyConfig) -> StageResult:
         DataError: a raw file is missing, damaged or changed; the split is empty or lacks a class.
         IntegrityError: a step has another class order than the data.
     """
-    from edgeft.pipeline import metrics
-    from edgeft.pipeline.distillation import beside_teacher
-    from edgeft.pipeline.flips import flips, write_thumbnails
-    from edgeft.pipeline.outcomes import collect, hops_of
-    from edgeft.pipeline.rates import inspection_gates
+    from edgeft.pipeline.verification import metrics
+    from edgeft.pipeline.verification.distillation import beside_teacher
+    from edgeft.pipeline.verification.flips import flips, write_thumbnails
+    from edgeft.pipeline.verification.outcomes import collect, hops_of
+    from edgeft.pipeline.verification.rates import inspection_gates
 
     outcomes = collect(ctx, inputs, config)
     hops = hops_of(outcomes)
@@ -106,7 +106,7 @@ def _attribution(ctx: Context, inputs: Inputs, outcomes: "Outcomes") -> dict[str
 
 def _decision(folder: Path, outcomes: "Outcomes") -> dict[str, Any]:
     """Return how what ships decides, and what other thresholds would give where a class is that of good parts."""
-    from edgeft.pipeline.rates import operating_points
+    from edgeft.pipeline.verification.rates import operating_points
 
     classes, ok = tuple(outcomes.split.data.classes), outcomes.split.data.ok_class
     points = None
@@ -121,7 +121,7 @@ def _index(classes: tuple[str, ...], name: str | None) -> int | None:
 
 def _drop(ctx: Context, outcomes: "Outcomes", config: VerifyConfig) -> tuple[dict[str, Any], Gate]:
     """Return the drop from fp32 to what ships, and the accuracy gate."""
-    from edgeft.pipeline.hops import ACCURACY_EXIT
+    from edgeft.pipeline.verification.hops import ACCURACY_EXIT
     from edgeft.verify.paired import judge_drop
 
     labels, k = outcomes.split.labels, len(outcomes.split.data.classes)

@@ -27,7 +27,7 @@ from edgeft.core.disk import disk_errors
 from edgeft.core.errors import DeviceError, UsageError
 from edgeft.core.keys import changes
 from edgeft.core.stage import Json
-from edgeft.pipeline.address import LOCAL, Device
+from edgeft.pipeline.device.address import LOCAL, Device
 from edgeft.recipe.check import check
 from edgeft.recipe.document import MAX_BYTES, parse
 

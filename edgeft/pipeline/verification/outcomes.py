@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from edgeft import catalog
 from edgeft.core.stage import Context, Inputs
 from edgeft.pipeline.decide import read_decisions
-from edgeft.pipeline.held_out import (
+from edgeft.pipeline.stage_configs import VerifyConfig
+from edgeft.pipeline.timed import own_runtime
+from edgeft.pipeline.verification.held_out import (
     Floats,
     HeldOut,
     device_session,
@@ -17,9 +19,7 @@ from edgeft.pipeline.held_out import (
     target_outputs,
     torch_logits,
 )
-from edgeft.pipeline.hops import FLOAT_TOLERANCE, Hop, from_scores, hop, relative_tolerance
-from edgeft.pipeline.stage_configs import VerifyConfig
-from edgeft.pipeline.timed import own_runtime
+from edgeft.pipeline.verification.hops import FLOAT_TOLERANCE, Hop, from_scores, hop, relative_tolerance
 from edgeft.verify.decision import Decision
 
 FP32 = "fp32"
@@ -69,7 +69,7 @@ class Outcomes:
 
 
 def collect(ctx: Context, inputs: Inputs, config: VerifyConfig) -> Outcomes:
-    """Run the test split through every step; see `edgeft.pipeline.verify.run`."""
+    """Run the test split through every step; see `edgeft.pipeline.verification.stage.run`."""
     split = HeldOut.open(inputs["data"])
     require_classes(split, inputs["checkpoint"] / "model.json")
     require_classes(split, inputs["graph"] / "graph.json")

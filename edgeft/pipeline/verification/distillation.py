@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from edgeft.core.stage import Context, Inputs
-from edgeft.pipeline.flips import Decided, changed
-from edgeft.pipeline.held_out import Floats, HeldOut, require_classes, torch_logits
-from edgeft.pipeline.outcomes import FP32, Outcomes
 from edgeft.pipeline.stage_configs import VerifyConfig
+from edgeft.pipeline.verification.flips import Decided, changed
+from edgeft.pipeline.verification.held_out import Floats, HeldOut, require_classes, torch_logits
+from edgeft.pipeline.verification.outcomes import FP32, Outcomes
 from edgeft.verify.accuracy import metric_value
 from edgeft.verify.intervals import metric_interval
 

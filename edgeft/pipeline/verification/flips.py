@@ -11,8 +11,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from edgeft.core.atomic import write_atomic
-from edgeft.pipeline.held_out import Floats, HeldOut
-from edgeft.pipeline.outcomes import FP32, Outcomes
+from edgeft.pipeline.verification.held_out import Floats, HeldOut
+from edgeft.pipeline.verification.outcomes import FP32, Outcomes
 
 FOLDER = "flips"
 

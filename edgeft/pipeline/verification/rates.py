@@ -10,8 +10,8 @@ import numpy.typing as npt
 from edgeft.core.errors import DataError
 from edgeft.core.record import Gate
 from edgeft.pipeline.decide import SHIPPED, VALIDATION
-from edgeft.pipeline.hops import ACCURACY_EXIT
 from edgeft.pipeline.stage_configs import VerifyConfig
+from edgeft.pipeline.verification.hops import ACCURACY_EXIT
 from edgeft.verify.decision import fit
 from edgeft.verify.inspection import rate
 from edgeft.verify.verdicts import at_most

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from edgeft.core.atomic import write_atomic
 from edgeft.core.errors import DeviceError, IntegrityError, UsageError
 from edgeft.core.events import EventSink, ignore
-from edgeft.pipeline.address import Device
-from edgeft.pipeline.connection import Connection
+from edgeft.pipeline.device.address import Device
+from edgeft.pipeline.device.connection import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

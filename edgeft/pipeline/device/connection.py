@@ -19,13 +19,13 @@ from typing import Any, Final, Self
 from edgeft.core.errors import DeviceError
 from edgeft.core.events import EventSink, ignore
 from edgeft.core.lines import error_of, event_of, object_of
-from edgeft.pipeline.address import Device
+from edgeft.pipeline.device.address import Device
 
 SILENCE_S: Final = 20.0
 """A device that tells nothing for so long has vanished; it tells something every second."""
 UNPACKING_S: Final = 120.0
 """Before its first word it unpacks what was sent and starts Python, which a slow disk makes long."""
-_PACKAGE = Path(__file__).parents[1]
+_PACKAGE = Path(__file__).parents[2]
 _SENT_SUFFIXES = frozenset({".py", ".json", ".onnx"})
 _SENT_ROOMS = frozenset({"bundle", "core", "pipeline", "recipe", "runtime", "verify"})
 _NO_CONNECTION = 255
