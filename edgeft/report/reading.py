@@ -124,6 +124,11 @@ def rows_word(record: View) -> str:
     return "texts" if takes_texts(record) else "images"
 
 
+def measured_on(record: View) -> str:
+    """Return where latency was measured: "this machine", or the device's address."""
+    return record.at("device").text("address") or "this machine"
+
+
 def candidate(record: View, name: str) -> View:
     """Return the candidate called `name`, empty where there is none."""
     found = (item for item in record.at("candidates").views("candidates") if item.text("name") == name)

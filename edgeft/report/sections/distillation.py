@@ -4,7 +4,7 @@ from edgeft.report.blocks import note, section, table
 from edgeft.report.markup import Content, Markup
 from edgeft.report.numbers import count, fixed, percent, size, span
 from edgeft.report.pictures import Pictures
-from edgeft.report.reading import View, rows_word
+from edgeft.report.reading import View, measured_on, rows_word
 from edgeft.report.sections.decisions import Pair, grouped, harmful, helpful
 from edgeft.report.sentences import METRIC_INTERVAL
 
@@ -25,8 +25,9 @@ def distillation(record: View, pictures: Pictures) -> Markup:
         f"Student and teacher disagree on {count(len(rows))} of {count(n)} test {word}: on {count(len(harmful(rows)))} "
         f"the teacher is right, on {count(len(helpful(rows, pair)))} the student."
     )
+    speed = _speed(found, measured_on(record))
     return section(
-        "distillation", "Student and teacher", _table(found), _speed(found), *grouped(rows, pair, pictures), lead=lead
+        "distillation", "Student and teacher", _table(found), speed, *grouped(rows, pair, pictures), lead=lead
     )
 
 
@@ -53,7 +54,7 @@ def _table(found: View) -> Markup:
     return table("Test split; weights as stored, of what ships the model file", header, rows, words=(1,))
 
 
-def _speed(found: View) -> Markup:
+def _speed(found: View, where: str) -> Markup:
     told = found.at("latency")
     faster = told.at("times_as_fast")
     interval = faster.pair("interval")
@@ -64,6 +65,6 @@ def _speed(found: View) -> Markup:
     own, teachers = (told.at(arm).number("median_ms") or 0.0 for arm in ("new", "base"))
     return note(
         f"What ships is {fixed(faster.number('value') or 0.0, 2)} times ({span(interval, 2)}) as fast as the teacher"
-        f"{each} in float on this machine: {fixed(own, 2)} ms against {fixed(teachers * many, 2)} ms, "
+        f"{each} in float on {where}: {fixed(own, 2)} ms against {fixed(teachers * many, 2)} ms, "
         f"{count(told.number('threads'))} thread(s)."
     )

@@ -5,7 +5,7 @@ from edgeft.report.charts.interval import Judged, interval_line
 from edgeft.report.charts.samples import Arm, samples_chart
 from edgeft.report.markup import Content, Markup, element, join
 from edgeft.report.numbers import count, fixed, milliseconds, percent, size, span
-from edgeft.report.reading import View, chosen, latency_arms
+from edgeft.report.reading import View, chosen, latency_arms, measured_on
 from edgeft.report.sentences import GATE_INTERVAL, NO_LATENCY, latency_sentence
 
 _QUANTILES = ("p50", "p90", "p99")
@@ -18,14 +18,13 @@ def latency(record: View) -> Markup:
         return section(
             "latency", "Latency", absent(f"{NO_LATENCY} The bundle says nothing about speed on this machine.")
         )
-    where = record.at("device").text("address") or "this machine"
     return section(
         "latency",
         "Latency",
         _samples(measured, record),
         _ratio(record),
         _table(measured, record.at("latency")),
-        lead=f"{latency_sentence(record)}. Measured on {where} only.",
+        lead=f"{latency_sentence(record)}. Measured on {measured_on(record)} only.",
     )
 
 

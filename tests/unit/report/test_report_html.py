@@ -251,10 +251,13 @@ def test_a_student_stands_beside_its_teacher(complete: dict[str, Any], tmp_path:
         "88.4 %",
         "8.0 times",
         "What ships is 8.00 times (7.50 to 8.60) as fast as the teacher (2 of them, one after the other) in float",
+        "in float on this machine: 2.00 ms",
         "2.00 ms against 16.00 ms",
         "the teacher was right, the student is wrong",
     ):
         assert words in text, words
+    complete["device"] = {"address": "ssh://line7"}
+    assert "in float on ssh://line7: 2.00 ms" in Page(render(complete, tmp_path)).text()
     del complete["verify"]["distillation"]["latency"]
     assert "were not timed in this run" in Page(render(complete, tmp_path)).text()
 
