@@ -29,7 +29,8 @@ from edgeft.quantize.observers import Glance, Histogram, Sample, glance
 Pixels: TypeAlias = NDArray[np.uint8]
 
 SAMPLES_PER_IMAGE = 8192
-"""Values of one tensor counted per image; larger tensors are strided. Extremes are always over all values."""
+"""About so many values of one tensor are counted per image, fewer than twice as many: larger tensors are strided by an
+odd number. Extremes are always over all values."""
 THINNING = 11
 """Of the values counted, how many stand for one that is weighted by its channel. A prime that divides no usual width:
 where channels lie innermost, the sample still meets all of them."""

@@ -51,6 +51,7 @@ def search_scales(
         pair_safe: repair unsafe pairs.
         search: try every qmax; else 127 alone.
     """
+    variance = np.maximum(variance, 0.0)  # what hardly varies may come out below 0
     importance = variance[:, None, :] + 1e-6 * (variance.mean() + np.finfo(np.float64).tiny)
     largest = np.abs(matrix).max(axis=-1, initial=0.0)
     best = np.full(largest.shape, np.inf)

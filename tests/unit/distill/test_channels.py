@@ -134,7 +134,7 @@ def test_of_as_many_multiply_adds_those_go_that_take_longer(kind: str) -> None:
     own = {name: torch.full((len(each),), 1e9) for name, each in module.named_parameters()}
     for name in ("first", "second", "spatial"):
         for key in {f"{name}.weight", f"{name}.bias"} & own.keys():
-            own[key] = torch.full_like(own[key], 0 if name == "spatial" else 1 / len(own[key]))
+            own[key] = torch.full_like(own[key], {"first": 1.0, "second": 0.7, "spatial": 0.0}[name] / len(own[key]))
     prune_(module, pixels, own, 0.05)
     assert module.first.out_channels == 16
     assert module.second.out_channels == (41 if depthwise else 128)

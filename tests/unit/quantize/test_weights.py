@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from edgeft.quantize import weights
 from edgeft.quantize.gptq import gptq, output_error
 from edgeft.quantize.pair_rule import repair, unsafe_pairs
 from edgeft.quantize.weights import QMAX_CANDIDATES, IntegerMatrix, scale_floor, search_scales
@@ -36,17 +37,30 @@ def test_the_search_finds_what_trying_every_qmax_finds(size: float, pair_safe: b
     matrix, variance = rng.standard_t(3, (2, 40, 33)) * size, rng.uniform(0, 4, (2, 33)) ** 4
     found = search_scales(matrix, variance, np.zeros((2, 40)), pair_safe=pair_safe, search=True)
     importance = variance[:, None, :] + 1e-6 * variance.mean()
-    least, seven_bits = np.full((2, 40), np.inf), np.zeros((2, 40))
+    least = np.full((2, 40), np.inf)
     for qmax in QMAX_CANDIDATES:
         scale = (np.abs(matrix).max(axis=-1) / qmax).astype(np.float32).astype(np.float64)[..., None]
         integers = np.rint(matrix / scale)
         if pair_safe:
             integers = repair(integers, matrix / scale, importance)
-        seven_bits = (np.square(integers * scale - matrix) * importance).sum(axis=-1)
-        least = np.minimum(least, seven_bits)
+        least = np.minimum(least, (np.square(integers * scale - matrix) * importance).sum(axis=-1))
     error = (np.square(found.real - matrix) * importance).sum(axis=-1)
     assert (error <= least * (1 + 1e-4)).all()
-    assert (error <= seven_bits).all()
+
+
+def test_no_channel_is_worse_than_with_7_bits_whatever_the_search_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(8)
+    matrix, variance = rng.uniform(0.9, 1, (1, 8, 32)), np.ones((1, 32))  # at 127 every pair has to be repaired
+    monkeypatch.setattr(weights, "_least_error", lambda matrix, *_, **__: np.full(matrix.shape[:2], 127.0))
+    found = search_scales(matrix, variance, np.zeros((1, 8)), pair_safe=True, search=True)
+    np.testing.assert_allclose(found.scale, np.abs(matrix).max(axis=-1) / 64, rtol=1e-6)
+
+
+def test_variances_below_0_cost_nothing() -> None:
+    matrix, _ = problem(9)
+    found = search_scales(matrix, np.full((1, 24), -1e-3), np.zeros((1, 16)), pair_safe=True, search=True)
+    expected = search_scales(matrix, np.zeros((1, 24)), np.zeros((1, 16)), pair_safe=True, search=True)
+    np.testing.assert_array_equal(found.values, expected.values)
 
 
 def test_without_the_pair_rule_a_channel_is_rounded_to_nearest() -> None:
