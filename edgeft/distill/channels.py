@@ -30,8 +30,7 @@ DEPTHWISE = 10.0
 MOVED = 20.0
 """So many dense multiply-adds take as long as reading or writing one element. Both are fitted to what onnxruntime 1.32
 took for each QLinearConv of ResNet-18, MobileNetV2 and EfficientNet-Lite0 on one thread of a CPU with VNNI: in the
-middle 15 % off. Priced by multiply-adds alone, hardly anything went from where maps are large, and Lite0 less 30 % was
-1.16 times as fast."""
+middle 15 % off."""
 _LEAST = 0.1
 """Share of a group's channels that stays."""
 Side: TypeAlias = Literal["out", "in", "both"]
