@@ -55,13 +55,10 @@ def search_scales(
     importance = variance[:, None, :] + 1e-6 * (variance.mean() + np.finfo(np.float64).tiny)
     largest = np.abs(matrix).max(axis=-1, initial=0.0)
     best = np.full(largest.shape, np.inf)
-    widest: Doubles = np.full(largest.shape, 127.0)
-    scales, values = _scale(largest, widest, floor), np.zeros(matrix.shape, np.int8)
-    tried = (
-        [_least_error(matrix, importance, largest, floor, pair_safe=pair_safe), widest / 127 * 64]
-        if search
-        else [widest]
-    )
+    scales, values = _scale(largest, QMAX_CANDIDATES[0], floor), np.zeros(matrix.shape, np.int8)
+    tried: tuple[Doubles | int, ...] = QMAX_CANDIDATES[:1]
+    if search:
+        tried = (_least_error(matrix, importance, largest, floor, pair_safe=pair_safe), QMAX_CANDIDATES[-1])
     for qmax in tried:
         scale = _scale(largest, qmax, floor)
         target = matrix / scale[..., None].astype(np.float64)

@@ -32,7 +32,7 @@ def test_search_is_pair_safe_and_better_than_shrinking_at_full_range() -> None:
 
 @pytest.mark.parametrize("size", [1e-20, 1.0, 1e20])
 @pytest.mark.parametrize("pair_safe", [True, False])
-def test_the_search_finds_what_trying_every_qmax_finds(size: float, pair_safe: bool) -> None:  # noqa: FBT001 - a parameter
+def test_the_search_finds_what_trying_every_qmax_finds(size: float, *, pair_safe: bool) -> None:
     rng = np.random.default_rng(7)
     matrix, variance = rng.standard_t(3, (2, 40, 33)) * size, rng.uniform(0, 4, (2, 33)) ** 4
     found = search_scales(matrix, variance, np.zeros((2, 40)), pair_safe=pair_safe, search=True)
@@ -98,7 +98,7 @@ def test_bias_scales_never_underflow() -> None:
 
 
 @pytest.mark.parametrize("pair_safe", [True, False])
-def test_gptq_lowers_the_output_error_of_every_channel_or_leaves_it(pair_safe: bool) -> None:  # noqa: FBT001 - a parameter
+def test_gptq_lowers_the_output_error_of_every_channel_or_leaves_it(*, pair_safe: bool) -> None:
     matrix, covariance = problem(3)
     start = search_scales(
         matrix, np.diagonal(covariance, axis1=1, axis2=2), np.zeros((1, 16)), pair_safe=pair_safe, search=True
