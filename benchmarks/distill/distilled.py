@@ -1,7 +1,7 @@
 """A student beside its teacher, over seeds: what it loses, how much faster and smaller what ships is.
 
     python benchmarks/distill/distilled.py SAMPLE OUT --distill '{student: {layers: 3}, epochs: 6}' [--seeds 0 1 2]
-                                                      [--limit 1000] [--set KEY=VALUE]
+                                                      [--limit 1000] [--baselines without_teacher] [--set KEY=VALUE]
 
 Each run is `edgeft build SAMPLE` with that block and its baselines, into OUT/SEED; what is there already is not run
 again. Latency is what the build measures of the shipped file beside the teacher's float graph, ABBA on one thread: keep
@@ -22,7 +22,8 @@ from scipy.stats import t as student_t
 
 from edgeft.core import machine
 
-ARMS = ("teacher", "from_scratch", "without_teacher", "student", "ships")
+BASELINES = ("from_scratch", "without_teacher")
+ARMS = ("teacher", *BASELINES, "student", "ships")
 
 
 def built(args: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -31,7 +32,8 @@ def built(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     failed = folder.with_name(f"{folder.name}.failed")
     if not (folder / "report.json").is_file() and not (failed / "report.json").is_file():
         changes = [f"seed={seed}", f"data.limit={args.limit or 'null'}", f"distill={args.distill}", *args.set]
-        sets = [part for change in [*changes, "distill.baselines=true"] for part in ("--set", change)]
+        beside = f"distill.baselines=[{', '.join(args.baselines)}]"
+        sets = [part for change in [*changes, beside] for part in ("--set", change)]
         command = ["-m", "edgeft", "build", args.sample, "--cache", args.out / "cache", "--out", folder, *sets]
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
         if done.returncode not in {0, 5, 6}:
@@ -41,7 +43,7 @@ def built(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     shipped = record["verify"]["chosen"]
     told["arms"]["ships"] = told["arms"]["student" if shipped == "fp32" else shipped]
     timings = next(stage for stage in record["stages"] if stage["name"] == "distill")["timings"]
-    plain = timings["baselines"]["without_teacher"]["train_images_per_second"]
+    plain = timings["baselines"][args.baselines[-1]]["train_images_per_second"]
     return {**told, "shipped": shipped, "row": plain / timings["train_images_per_second"]}
 
 
@@ -58,16 +60,18 @@ def main() -> None:
     parser.add_argument("--distill", required=True, help="the recipe's block, as YAML in braces")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--limit", type=int, default=0, help="rows of each class in each split; 0 takes all")
+    parser.add_argument("--baselines", nargs="+", choices=BASELINES, default=BASELINES, help="what is trained beside it")
     parser.add_argument("--set", action="append", default=[], help="as edgeft build's")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     print(json.dumps({"machine": machine.facts()}))
     found = [built(args, seed) for seed in args.seeds]
     print(f"{found[0]['metric']}, {found[0]['n']} test rows, {len(found)} seeds")
-    print("| " + " | ".join(arm.replace("_", " ") for arm in ARMS) + " |")
-    print("|" + "---|" * len(ARMS))
-    values = {arm: [each["arms"][arm]["value"] for each in found] for arm in ARMS}
-    print("| " + " | ".join(spread(values[arm]) for arm in ARMS) + " |")
+    arms = [arm for arm in ARMS if arm in found[0]["arms"]]
+    print("| " + " | ".join(arm.replace("_", " ") for arm in arms) + " |")
+    print("|" + "---|" * len(arms))
+    values = {arm: [each["arms"][arm]["value"] for each in found] for arm in arms}
+    print("| " + " | ".join(spread(values[arm]) for arm in arms) + " |")
     lost = [100 * (a - b) for a, b in zip(values["teacher"], values["ships"], strict=True)]
     mean = statistics.mean(lost)
     half = 0.0

@@ -4,15 +4,26 @@ distill: {student: {layers: 3}, temperature: 4.0, alpha: 0.7}
 distill: {prune: 0.3}
 """
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from edgeft.config import Config
 from edgeft.finetune.config import TrainConfig
 from edgeft.models.config import InputOverride
 
 _CUT = ("layers", "hidden", "feed_forward", "drop_blocks")
+
+Baseline = Literal["without_teacher", "from_scratch"]
+"""What is trained beside the student: the same from labels alone, and that from random weights."""
 
 
 class StudentConfig(Config):
@@ -138,8 +149,13 @@ class KnowledgeConfig(TrainConfig):
     """Augmented views of each training image; epochs take turns. The teacher answers each once."""
     importance_rows: PositiveInt = 256
     """Training rows on which is measured what matters least."""
-    baselines: bool = False
-    """Train the same student without its teacher, too, and from random weights, and report all."""
+    baselines: tuple[Baseline, ...] = ()
+    """Train the same student without its teacher, too, or from random weights, and report all; `true` is both."""
+
+    @field_validator("baselines", mode="before")
+    @classmethod
+    def _all_or_none(cls, value: object) -> object:
+        return (get_args(Baseline) if value else ()) if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _has_a_student(self) -> Self:

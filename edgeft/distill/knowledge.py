@@ -19,7 +19,7 @@ from edgeft.core.errors import DataError
 from edgeft.core.events import Message
 from edgeft.core.stage import Context, Inputs, Json, StageResult
 from edgeft.data.dataset import Dataset
-from edgeft.distill.config import CandidateConfig, KnowledgeConfig, StudentConfig
+from edgeft.distill.config import Baseline, CandidateConfig, KnowledgeConfig, StudentConfig
 from edgeft.distill.importance import Judge
 from edgeft.distill.lesson import Lesson, alone, taught
 from edgeft.distill.students import Basis, create_student, cut, model_of
@@ -29,11 +29,11 @@ from edgeft.models.sources import Created
 
 PROPOSAL = "proposal.json"
 """What the propose stage writes where the recipe says `student: auto`."""
-BASELINES: Mapping[str, str] = {
+_BASELINES: Mapping[Baseline, str] = {
     "without_teacher": "the same student, from labels alone",
     "from_scratch": "the same student from random weights and labels alone",
 }
-"""Folders of what is trained beside the student where the recipe asks for baselines."""
+"""What is said of each as its training begins; the names are those of their folders, too."""
 
 
 def run(ctx: Context, inputs: Inputs, config: KnowledgeConfig) -> StageResult:
@@ -64,8 +64,8 @@ def run(ctx: Context, inputs: Inputs, config: KnowledgeConfig) -> StageResult:
     if not config.baselines:
         return result
     found: dict[str, StageResult] = {}
-    for name in BASELINES:
-        ctx.emit(Message(f"distill: {BASELINES[name]}"))
+    for name in config.baselines:
+        ctx.emit(Message(f"distill: {_BASELINES[name]}"))
         own = _below(ctx, name, ctx.folder / name)
         found[name] = alone(own, lesson, make, scratch=name == "from_scratch")
     measured: dict[str, Json] = {name: dict(each.measurements) for name, each in found.items()}

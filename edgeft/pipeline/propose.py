@@ -107,7 +107,7 @@ def _written(candidate: Mapping[str, Any]) -> dict[str, Json]:
 
 def _settings(block: Mapping[str, Any], candidate: Mapping[str, Json], **changes: Json) -> Any:  # noqa: ANN401 - pydantic
     """Return the distill method's config with this student, trained for itself."""
-    alone = {"budget_ms": None, "candidates": (), "baselines": False, "early_stop": None, "prune_steps": 1}
+    alone = {"budget_ms": None, "candidates": (), "baselines": (), "early_stop": None, "prune_steps": 1}
     values = {**block, **alone, "student": _written(candidate), "prune": candidate.get("prune"), **changes}
     return catalog.resolve(catalog.find("distill", "knowledge").config).model_validate(values)
 
