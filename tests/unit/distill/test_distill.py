@@ -141,6 +141,7 @@ def test_what_cannot_be_taught_is_refused(tmp_path: Path) -> None:
         ({"augment_text": {"delete": 0.1}}, "answers are kept by text"),
         ({"processes": 2}, "runs in one"),
         ({"prune_steps": 2}, "prune_steps goes with prune"),
+        ({"baselines": ["alone"]}, "'without_teacher' or 'from_scratch'"),
         ({"teachers": 2, "relations": 1.0}, "looks inside of one teacher"),
         ({"relations": 1.0, "gradient_checkpointing": True}, "looks inside of the student"),
     ):

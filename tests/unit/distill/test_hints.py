@@ -222,3 +222,9 @@ def test_baselines_are_the_same_student_without_a_teacher(
     ]
     assert len({tuple(state) for state in states}) == 1  # one architecture
     assert len({float(sum(each.double().sum() for each in state.values())) for state in states}) == 3
+
+
+def test_a_baseline_by_name_is_trained_alone(images: Taught, tmp_path: Path) -> None:
+    result = images.distill(tmp_path, {"drop_blocks": 1}, baselines=["from_scratch"], epochs=1)
+    assert set(result.measurements["baselines"]) == {"from_scratch"}
+    assert not (result.folder / "without_teacher").exists()
