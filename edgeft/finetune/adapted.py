@@ -10,7 +10,7 @@ from edgeft.finetune import adapters
 from edgeft.finetune.config import AdapterConfig, Ia3Config, LoraConfig, PrefixConfig, PromptConfig, TrainConfig
 from edgeft.finetune.loop import Phase
 from edgeft.finetune.session import Session, finish, session
-from edgeft.models import inserts
+from edgeft.models import insertion
 from edgeft.models.checkpoint import write_meta
 from edgeft.models.inserts import Insert
 from edgeft.models.stages import depth_groups
@@ -41,18 +41,18 @@ def _put_in_(module: nn.Module, config: TrainConfig, seed: int) -> dict[str, Any
     if isinstance(config, LoraConfig | Ia3Config):
         return adapters.folded_settings(config, adapters.inject_(module, config, seed))
     insert = _planned(module, config)
-    inserts.insert_(module, insert, seed)
+    insertion.insert_(module, insert, seed)
     return adapters.kept_settings(insert)
 
 
 def _planned(module: nn.Module, config: TrainConfig) -> Insert:
     match config:
         case AdapterConfig():
-            return inserts.plan(module, "adapter", config.bottleneck, config.targets)
+            return insertion.plan(module, "adapter", config.bottleneck, config.targets)
         case PromptConfig():
-            return inserts.plan(module, "prompt", config.prompts)
+            return insertion.plan(module, "prompt", config.prompts)
         case PrefixConfig():
-            return inserts.plan(module, "prefix", config.prefixes)
+            return insertion.plan(module, "prefix", config.prefixes)
         case _:
             raise TypeError(f"{type(config).__name__} puts nothing into a model")
 

@@ -5,7 +5,7 @@ By peft, and folded into the weights in the end:
     lora    y = W x + b + (alpha / r) B A x                      (Hu et al. 2021), DoRA and rsLoRA as options
     ia3     y = (l * W) x + l * b                                (Liu et al. 2022), one factor l for each output
 
-By `models.inserts`, and kept in the model: adapter, prompt, prefix.
+By `models.insertion`, and kept in the model: adapter, prompt, prefix.
 
 Or a part of the base's own weights (`OWN`): a head, biases, the upper groups, what a sequence of methods changed.
 
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from edgeft.core.atomic import write_atomic
 from edgeft.core.errors import DataError, UsageError
 from edgeft.finetune.config import Ia3Config, LoraConfig
-from edgeft.models import inserts
+from edgeft.models import insertion, inserts
 from edgeft.models.architectures import classifier_prefix
 from edgeft.models.inserts import Insert
 
@@ -179,7 +179,7 @@ def put_back_(module: nn.Module, meta: Mapping[str, Any], tensors: Mapping[str, 
         peft.inject_adapter_in_model(_peft_config(config, names), module, adapter_name=_NAME)
     else:
         for values in meta["settings"].get("inserts", ()) if meta["kind"] == OWN else [meta["settings"]]:
-            inserts.insert_(module, Insert.from_json(values))
+            insertion.insert_(module, Insert.from_json(values))
     own = module.state_dict()
     unknown = [name for name in tensors if name not in own or own[name].shape != tensors[name].shape]
     untouched = [name for name in own if is_adapter(name) and name not in before and name not in tensors]

@@ -15,7 +15,7 @@ from torch import nn
 from edgeft.core.atomic import write_atomic
 from edgeft.core.errors import DataError
 from edgeft.core.stage import Json
-from edgeft.models import architectures, inserts, shapes
+from edgeft.models import architectures, insertion, inserts, shapes
 from edgeft.models.config import ModelConfig
 from edgeft.models.inserts import Insert
 from edgeft.runtime.encode import Contract, contract_from_json
@@ -142,7 +142,7 @@ def load(folder: Path) -> tuple[nn.Module, CheckpointMeta]:
         for name in meta.dropped:
             shapes.drop_(module, name)
         for insert in meta.inserts:
-            inserts.insert_(module, insert)
+            insertion.insert_(module, insert)
         if meta.narrowed:
             shapes.fit_(module, tensors)
         module.load_state_dict(tensors)

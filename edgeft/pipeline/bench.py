@@ -1,7 +1,7 @@
 """`edgeft bench`: one model on this device, and where asked for the baseline that a later one is held against."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,9 +12,9 @@ from edgeft.core.errors import UsageError
 from edgeft.core.events import EventSink, ignore
 from edgeft.pipeline import baseline as stored
 from edgeft.pipeline.compare import BASELINE_ROUNDS, Launch, against_reference, evaluation_digest
-from edgeft.pipeline.device.address import LOCAL
+from edgeft.pipeline.device.address import LOCAL, Device
 from edgeft.pipeline.record import new_run
-from edgeft.pipeline.subject import open_subject, read_labelled, requests
+from edgeft.pipeline.subject import GOLDEN_INPUT, NOISE_INPUT, open_subject, read_labelled, requests
 from edgeft.runtime.bench import Mode
 from edgeft.runtime.bench import bench as run_bench
 from edgeft.runtime.launch import launch
@@ -60,7 +60,7 @@ def measure(path: Path, options: Options, *, emit: EventSink = ignore, run: Laun
     """Return the record of measuring `path`, a bundle or an .onnx file; write the baseline that was asked for.
 
     Raises:
-        UsageError: options contradict each other.
+        UsageError: options contradict each other, or the device's address is none.
         DataError: evaluation data does not fit.
         IntegrityError: the bundle was changed.
         DeviceError: a process failed, or the baseline cannot be written.
@@ -72,9 +72,7 @@ def measure(path: Path, options: Options, *, emit: EventSink = ignore, run: Laun
             raise UsageError(f"--save-baseline {options.baseline}: a baseline's name ends with .json")
         require_writable(options.baseline.absolute().parent, purpose="the baseline", option="--save-baseline")
     if options.device != LOCAL:
-        from edgeft.pipeline.device.remote import measure as measure_there
-
-        return measure_there(path, options, emit)
+        return _on_device(path, options, emit)
     began = time.perf_counter()
     name, started = new_run()
     subject = open_subject(path)
@@ -127,3 +125,16 @@ def measure(path: Path, options: Options, *, emit: EventSink = ignore, run: Laun
             stored.Baseline(subject.to_json(), key, kept[0], kept[1], scores, digest, record["bench"]),
         )
     return record
+
+
+def _on_device(path: Path, options: Options, emit: EventSink) -> dict[str, Any]:
+    from edgeft.pipeline.device import remote
+
+    device = Device.parse(options.device, options.ssh_config)
+    if options.inputs not in (None, GOLDEN_INPUT, NOISE_INPUT) or options.evaluation is not None:
+        raise UsageError(
+            f"--device {device.text} measures on golden images or texts, or on noise",
+            hint="leave --input and --eval out; what a bundle holds goes with it",
+        )
+    there = {**asdict(options), "device": LOCAL, "ssh_config": None, "evaluation": None, "baseline": None}
+    return remote.measure(path, device, there, options.baseline, emit)

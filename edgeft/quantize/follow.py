@@ -18,7 +18,7 @@ from torch import Tensor
 from edgeft.core.events import EventSink, Progress, ignore
 from edgeft.graph.module import GraphModule
 from edgeft.quantize.affine import QuantizationError
-from edgeft.quantize.rungs import Images
+from edgeft.quantize.rows import Images
 
 
 @dataclass(frozen=True, slots=True)

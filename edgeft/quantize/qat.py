@@ -21,7 +21,7 @@ from edgeft.quantize.follow import Lessons, follow
 from edgeft.quantize.placement import Placement
 from edgeft.quantize.proof import proven_pairs
 from edgeft.quantize.qat_graph import TrainableGraph
-from edgeft.quantize.rungs import Images
+from edgeft.quantize.rows import Images
 
 _BIAS_SHARE = 0.01
 """Biases were set exactly, by mean outputs, and one moves all positions of a channel: with a share of 1 a single

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -13,9 +13,21 @@ from edgeft.data.rows import Rows
 from edgeft.graph.execute import open_session
 from edgeft.graph.taps import with_outputs
 from edgeft.quantize.affine import QuantizationError
-from edgeft.quantize.calibration import Execution
+from edgeft.quantize.calibration import Execution, Pixels
 
-__all__ = ["ArrayRows", "First", "Rows", "tensors_of"]
+__all__ = ["ArrayRows", "First", "Images", "Rows", "tensors_of"]
+
+
+class Images(Protocol):
+    """Inputs of a graph that are read when they are asked for."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def __getitem__(self, chosen: NDArray[np.int64], /) -> Pixels:
+        """Return those at the positions `chosen`, [n, ...]."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from edgeft.core.events import EventSink
 from edgeft.core.stage import Json
@@ -22,7 +21,7 @@ from edgeft.quantize.dynamic import DynamicMethod, quantize_dynamic
 from edgeft.quantize.half import HalfMethod, to_half
 from edgeft.quantize.placement import Placement
 from edgeft.quantize.plan import Skip
-from edgeft.quantize.rows import Rows
+from edgeft.quantize.rows import Images, Rows
 from edgeft.quantize.search import Device, Found, search, segment_chain
 from edgeft.quantize.static import StaticMethod, quantize_static
 from edgeft.quantize.sweep import WeightMethod
@@ -49,18 +48,6 @@ _NAMED = 3
 """Operators named in a note."""
 CLOSED_FORM, PARTIAL_FLOAT, QAT = "closed_form", "partial_float", "qat"
 DYNAMIC, WEIGHT_ONLY, HALF = "dynamic", "weight_only", "half"
-
-
-class Images(Protocol):
-    """Inputs of a graph that are read when they are asked for."""
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-        ...
-
-    def __getitem__(self, chosen: NDArray[np.int64], /) -> Pixels:
-        """Return those at the positions `chosen`, [n, ...]."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

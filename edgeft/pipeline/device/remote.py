@@ -16,9 +16,8 @@ from edgeft.pipeline.device.address import Device
 from edgeft.pipeline.device.connection import Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from edgeft.pipeline.bench import Options
     from edgeft.runtime.worker import Request, Timing
 
 
@@ -33,32 +32,31 @@ def facts(device: Device) -> dict[str, Any]:
     return found
 
 
-def measure(path: Path, options: "Options", emit: EventSink) -> dict[str, Any]:
-    """Measure `path` on `options.device`; the record and the baseline are those that the device made.
+def measure(
+    path: Path, device: Device, options: "Mapping[str, Any]", baseline: Path | None, emit: EventSink
+) -> dict[str, Any]:
+    """Measure `path` on `device`; the record, and the file `baseline` where there shall be one, are made there.
+
+    Args:
+        path: a bundle or an .onnx file.
+        device: where.
+        options: of `pipeline.bench.measure` there, by name.
+        baseline: where the baseline is written here.
+        emit: where events go.
 
     Raises:
-        UsageError: the address is none, or data that lies here is asked for.
         DeviceError: the device cannot be reached, vanishes, or lacks something.
         EdgeftError: what the measurement there raised.
     """
-    from edgeft.pipeline.subject import GOLDEN_INPUT, NOISE_INPUT
-
-    device = Device.parse(options.device, options.ssh_config)
-    if options.inputs not in (None, GOLDEN_INPUT, NOISE_INPUT) or options.evaluation is not None:
-        raise UsageError(
-            f"--device {device.text} measures on golden images or texts, or on noise",
-            hint="leave --input and --eval out; what a bundle holds goes with it",
-        )
-    kept = {**asdict(options), "device": "local", "ssh_config": None, "evaluation": None, "baseline": None}
     subject = f"subject/{path.name}"
-    job = {"kind": "bench", "subject": subject, "options": kept, "baseline": options.baseline is not None}
+    job = {"kind": "bench", "subject": subject, "options": options, "baseline": baseline is not None}
     with Connection(device, job, {subject: path}, emit) as connection:
         answer = connection.answer()
-    if options.baseline is not None:
-        write_atomic(options.baseline, str(answer["baseline"]))
+    if baseline is not None:
+        write_atomic(baseline, str(answer["baseline"]))
     record: dict[str, Any] = answer["record"]
     record["subject"]["path"] = str(path)
-    return {**record, "device": device.text, "baseline": None if options.baseline is None else str(options.baseline)}
+    return {**record, "device": device.text, "baseline": None if baseline is None else str(baseline)}
 
 
 def check(

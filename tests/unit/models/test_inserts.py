@@ -12,7 +12,7 @@ from torch import nn
 from edgeft.core.errors import DataError, UsageError
 from edgeft.graph.export import build, build_text
 from edgeft.graph.taps import with_outputs
-from edgeft.models import checkpoint, inserts, text
+from edgeft.models import checkpoint, insertion, inserts, text
 from edgeft.models.checkpoint import CheckpointMeta
 from edgeft.models.config import ModelConfig, TextOptions
 from edgeft.models.inserts import Insert
@@ -50,7 +50,7 @@ def shaken_(module: nn.Module) -> nn.Module:
 
 
 def put_(module: nn.Module, kind: inserts.Kind) -> nn.Module:
-    inserts.insert_(module, inserts.plan(module, kind, SIZE))
+    insertion.insert_(module, insertion.plan(module, kind, SIZE))
     return shaken_(module)
 
 
@@ -60,7 +60,7 @@ def test_an_adapter_is_a_bottleneck_with_a_shortcut(texts: text.TextClassifier) 
     x = torch.randn(2, 4, 48)
     plain = dense(x)
     before = texts(tokens())
-    inserts.insert_(texts, inserts.plan(texts, "adapter", SIZE))
+    insertion.insert_(texts, insertion.plan(texts, "adapter", SIZE))
     torch.testing.assert_close(texts(tokens()), before, atol=0, rtol=0)  # at birth it changes nothing
     shaken_(texts)
     part = dense.get_submodule(inserts.PLACE)
@@ -174,9 +174,9 @@ def test_a_checkpoint_keeps_them(texts: text.TextClassifier, kind: inserts.Kind,
 
 
 def test_the_same_seed_gives_the_same_values_and_leaves_torchs_own(texts: text.TextClassifier) -> None:
-    planned = inserts.plan(texts, "prefix", SIZE)
+    planned = insertion.plan(texts, "prefix", SIZE)
     before = torch.get_rng_state()
-    inserts.insert_(texts, planned, seed=7)
+    insertion.insert_(texts, planned, seed=7)
     assert torch.equal(torch.get_rng_state(), before)
     first = [p.clone() for n, p in texts.named_parameters() if inserts.is_inserted(n)]
     assert len(first) == 4
@@ -186,17 +186,17 @@ def test_the_same_seed_gives_the_same_values_and_leaves_torchs_own(texts: text.T
 def test_refusals(texts: text.TextClassifier) -> None:
     convolutions = timm.create_model("test_resnet")
     with pytest.raises(UsageError, match="prompt has no place in ResNet"):
-        inserts.plan(convolutions, "prompt", SIZE)
+        insertion.plan(convolutions, "prompt", SIZE)
     with pytest.raises(UsageError, match="prefix has no place in ResNet"):
-        inserts.plan(convolutions, "prefix", SIZE)
+        insertion.plan(convolutions, "prefix", SIZE)
     with pytest.raises(UsageError, match="no module that ends in nothing"):
-        inserts.plan(texts, "adapter", SIZE, ("nothing",))
+        insertion.plan(texts, "adapter", SIZE, ("nothing",))
     with pytest.raises(UsageError, match=r"layer\.0\.attention is no linear layer"):
-        inserts.plan(texts, "adapter", SIZE, ("attention",))
+        insertion.plan(texts, "adapter", SIZE, ("attention",))
     with pytest.raises(UsageError, match=r"puts out no feature map"):
-        inserts.plan(convolutions, "adapter", SIZE, ("fc",))
+        insertion.plan(convolutions, "adapter", SIZE, ("fc",))
     with pytest.raises(DataError, match=r"this one has no .encoder\.strange."):
-        inserts.insert_(texts, Insert("adapter", 4, {"encoder.strange": (32, 3)}))
+        insertion.insert_(texts, Insert("adapter", 4, {"encoder.strange": (32, 3)}))
     put_(texts, "prompt")
     with pytest.raises(UsageError, match="has prompt modules already"):
-        inserts.plan(texts, "prompt", SIZE)
+        insertion.plan(texts, "prompt", SIZE)
