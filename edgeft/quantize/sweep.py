@@ -19,6 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeft.core.events import EventSink, Progress, ignore
+from edgeft.core.memory import give_back
 from edgeft.quantize.affine import AffineParams, Doubles
 from edgeft.quantize.calibration import Execution, Pixels
 from edgeft.quantize.gptq import gptq
@@ -109,6 +110,7 @@ def quantize_weights_(  # noqa: PLR0913 - one sweep, every argument is a differe
         else:
             for chunk in chunks:
                 moments.add(chunk)
+        give_back()  # chunks of wide tensors are gone; rounding shall not come on top of them
         mean = float_means[str(op.node.outputs[0].name)] if method.correct_bias else None
         if method.correct_bias and op.rule.bias is None:
             uncorrected.append(op.name)
