@@ -26,7 +26,7 @@ _GRAPH = ("numpy", "onnx", "onnx-ir", "onnxruntime")
 _RUNTIME = ("numpy", "onnxruntime")
 
 METHODS: tuple[Method, ...] = (
-    Method("data", "images", "edgeft.data.config:DataConfig", "edgeft.data.stage:run", 2, ("numpy", "pillow", "scipy")),
+    Method("data", "images", "edgeft.data.config:DataConfig", "edgeft.data.stage:run", 3, ("numpy", "pillow", "scipy")),
     Method(
         "data",
         "text",
@@ -66,11 +66,11 @@ METHODS: tuple[Method, ...] = (
         "halving",
         "edgeft.pipeline.stage_configs:ProposeConfig",
         "edgeft.pipeline.propose:run",
-        2,
+        3,
         (*_DISTILLING, "onnx", "onnx-ir"),
     ),
     Method(
-        "distill", "knowledge", "edgeft.distill.config:KnowledgeConfig", "edgeft.distill.knowledge:run", 3, _DISTILLING
+        "distill", "knowledge", "edgeft.distill.config:KnowledgeConfig", "edgeft.distill.knowledge:run", 4, _DISTILLING
     ),
     Method(
         "export",

@@ -24,7 +24,7 @@ from edgeft.data.decode import ImageFacts, read_images
 from edgeft.data.divide import divide
 from edgeft.data.partition import SPLITS, check_every_class
 from edgeft.data.sources.rows import SourceRow
-from edgeft.data.unlabelled import UNLABELLED, append_images_
+from edgeft.data.unlabelled import UNLABELLED, Known, append_images_
 from edgeft.data.writing import header, keep_rows_, numbered, plain, require_domains, write_header, write_rows
 from edgeft.runtime.preprocess import InputContract
 
@@ -85,15 +85,16 @@ def run(ctx: Context, inputs: Inputs, config: DataConfig) -> StageResult:
     out = quarantine(facts.failures, selected.paths, selected.splits)
     selected, facts = _without(selected, facts, facts.failures)
     copies, gone = _copies(selected, facts, config)
+    digests = frozenset(facts.pixel_sha256)  # with those of the copies: they shall not come back without a label
     selected, facts = _without(selected, facts, gone)
     check_every_class(selected.splits, selected.labels, [row.group for row in selected.rows], classes)
     keep_rows_(target, selected.at)
     counts = count(selected.splits, selected.labels, classes, SPLITS)
-    more, told = (
-        append_images_(target, inputs[UNLABELLED], contract, facts, ctx.threads, ctx.emit)
-        if UNLABELLED in inputs
-        else ([], [])
-    )
+    more, told = [], []
+    if UNLABELLED in inputs:
+        held_out = facts.take([i for i, split in enumerate(selected.splits) if split != "train"])
+        known = Known(digests, held_out, config.near_duplicates)
+        more, told = append_images_(target, inputs[UNLABELLED], contract, known, ctx.threads, ctx.emit)
     findings = [
         *divided.findings,
         *_source_findings(divided.ignored, config.limit),

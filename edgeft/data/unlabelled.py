@@ -1,10 +1,12 @@
 """Rows without a label, for a student to learn from its teacher's answers: they stand behind the labelled ones.
 
-Whatever equals a labelled row is left out, so that nothing of val and test is seen in training.
+Whatever equals a labelled row, or is a near copy of one of val or test, is left out, so that nothing of these two is
+seen in training.
 """
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,10 @@ import numpy as np
 from edgeft.core.errors import DataError
 from edgeft.core.events import EventSink
 from edgeft.data.audit.finding import MAX_ITEMS, Finding
+from edgeft.data.config import NearDuplicatesConfig
 from edgeft.data.dataset import Row
 from edgeft.data.decode import ImageFacts, create_array, read_images
+from edgeft.data.hashing import near_pairs
 from edgeft.data.sources.rows import TEXT_COLUMNS, named_column, plain_text, read_table
 from edgeft.data.text.audit import normal
 from edgeft.data.text.config import TextColumns
@@ -28,8 +32,29 @@ def unlabelled_row(index: int, path: str, sha256: str, text: str | None = None, 
     return Row(index, path, "", -1, path, "unlabelled", sha256, {}, text, pair)
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What unlabelled images must not be.
+
+    Args:
+        pixel_sha256: hex digests of the labelled images as the model sees them.
+        held_out: facts of val and test.
+        near: when two pictures are near copies.
+    """
+
+    pixel_sha256: frozenset[str]
+    held_out: ImageFacts
+    near: NearDuplicatesConfig
+
+    def copies(self, facts: ImageFacts) -> set[int]:
+        """Return the positions in `facts` of near copies of what is held out."""
+        left, right = ((each.phash, each.thumbnail) for each in (facts, self.held_out))
+        pairs = near_pairs(left, right, hamming=self.near.hamming, correlation=self.near.correlation)
+        return {int(pair.left) for pair in pairs}
+
+
 def append_images_(
-    target: Path, folder: Path, contract: InputContract, known: ImageFacts, threads: int, emit: EventSink
+    target: Path, folder: Path, contract: InputContract, known: Known, threads: int, emit: EventSink
 ) -> tuple[list[Row], list[Finding]]:
     """Decode the images below `folder` and put them behind those of the .npy file `target`.
 
@@ -37,7 +62,7 @@ def append_images_(
         target: pixels of the labelled images.
         folder: images, at any depth.
         contract: the model's input.
-        known: facts of the labelled images.
+        known: what is left out.
         threads: how many images are read at a time.
         emit: where progress goes.
 
@@ -58,12 +83,13 @@ def append_images_(
     facts = read_images(folder, paths, contract, beside, threads=threads, emit=emit)
     seen = set(known.pixel_sha256)
     keep: list[int] = []
+    out = facts.failures.keys() | known.copies(facts)
     for position, digest in enumerate(facts.pixel_sha256):
-        if position not in facts.failures and digest not in seen:
+        if position not in out and digest not in seen:
             keep.append(position)
             seen.add(digest)
+    first = len(np.load(target, mmap_mode="r"))
     _join_(target, beside, keep)
-    first = len(known)
     rows = [
         unlabelled_row(first + number, f"{UNLABELLED}/{paths[position]}", facts.sha256[position])
         for number, position in enumerate(keep)
@@ -117,11 +143,13 @@ def _join_(target: Path, beside: Path, keep: Sequence[int]) -> None:
 def _finding(kept: int, of: int, failures: Sequence[str]) -> Finding:
     if not kept:
         raise DataError(
-            f"data.unlabelled: none of {of} rows is left: all are unreadable, empty, or equal to a labelled one",
+            f"data.unlabelled: none of {of} rows is left: all are unreadable, empty, equal to a labelled one, or near "
+            "copies of val or test",
             hint="give rows that are not labelled yet",
         )
     message = (
-        f"{kept} of {of} rows without a label are taken; the others are unreadable, empty, or equal to another row"
+        f"{kept} of {of} rows without a label are taken; the others are unreadable, empty, equal to another row, or "
+        "near copies of val or test"
     )
     return Finding(
         "unlabelled",

@@ -12,13 +12,15 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationError,
     field_validator,
     model_validator,
 )
 
-from edgeft.config import Config
+from edgeft.config import Config, refusals
+from edgeft.core.errors import UsageError
 from edgeft.finetune.config import TrainConfig
-from edgeft.models.config import InputOverride
+from edgeft.models.config import InputOverride, ModelConfig
 
 _CUT = ("layers", "hidden", "feed_forward", "drop_blocks")
 
@@ -96,7 +98,42 @@ class CandidateConfig(Config):
                 "candidates: each needs a student that is cut out of the teacher or named, or prune; no auto, no input"
             )
             raise ValueError(msg)
+        _refuse_pruned_by_name(self.student, self.prune)
         return self
+
+
+def _refuse_pruned_by_name(student: StudentConfig, prune: float | None) -> None:
+    if prune is not None and student.base is not None:
+        msg = "prune takes from the teacher's own weights; a student by name has others: leave one out"
+        raise ValueError(msg)
+
+
+def model_of(student: StudentConfig, teacher: ModelConfig) -> ModelConfig:
+    """Return the student's model block: the teacher's where it is cut out of it.
+
+    Raises:
+        UsageError: the student is no network, reads something else than the teacher, or is cut as the other kind is.
+    """
+    if student.input is not None and teacher.takes_texts:
+        raise UsageError("distill.student.input: is for images, and the teacher takes texts", hint="remove it")
+    other = "distill.student.layers: 3" if teacher.takes_texts else "distill.student.base: timm/mobilenetv3_small_100"
+    if student.base is None:
+        for name in student.cuts:
+            if teacher.takes_texts == (name == "drop_blocks"):
+                kind = "texts" if teacher.takes_texts else "images"
+                hint = other if teacher.takes_texts else "distill.prune: 0.3"
+                raise UsageError(f"distill.student.{name}: {teacher.base} takes {kind}, and has none", hint=hint)
+        return teacher
+    try:
+        named = ModelConfig(base=student.base, weights=student.weights, dropout=teacher.dropout, text=teacher.text)
+    except ValidationError as error:
+        raise UsageError(f"distill.student: {refusals(error)}", hint=other) from error
+    if named.takes_texts != teacher.takes_texts:
+        reads, wanted = ("texts", "images") if named.takes_texts else ("images", "texts")
+        raise UsageError(
+            f"distill.student.base: {student.base} takes {reads}, and the teacher takes {wanted}", hint=other
+        )
+    return named.model_copy(update={"input": student.input or teacher.input})
 
 
 class KnowledgeConfig(TrainConfig):
@@ -171,12 +208,15 @@ class KnowledgeConfig(TrainConfig):
         if self.candidates and not self.student.auto:
             msg = "candidates go with student: auto"
             raise ValueError(msg)
-        if self.prune is not None and self.student.base is not None:
-            msg = "prune takes from the teacher's own weights; a student by name has others: leave one out"
-            raise ValueError(msg)
+        _refuse_pruned_by_name(self.student, self.prune)
         if self.prune_steps > 1 and self.prune is None:
             msg = "prune_steps goes with prune"
             raise ValueError(msg)
+        if self.prune_steps > 1 and "without_teacher" in self.baselines:
+            msg = "baselines: with prune_steps the student is healed by its teacher; leave without_teacher out"
+            raise ValueError(msg)
+        for student in (self.student, *(candidate.student for candidate in self.candidates)):
+            model_of(student, self.model)
         return self
 
     @model_validator(mode="after")

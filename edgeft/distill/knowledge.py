@@ -15,14 +15,14 @@ import torch
 from torch import nn
 
 from edgeft.core.atomic import write_atomic
-from edgeft.core.errors import DataError
+from edgeft.core.errors import DataError, UsageError
 from edgeft.core.events import Message
 from edgeft.core.stage import Context, Inputs, Json, StageResult
 from edgeft.data.dataset import Dataset
-from edgeft.distill.config import Baseline, CandidateConfig, KnowledgeConfig, StudentConfig
+from edgeft.distill.config import Baseline, CandidateConfig, KnowledgeConfig, StudentConfig, model_of
 from edgeft.distill.importance import Judge
 from edgeft.distill.lesson import Lesson, alone, taught
-from edgeft.distill.students import Basis, create_student, cut, model_of
+from edgeft.distill.students import Basis, create_student, cut
 from edgeft.distill.teacher import Views
 from edgeft.models.checkpoint import META, CheckpointMeta, load, save
 from edgeft.models.sources import Created
@@ -42,14 +42,15 @@ def run(ctx: Context, inputs: Inputs, config: KnowledgeConfig) -> StageResult:
     Args:
         ctx: where to write.
         inputs: "data", the student's; "checkpoint" and "checkpoint-2", ... the teachers'; "teacher_data" where they
-            read images at another size; "student", what `config.student.weights` names; "tokenizer", a text teacher's.
+            read images at another size; "student", what `config.student.weights` names, and "student-3" what the third
+            candidate's does; "tokenizer", a text teacher's.
         config: the `distill:` block.
 
     Raises:
         DataError: the data folder, a teacher or the weights cannot be used.
         UsageError: the student cannot be made, a loss has no place in it, or training diverged.
     """
-    config = _proposed(inputs, config)
+    inputs, config = _proposed(inputs, config)
     folders = [inputs["checkpoint"], *(inputs[f"checkpoint-{number}"] for number in range(2, config.teachers + 1))]
     loaded = [load(folder) for folder in folders]
     meta = loaded[0][1]
@@ -78,12 +79,14 @@ def run(ctx: Context, inputs: Inputs, config: KnowledgeConfig) -> StageResult:
     )
 
 
-def _proposed(inputs: Inputs, config: KnowledgeConfig) -> KnowledgeConfig:
-    """Return the settings with the student that was proposed, where the recipe leaves it open."""
+def _proposed(inputs: Inputs, config: KnowledgeConfig) -> tuple[Inputs, KnowledgeConfig]:
+    """Return inputs and settings with the student that was proposed, where the recipe leaves it open."""
     if not config.student.auto:
-        return config
-    chosen = CandidateConfig.model_validate(json.loads((inputs["proposal"] / PROPOSAL).read_bytes())["chosen"])
-    return config.model_copy(update={"student": chosen.student, "prune": chosen.prune})
+        return inputs, config
+    found = json.loads((inputs["proposal"] / PROPOSAL).read_bytes())
+    chosen, role = CandidateConfig.model_validate(found["chosen"]), f"student-{found['number']}"
+    own = {"student": inputs[role]} if role in inputs else {}
+    return {**inputs, **own}, config.model_copy(update={"student": chosen.student, "prune": chosen.prune})
 
 
 def untrained(ctx: Context, inputs: Inputs, config: KnowledgeConfig) -> tuple[str, ...]:
@@ -138,7 +141,13 @@ def _pruned(ctx: Context, lesson: Lesson) -> tuple[Path, list[str]]:
         student, whole = (config.student, None) if number == 1 else (StudentConfig(), load(healed)[0])
         begun, healed = place / "student", place / "healed"
         if not (begun / META).is_file():
-            created = cut(_basis(ctx, lesson, data, whole), student, share)
+            try:
+                created = cut(_basis(ctx, lesson, data, whole), student, share)
+            except UsageError as error:
+                raise UsageError(
+                    f"step {number} of {config.prune_steps}: {error.message}",
+                    hint="lower distill.prune, of which each step takes a part",
+                ) from error
             begun.mkdir(parents=True, exist_ok=True)
             write_atomic(place / "notes.json", json.dumps(created.notes))
             save(begun, created.module, CheckpointMeta.of(created.module, config.model, data.classes, data.contract))

@@ -34,8 +34,10 @@ _SURE = 0.05
 """Largest p of McNemar's exact test at which the student counts as better than its teacher."""
 _PROJECTIONS = "distill_projections"
 """Name of the learned projections in the student while it trains."""
-_LIBRARIES = ("timm", "torch", "torchvision", "transformers")
+_LIBRARIES = ("numpy", "timm", "torch", "torchvision", "transformers")
 """Whose versions change the last bits of an answer."""
+_SCHEMA = 1
+"""Of stored answers: goes up where what a view of a row is changes (augmentation, draws)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +100,16 @@ def taught(ctx: Context, lesson: Lesson, make: Callable[[Dataset], Created]) -> 
         said = evaluate.logits(opened.module.eval(), feed.evaluate, data, rows)
         told, labels = feed.validation().argmax(1), data.labels[rows]
         own = sum(each.numel() for each in opened.module.parameters())
-    size = sum(each.numel() for member in lesson.members for each in member.parameters())
+    sizes = [sum(each.numel() for each in member.parameters()) for member in lesson.members]
     measured: dict[str, Json] = {
-        "teacher_parameters": size,
+        "teacher_parameters": sum(sizes),
         "teacher_val_accuracy": float((told == labels).mean()),
         "val_agreement": float((told == said.argmax(1)).mean()),
         "unlabelled": len(data.indices("unlabelled")),
     }
-    notes = _findings(own, size, said.argmax(1) == labels, told == labels)
+    notes = _findings(said.argmax(1) == labels, told == labels)
+    if own >= sizes[0] and config.student.input is None:
+        notes.append(f"student: {own:,} parameters, no fewer than its teacher's {sizes[0]:,}: nothing is saved")
     timings = {**result.timings, "teacher_rows": feed.asked}
     return StageResult(result.folder, {**result.measurements, **measured}, (*result.notes, *notes), timings)
 
@@ -144,6 +148,7 @@ def _teacher(ctx: Context, lesson: Lesson, opened: Session, views: Views) -> tup
             "device": device.type,
             "threads": ctx.threads,
             "versions": dict(versions(_LIBRARIES)),
+            "schema": _SCHEMA,
         }
     )
     if not config.hints:
@@ -201,18 +206,17 @@ def _loss(
             known = torch.where(labels >= 0, labels, told[LOGITS].argmax(1))
             total = losses.decoupled(logits, told[LOGITS], known, config.temperature, config.other_classes)
         total = config.alpha * total
-        for hint in found.values():
-            total = total + hint.weight * hint.loss(seen, told)
+        wide = {name: each.float() if each.is_floating_point() else each for name, each in seen.items()}
+        for hint in found.values():  # outside of autocast, which left what the student shows in half precision
+            total = total + hint.weight * hint.loss(wide, told)
         return total
 
     return loss
 
 
-def _findings(own: int, size: int, right: npt.NDArray[np.bool_], teacher_right: npt.NDArray[np.bool_]) -> list[str]:
-    """Return what a reader must know of student and teacher: their sizes, and on which rows each is right."""
+def _findings(right: npt.NDArray[np.bool_], teacher_right: npt.NDArray[np.bool_]) -> list[str]:
+    """Return what a reader must know of the rows on which student and teacher are right."""
     notes = []
-    if own >= size:
-        notes.append(f"student: {own:,} parameters, no fewer than its teacher's {size:,}: nothing is saved")
     better, worse = int((right & ~teacher_right).sum()), int((teacher_right & ~right).sum())
     if better > worse and binomtest(better, better + worse).pvalue < _SURE:
         notes.append(

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edgeft.core.errors import DataError, UsageError
+from edgeft.core.errors import DataError
 from edgeft.data.dataset import TOKENIZER, Dataset
 from edgeft.distill import blocks, channels, encoders
 from edgeft.distill.config import KnowledgeConfig, StudentConfig
@@ -41,41 +41,12 @@ class Basis:
     seed: int
 
 
-def model_of(student: StudentConfig, teacher: ModelConfig) -> ModelConfig:
-    """Return the student's model block: the teacher's where it is cut out of it.
-
-    Raises:
-        UsageError: the student reads something else than the teacher, or is cut as the other kind is.
-    """
-    if student.input is not None and teacher.takes_texts:
-        raise UsageError("distill.student.input: is for images, and the teacher takes texts", hint="remove it")
-    if student.base is None:
-        for name in ("layers", "hidden", "feed_forward", "drop_blocks"):
-            if getattr(student, name) is not None and teacher.takes_texts == (name == "drop_blocks"):
-                kind = "texts" if teacher.takes_texts else "images"
-                raise UsageError(
-                    f"distill.student.{name}: {teacher.base} takes {kind}, and has none",
-                    hint="distill.student.layers: 3" if teacher.takes_texts else "distill.prune: 0.3",
-                )
-        return teacher
-    named = ModelConfig(base=student.base, weights=student.weights, dropout=teacher.dropout, text=teacher.text)
-    if named.takes_texts != teacher.takes_texts:
-        reads, wanted = ("texts", "images") if named.takes_texts else ("images", "texts")
-        raise UsageError(
-            f"distill.student.base: {student.base} takes {reads}, and the teacher takes {wanted}",
-            hint="distill.student.layers: 3"
-            if teacher.takes_texts
-            else "distill.student.base: timm/mobilenetv3_small_100",
-        )
-    return named.model_copy(update={"input": student.input or teacher.input})
-
-
 def create_student(config: KnowledgeConfig, model: ModelConfig, basis: Basis, data: Dataset) -> Created:
     """Return the student, ready to train.
 
     Args:
         config: who, and how much of it goes.
-        model: by `model_of`.
+        model: of the student, by `config.model_of`.
         basis: what it is made from.
         data: the student's dataset.
 

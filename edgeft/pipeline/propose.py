@@ -28,6 +28,8 @@ _CALIBRATION: Mapping[str, Json] = {"calib_images": 32, "bias_images": 16, "max_
 _IMAGES: tuple[Mapping[str, Json], ...] = tuple({"prune": share} for share in (0.2, 0.35, 0.5, 0.65))
 _TEXT_SHARES = ((2, 3), (1, 2), (1, 3))
 """Of a text teacher's layers."""
+_LAYERS = ("num_hidden_layers", "n_layers")
+"""What transformers' configs call their number."""
 _UNTAUGHT = "edgeft.distill.knowledge:untrained"
 
 
@@ -36,12 +38,14 @@ class Measured:
     """A candidate as it begins.
 
     Args:
+        number: its place among the candidates, from 1.
         candidate: its `student` and `prune`.
         name: what it is called in messages.
         milliseconds: median latency of the faster of int8 and float.
         size_bytes: of that file.
     """
 
+    number: int
     candidate: Mapping[str, Json]
     name: str
     milliseconds: float
@@ -62,7 +66,7 @@ def run(ctx: Context, inputs: Inputs, config: ProposeConfig) -> StageResult:
     """
     block = config.distill
     budget = float(block["budget_ms"])
-    found = [_measure(ctx, inputs, config, each) for each in _candidates(inputs, block)]
+    found = [_measure(ctx, inputs, config, *each) for each in enumerate(_candidates(inputs, block), 1)]
     within = sorted((each for each in found if each.milliseconds <= budget), key=lambda each: -each.milliseconds)
     if not within:
         nearest = min(found, key=lambda each: each.milliseconds)
@@ -73,7 +77,8 @@ def run(ctx: Context, inputs: Inputs, config: ProposeConfig) -> StageResult:
         )
     finalists = within[: int(block["finalists"])]
     values, winner = _halved(ctx, inputs, block, finalists)
-    write_atomic(ctx.folder / "proposal.json", json.dumps({"chosen": dict(winner.candidate)}, indent=1) + "\n")
+    proposal = {"chosen": dict(winner.candidate), "number": winner.number}
+    write_atomic(ctx.folder / "proposal.json", json.dumps(proposal, indent=1) + "\n")
     told: list[Json] = [
         {"candidate": each.name, "milliseconds": each.milliseconds, "size_bytes": each.size_bytes} for each in found
     ]
@@ -88,7 +93,7 @@ def _candidates(inputs: Inputs, block: Mapping[str, Any]) -> list[Mapping[str, J
     encoder = json.loads((inputs["checkpoint"] / "model.json").read_bytes())["encoder"]
     if encoder is None:
         return list(_IMAGES)
-    layers = int(encoder["num_hidden_layers"])
+    layers = int(encoder[next(key for key in _LAYERS if key in encoder)])
     kept = {max(1, layers * share // of) for share, of in _TEXT_SHARES} - {layers}
     return [{"student": {"layers": each}} for each in sorted(kept, reverse=True)]
 
@@ -112,7 +117,9 @@ def _settings(block: Mapping[str, Any], candidate: Mapping[str, Json], **changes
     return catalog.resolve(catalog.find("distill", "knowledge").config).model_validate(values)
 
 
-def _measure(ctx: Context, inputs: Inputs, config: ProposeConfig, candidate: Mapping[str, Json]) -> Measured:
+def _measure(
+    ctx: Context, inputs: Inputs, config: ProposeConfig, number: int, candidate: Mapping[str, Json]
+) -> Measured:
     """Make a candidate as it begins, export and quantize it, and time it in fresh processes."""
     from edgeft.pipeline.device.place import HERE
     from edgeft.pipeline.timed import timed
@@ -124,7 +131,7 @@ def _measure(ctx: Context, inputs: Inputs, config: ProposeConfig, candidate: Map
     done = place / "measured.json"
     if not done.is_file():
         student, graph, compress = (_inside(ctx, place / each) for each in ("student", "graph", "compress"))
-        catalog.resolve(_UNTAUGHT)(student, inputs, _settings(config.distill, candidate))
+        catalog.resolve(_UNTAUGHT)(student, _offered(inputs, number), _settings(config.distill, candidate))
         data = {"data": inputs["data"]}
         _run("export", "onnx", graph, {**data, "checkpoint": student.folder}, {})
         settings = {**_CALIBRATION, "target": config.target}
@@ -138,7 +145,13 @@ def _measure(ctx: Context, inputs: Inputs, config: ProposeConfig, candidate: Map
             found.append((median(runs), file.stat().st_size))
         write_atomic(done, json.dumps(min(found)))
     milliseconds, size = json.loads(done.read_bytes())
-    return Measured(candidate, name, milliseconds, size)
+    return Measured(number, candidate, name, milliseconds, size)
+
+
+def _offered(inputs: Inputs, number: int) -> Inputs:
+    """Return the inputs with the candidate's own weights as "student", where the recipe names some."""
+    role = f"student-{number}"
+    return {**inputs, "student": inputs[role]} if role in inputs else inputs
 
 
 def _file(name: str) -> str:
@@ -163,10 +176,10 @@ def _run(kind: str, name: str, ctx: Context, inputs: Inputs, values: Mapping[str
 def _halved(
     ctx: Context, inputs: Inputs, block: Mapping[str, Any], finalists: Sequence[Measured]
 ) -> tuple[dict[str, dict[str, Json]], Measured]:
-    """Train the finalists in rounds, each twice as long as the last, and leave out the worse half of each round.
+    """Train the finalists in rounds, each twice as long as the one before, the last one for `trial_epochs`.
 
-    Successive halving (Jamieson & Talwalkar 2016), all of a round compared at once. Optuna's pruner decides as values
-    come in, so that whoever is tried first goes on.
+    The worse half of each round is left out: successive halving (Jamieson & Talwalkar 2016), all of a round compared at
+    once. Optuna's pruner decides as values come in, so that whoever is tried first goes on.
 
     Returns:
         Of each finalist the validation metric by epochs, and the winner.
@@ -174,15 +187,15 @@ def _halved(
     told: dict[str, dict[str, Json]] = {each.name: {} for each in finalists}
     if len(finalists) == 1:
         return told, finalists[0]
-    live, scores, epochs = list(finalists), dict.fromkeys(told, 0.0), 1
-    while len(live) > 1 and epochs <= int(block["trial_epochs"]):
+    live, scores = list(finalists), dict.fromkeys(told, 0.0)
+    while len(live) > 1:
+        epochs = max(1, int(block["trial_epochs"]) >> (math.ceil(math.log2(len(live))) - 1))
         for each in live:
             scores[each.name] = _tried(ctx, inputs, block, each, epochs)
             told[each.name][str(epochs)] = scores[each.name]
         live.sort(key=lambda each: -scores[each.name])
         live = live[: math.ceil(len(live) / 2)]
-        epochs *= 2
-    return told, max(live, key=lambda each: scores[each.name])
+    return told, live[0]
 
 
 def _tried(ctx: Context, inputs: Inputs, block: Mapping[str, Any], finalist: Measured, epochs: int) -> float:
@@ -192,7 +205,8 @@ def _tried(ctx: Context, inputs: Inputs, block: Mapping[str, Any], finalist: Mea
     if not done.is_file():
         ctx.emit(Message(f"propose: {finalist.name}, {epochs} epochs"))
         taught: Any = catalog.resolve(catalog.find("distill", "knowledge").run)
-        found = taught(_inside(ctx, place), inputs, _settings(block, finalist.candidate, epochs=epochs))
+        settings = _settings(block, finalist.candidate, epochs=epochs)
+        found = taught(_inside(ctx, place), _offered(inputs, finalist.number), settings)
         metric = str(block["metric"])
         value = float(found.measurements[f"val_{metric}"])
         write_atomic(done, json.dumps(-value if metric == "loss" else value))

@@ -78,20 +78,32 @@ def unlabelled(recipe: Recipe) -> dict[str, Path]:
     return {"unlabelled": path}
 
 
-def student_of(block: Block, recipe: Recipe, weights: Mapping[str, Path]) -> dict[str, Path]:
-    """Return the student's own weights, where the recipe names them, and a text teacher's tokenizer beside them."""
-    student = block.values.get("student")
-    written = student.get("weights") if isinstance(student, dict) else None
-    if written in {None, _HUB}:
-        return {}
-    path = locate(str(written), recipe.folder, key="distill.student.weights")
+def students_of(block: Block, recipe: Recipe, weights: Mapping[str, Path]) -> dict[str, Path]:
+    """Return students' own weights by role, where the recipe names them, and a text teacher's tokenizer beside them.
+
+    The student's role is "student", that of the third candidate of `student: auto` "student-3".
+    """
+    candidates = block.values.get("candidates")
+    offered = [each.get("student") for each in candidates if isinstance(each, dict)] if candidates else []
+    named = {"student": ("student", block.values.get("student"))}
+    named |= {f"student-{number}": (f"candidates.{number - 1}.student", each) for number, each in enumerate(offered, 1)}
     text = bool(getattr(recipe.model, "takes_texts", False))
-    if not (path.is_dir() if text else path.is_file()):
-        raise DataError(
-            f"distill.student.weights: {path} is no {'folder' if text else 'file'}",
-            hint=f"correct it in {recipe.path}" + ("" if text else "; null trains from random weights"),
-        )
-    return {"student": path, **({"tokenizer": weights["weights"] / TOKENIZER} if text else {})}
+    found = {}
+    for role, (key, student) in named.items():
+        written = student.get("weights") if isinstance(student, dict) else None
+        if written is None or (written == _HUB and not text):
+            continue
+        if written == _HUB:
+            path = catalog.resolve(_SNAPSHOT)(str(student["base"]).partition("/")[2])
+        else:
+            path = locate(str(written), recipe.folder, key=f"distill.{key}.weights")
+        if not (path.is_dir() if text else path.is_file()):
+            raise DataError(
+                f"distill.{key}.weights: {path} is no {'folder' if text else 'file'}",
+                hint=f"correct it in {recipe.path}" + ("" if text else "; null trains from random weights"),
+            )
+        found[role] = path
+    return {**found, **({"tokenizer": weights["weights"] / TOKENIZER} if text and found else {})}
 
 
 def augmenting(recipe: Recipe) -> dict[str, Path]:

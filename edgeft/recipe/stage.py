@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from edgeft import catalog
+from edgeft.config import refusals
 from edgeft.core.errors import UsageError
 from edgeft.core.stage import Json, Method
 from edgeft.recipe.model import Block
@@ -75,8 +76,7 @@ def stage_of(
     try:
         made = config.model_validate({**known, **block.values})
     except ValidationError as error:
-        what = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise UsageError(f"{name}: {what}") from error
+        raise UsageError(f"{name}: {refusals(error)}") from error
     target = getattr(made, "target", None)
     if isinstance(target, str):
         method = replace(method, needs=(*method.needs, *catalog.exporter_needs(target)))

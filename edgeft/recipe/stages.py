@@ -5,14 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from edgeft import catalog
+from edgeft.config import refusals
+from edgeft.core.errors import UsageError
 from edgeft.core.keys import versions
 from edgeft.core.stage import Json
 from edgeft.core.store import Store
 from edgeft.recipe.model import Block, Recipe
-from edgeft.recipe.named import TOKENIZER, augmenting, data_sources, student_of, unlabelled, weights_of
+from edgeft.recipe.named import TOKENIZER, augmenting, data_sources, students_of, unlabelled, weights_of
 from edgeft.recipe.stage import Stage, bare, stage_of
 from edgeft.recipe.target_stages import bars_of, require_targets, target_stages
 
@@ -102,7 +104,7 @@ def _distilled(
     ends = [tuned[-1].name, *(each[-1].name for each in others)]
     seen = {} if data == "data" else {"teacher_data": data}
     given = {"data": "data", **seen, **_by_role("checkpoint", ends)}
-    model, sources = recipe.model.model_dump(mode="json"), student_of(block, recipe, weights)
+    model, sources = recipe.model.model_dump(mode="json"), students_of(block, recipe, weights)
     last = stage_of("distill", block, {"model": model}, given, sources=sources)
     proposed = []
     if last.config_json().get("budget_ms") is not None:
@@ -134,9 +136,18 @@ def _own_input(recipe: Recipe, store: Store) -> dict[str, Json] | None:
     if text or not isinstance(student, dict) or not isinstance(changes, dict) or not changes:
         return None
     model: dict[str, Any] = recipe.model.model_dump(mode="json")
+    teacher: dict[str, Any] = _contract(recipe.model, store)
+    seen = {"resize": teacher["resize"], "resize_to": None}
+    if teacher["resize_to"] is not None and changes.get("resize") != "squash":  # the same part of each picture
+        old, new = (max(sides["height"], sides["width"]) for sides in (teacher, {**teacher, **changes}))
+        seen["resize_to"] = round(teacher["resize_to"] * new / old)
     changed = {name: value for name, value in model["input"].items() if value is not None}
-    named = {"base": student.get("base") or model["base"], "weights": None}
-    return _contract(type(recipe.model).model_validate({**model, **named, "input": {**changed, **changes}}), store)
+    values = {**model, "base": student.get("base") or model["base"], "weights": None}
+    try:
+        own = type(recipe.model).model_validate({**values, "input": {**changed, **seen, **changes}})
+    except ValidationError as error:
+        raise UsageError(f"distill.student: {refusals(error)}") from error
+    return _contract(own, store)
 
 
 def _input(recipe: Recipe, weights: Mapping[str, Path], store: Store) -> dict[str, Json]:

@@ -23,6 +23,8 @@ _WEIGHTS, _META = "model.safetensors", "model.json"
 def beside_teacher(ctx: Context, inputs: Inputs, outcomes: Outcomes, config: VerifyConfig) -> dict[str, Any] | None:
     """Return teacher, student and baselines with their metrics and sizes, and where the first two disagree.
 
+    Every one decides for the class with the highest score: a threshold, where what ships has one, is no other's.
+
     Args:
         ctx: seeds and threads.
         inputs: "teacher", "teacher-2", ...; "teacher_data" where they read images at another size.
@@ -48,14 +50,14 @@ def beside_teacher(ctx: Context, inputs: Inputs, outcomes: Outcomes, config: Ver
         arms[place.name] = (torch_logits(outcomes.split, place, ctx.threads, ctx.emit), [place / _WEIGHTS])
     arms["student"] = (outcomes.torch_logits, [student / _WEIGHTS])
     told = {name: _arm(ctx, config, outcomes.split, scores, files) for name, (scores, files) in arms.items()}
-    ship, rule = outcomes.chosen, outcomes.rule
+    ship, scores = outcomes.chosen, outcomes.raw_scores
     if ship != FP32:
         model = inputs["compress"] / "candidates" / ship / "model.onnx"
-        told[ship] = _arm(ctx, config, outcomes.split, rule.scores_for(config.metric, outcomes.raw_scores), [model])
+        told[ship] = _arm(ctx, config, outcomes.split, scores, [model])
     else:
         told["student"]["ships"] = True
     before = Decided("teacher", teacher.argmax(1), _softmax(teacher))
-    after = Decided("student", rule.decided(outcomes.raw_scores), outcomes.raw_scores)
+    after = Decided("student", scores.argmax(1), scores)
     found = changed(outcomes.split, before, after, config.thumbnails, FOLDER)
     return {
         "metric": config.metric,

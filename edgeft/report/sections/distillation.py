@@ -22,8 +22,8 @@ def distillation(record: View, pictures: Pictures) -> Markup:
     rows, pair = found.views("disagreements"), Pair("teacher", "student", "the teacher", "the student")
     n, word = found.number("n") or 0.0, rows_word(record)
     lead = (
-        f"Student and teacher disagree on {count(len(rows))} of {count(n)} test {word}: on {count(len(harmful(rows)))} "
-        f"the teacher is right, on {count(len(helpful(rows, pair)))} the student."
+        f"Student and teacher, each by its highest score, disagree on {count(len(rows))} of {count(n)} test {word}: on "
+        f"{count(len(harmful(rows)))} the teacher is right, on {count(len(helpful(rows, pair)))} the student."
     )
     speed = _speed(found, measured_on(record))
     return section(

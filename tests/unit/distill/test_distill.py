@@ -106,6 +106,10 @@ def test_what_a_reader_must_know_is_told(tmp_path: Path) -> None:
     taught = Taught(IMAGES, tmp_path)
     large = taught.distill(tmp_path / "large", {"base": "timm/resnet18"}, epochs=1)
     assert any("no fewer than its teacher's" in note for note in large.notes)
+    many = {f"checkpoint-{number}": taught.teacher for number in range(2, 31)}
+    large = taught.distill(tmp_path / "one", {"base": "timm/resnet18"}, inputs=many, teachers=30, epochs=1)
+    assert any("no fewer than its teacher's" in note for note in large.notes)
+    assert not any("no fewer" in note for note in taught.distill(tmp_path / "s", STUDENTS["images"], epochs=1).notes)
     full = catalog.find("finetune", "full")
     taught.teacher = method_cases.run(full, IMAGES, tmp_path / "bad", taught.data, {"epochs": 1, "lr": 1e-9}).folder
     better = taught.distill(tmp_path / "better", STUDENTS["images"], epochs=12, lr=1e-2, alpha=0.0)
@@ -118,6 +122,10 @@ def test_what_cannot_be_taught_is_refused(tmp_path: Path) -> None:
         images.distill(tmp_path / "a", {"layers": 1})
     with pytest.raises(UsageError, match="the teacher takes texts"):
         texts.distill(tmp_path / "b", {"base": "timm/resnet18"})
+    with pytest.raises(UsageError, match=r"distill\.student: base: String should match pattern"):
+        images.distill(tmp_path / "f", {"base": "resnet18"})
+    with pytest.raises(UsageError, match=r"distill\.student: .*a text encoder needs weights"):
+        texts.distill(tmp_path / "g", {"base": "transformers"})
     with pytest.raises(UsageError, match=r"distill\.student\.layers: 2, and the teacher has 2"):
         texts.distill(tmp_path / "c", {"layers": 2})
     with pytest.raises(UsageError, match=r"student\.input: is for images"):
@@ -141,6 +149,7 @@ def test_what_cannot_be_taught_is_refused(tmp_path: Path) -> None:
         ({"augment_text": {"delete": 0.1}}, "answers are kept by text"),
         ({"processes": 2}, "runs in one"),
         ({"prune_steps": 2}, "prune_steps goes with prune"),
+        ({"prune": 0.2, "prune_steps": 2, "baselines": True}, "healed by its teacher"),
         ({"baselines": ["alone"]}, "'without_teacher' or 'from_scratch'"),
         ({"teachers": 2, "relations": 1.0}, "looks inside of one teacher"),
         ({"relations": 1.0, "gradient_checkpointing": True}, "looks inside of the student"),

@@ -228,3 +228,22 @@ def test_a_baseline_by_name_is_trained_alone(images: Taught, tmp_path: Path) -> 
     result = images.distill(tmp_path, {"drop_blocks": 1}, baselines=["from_scratch"], epochs=1)
     assert set(result.measurements["baselines"]) == {"from_scratch"}
     assert not (result.folder / "without_teacher").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "near"),
+    [
+        ("images", {"features": 1.0, "attention": 1.0}, 0.05),
+        ("texts", {"hidden": 1.0, "features": 1.0}, 0.25),  # its dropout draws other numbers in half precision
+    ],
+)
+def test_hints_take_what_half_precision_shows(
+    kind: str, values: dict[str, float], near: float, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    student = {"images": {"drop_blocks": 1}, "texts": TEXTS}[kind]
+    taught: Taught = request.getfixturevalue(kind)
+    losses = []
+    for precision in ("fp32", "bf16"):
+        result = taught.distill(tmp_path / precision, student, precision=precision, epochs=1, lr=1e-9, **values)
+        losses.append(json.loads((result.folder / "history.json").read_text())[-1]["train_loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=near)

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
+import torch
 from pydantic import ValidationError
 
 from edgeft.core.errors import UsageError
@@ -30,7 +32,7 @@ def proposed(taught: Taught, folder: Path, emit: EventSink = ignore, **values: A
 @pytest.mark.parametrize("kind", ["images", "texts"])
 def test_the_winner_is_taught(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     taught: Taught = request.getfixturevalue(kind)
-    candidates = {
+    candidates: list[dict[str, Any]] = {
         "images": [{"prune": 0.2}, {"student": {"drop_blocks": 1}}, {"student": {"base": "timm/test_efficientnet"}}],
         "texts": [{"student": {"layers": 1}}, {"prune": 0.2}],
     }[kind]
@@ -38,9 +40,9 @@ def test_the_winner_is_taught(kind: str, request: pytest.FixtureRequest, tmp_pat
     found = proposed(taught, tmp_path / "a", events.append, candidates=candidates, trial_epochs=2)
     trials: Any = found.measurements["trials"]
     assert len(trials) == len(candidates)
-    assert all("1" in values for values in trials.values())
-    last = max(len(values) for values in trials.values())
-    finalists = {name: list(values.values())[-1] for name, values in trials.items() if len(values) == last}
+    finalists = {name: values["2"] for name, values in trials.items() if "2" in values}
+    assert len(finalists) == 2
+    assert all("1" in values for values in trials.values()) or len(candidates) == 2
     chosen = found.measurements["chosen"]
     assert finalists[str(chosen)] == max(finalists.values())
     timed: Any = found.timings["candidates"]
@@ -49,8 +51,13 @@ def test_the_winner_is_taught(kind: str, request: pytest.FixtureRequest, tmp_pat
     assert proposed(taught, tmp_path / "a", again.append, candidates=candidates, trial_epochs=2) == found
     assert not any(isinstance(event, Message) and "epochs" in event.text for event in again)  # kept, not trained again
     result = taught.distill(tmp_path / "b", {"auto": True}, inputs={"proposal": tmp_path / "a" / "out"}, budget_ms=1.0)
-    size = sum(each.numel() for each in load(result.folder)[0].parameters())
-    assert result.measurements["parameters"] == size
+    written = json.loads((tmp_path / "a" / "out" / "proposal.json").read_bytes())
+    assert propose._named(written["chosen"]) == chosen
+    plain = {key: value for key, value in candidates[written["number"] - 1].items() if key == "prune"}
+    student = propose._written(written["chosen"])
+    named = taught.distill(tmp_path / "c", student, **plain)
+    assert result.measurements["parameters"] == named.measurements["parameters"]
+    assert load(result.folder)[0].state_dict().keys() == load(named.folder)[0].state_dict().keys()
 
 
 def test_a_budget_that_nobody_meets_names_the_nearest(texts: Taught, tmp_path: Path) -> None:
@@ -71,14 +78,16 @@ def test_halving_leaves_the_worse_out_and_trains_the_better_on(monkeypatch: pyte
 
     monkeypatch.setattr(propose, "_tried", tried)
     context = Context(tmp_path, tmp_path, seed=0, threads=1)
-    finalists = [Measured({}, name, 1.0, 1) for name in worth]
+    finalists = [Measured(number, {}, name, 1.0, 1) for number, name in enumerate(worth, 1)]
     told, winner = propose._halved(context, {}, {"trial_epochs": 8}, finalists)
     assert winner.name == "a"
-    assert {name for name, epochs in asked if epochs == 1} == set(worth)
-    assert {name for name, epochs in asked if epochs == 2} == {"a", "c"}
-    assert set(told["b"]) == {"1"}
+    assert {name for name, epochs in asked if epochs == 4} == set(worth)
+    assert {name for name, epochs in asked if epochs == 8} == {"a", "c"}
+    assert set(told["b"]) == {"4"}
     assert propose._halved(context, {}, {"trial_epochs": 8}, finalists[:1])[1].name == "a"
     assert len(asked) == 6
+    told, _ = propose._halved(context, {}, {"trial_epochs": 4}, finalists[:3])
+    assert {tuple(values) for values in told.values()} == {("2",), ("2", "4")}
 
 
 @pytest.mark.parametrize(
@@ -89,6 +98,10 @@ def test_halving_leaves_the_worse_out_and_trains_the_better_on(monkeypatch: pyte
         ({"student": "auto", "budget_ms": 3.0, "prune": 0.2}, "auto chooses how much goes"),
         ({"student": {"layers": 1}, "candidates": [{"prune": 0.1}]}, "candidates go with student: auto"),
         ({"student": "auto", "budget_ms": 3.0, "candidates": [{}]}, "each needs a student"),
+        (
+            {"student": "auto", "budget_ms": 3.0, "candidates": [{"student": {"base": "timm/resnet18"}, "prune": 0.3}]},
+            "prune takes from the teacher's own weights",
+        ),
         ({"student": {"auto": True, "layers": 1}, "budget_ms": 3.0}, "auto stands alone"),
     ],
 )
@@ -101,3 +114,29 @@ def test_the_proposal_is_json_that_a_reader_understands(texts: Taught, tmp_path:
     proposed(texts, tmp_path, candidates=[{"student": {"layers": 1}}])
     found = json.loads((tmp_path / "out" / "proposal.json").read_text())
     assert found["chosen"]["student"]["layers"] == 1
+
+
+def test_a_candidates_own_weights_are_those_it_begins_with(images: Taught, tmp_path: Path) -> None:
+    base = "timm/test_efficientnet"
+    torch.manual_seed(5)
+    own = timm.create_model("test_efficientnet", num_classes=3)
+    torch.save(own.state_dict(), tmp_path / "own.pth")
+    candidates = [{"prune": 0.2}, {"student": {"base": base, "weights": "own.pth"}}]
+    settings = {"model": images.model, "student": "auto", "budget_ms": 1e6, "candidates": candidates}
+    config = KnowledgeConfig.model_validate(settings)
+    proposal = {"chosen": config.candidates[1].model_dump(mode="json"), "number": 2}
+    (tmp_path / "proposal.json").write_text(json.dumps(proposal))
+    inputs = {"proposal": tmp_path, "student-2": tmp_path / "own.pth"}
+    result = images.distill(
+        tmp_path / "taught", {"auto": True}, inputs=inputs, budget_ms=1e6, candidates=candidates, lr=1e-9, epochs=1
+    )
+    found = load(result.folder)[0].state_dict()
+    name = next(key for key in found if key.endswith("conv_stem.weight"))
+    assert torch.allclose(found[name], own.state_dict()["conv_stem.weight"], atol=1e-6)
+
+
+def test_layers_are_counted_by_either_name(tmp_path: Path) -> None:
+    for name in ("num_hidden_layers", "n_layers"):
+        (tmp_path / "model.json").write_text(json.dumps({"encoder": {name: 6}}))
+        found = propose._candidates({"checkpoint": tmp_path}, {"candidates": []})
+        assert found == [{"student": {"layers": layers}} for layers in (4, 3, 2)]

@@ -100,7 +100,7 @@ def test_a_student_stands_between_its_teacher_and_the_export(project: Path) -> N
 @pytest.mark.parametrize(
     ("block", "error", "why"),
     [
-        ("{student: {base: timm/resnet18, weights: gone.pth}}", DataError, r"distill\.student\.weights: .*gone\.pth"),
+        ("{student: {base: transformers, weights: gone.pth}}", DataError, r"distill\.student\.weights: .*gone\.pth"),
         ("{student: {layers: 1}, temprature: 2}", UsageError, r"unknown key distill\.temprature"),
         ("{method: hints, student: {layers: 1}}", UsageError, r"no distill method is called 'hints'"),
         ("{temperature: 2}", UsageError, r"distill: student: give layers, hidden"),
@@ -141,6 +141,21 @@ def test_a_text_student_by_name_brings_its_teachers_tokenizer(project: Path) -> 
     found = listed(project, "distill={student: {base: transformers, weights: ./encoder}}")
     encoder = project / "encoder"
     assert dict(found["distill"].sources) == {"student": encoder, "tokenizer": encoder / "tokenizer.json"}
+    with pytest.raises(UsageError, match=r"distill\.student: .*a text encoder needs weights"):
+        listed(project, "distill={student: {base: transformers}}")
+
+
+def test_candidates_by_name_bring_their_weights(project: Path) -> None:
+    candidates = "[{student: {layers: 1}}, {student: {base: transformers, weights: ./encoder}}]"
+    found = listed(project, f"distill={{student: auto, budget_ms: 5, candidates: {candidates}}}")
+    encoder = project / "encoder"
+    expected = {"student-2": encoder, "tokenizer": encoder / "tokenizer.json"}
+    assert dict(found["distill"].sources) == dict(found["propose"].sources) == expected
+    with pytest.raises(DataError, match=r"distill\.candidates\.0\.student\.weights: .*gone is no folder"):
+        listed(
+            project,
+            "distill={student: auto, budget_ms: 5, candidates: [{student: {base: transformers, weights: ./gone}}]}",
+        )
 
 
 def test_rows_without_labels_are_a_source_of_the_data(project: Path) -> None:
@@ -164,6 +179,13 @@ def test_a_student_that_reads_smaller_images_has_data_of_its_own(tmp_path: Path)
     assert found["teacher_data"].config_json() == plain["data"].config_json()
     own = found["data"].config_json()["input"]
     assert own == {**plain["data"].config_json()["input"], "height": 160, "width": 160}
+    wide = "model.input={resize: shorter_side, resize_to: 280}"  # the student sees the same part of each picture
+    own = listed(tmp_path, wide, changed)["data"].config_json()["input"]
+    assert (own["resize"], own["resize_to"], own["height"]) == ("shorter_side", 200, 160)
+    with pytest.raises(UsageError, match=r"distill\.student: base: String should match pattern"):
+        listed(tmp_path, "distill={student: {base: resnet18, input: {height: 160, width: 160}}}")
+    with pytest.raises(UsageError, match=r"distill\.student: base: String should match pattern"):
+        listed(tmp_path, "distill={student: {base: resnet18}}")
     assert found["finetune"].upstream == {"data": "teacher_data"}
     assert found["merge"].upstream == {"data": "teacher_data", "finetune": "finetune"}
     roles = {"data": "data", "teacher_data": "teacher_data", "checkpoint": "merge"}

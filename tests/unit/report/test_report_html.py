@@ -246,7 +246,8 @@ def test_a_student_stands_beside_its_teacher(complete: dict[str, Any], tmp_path:
     }
     text = Page(render(complete, tmp_path)).text()
     for words in (
-        "Student and teacher disagree on 2 of 525 test images: on 1 the teacher is right, on 1 the student.",
+        "Student and teacher, each by its highest score, disagree on 2 of 525 test images:",
+        "on 1 the teacher is right, on 1 the student.",
         "2 teachers, averaged",
         "88.4 %",
         "8.0 times",
