@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgeft.core.errors import UsageError
 from edgeft.core.events import Message
@@ -20,6 +21,7 @@ from edgeft.data.audit.quarantine import quarantine, quarantine_finding
 from edgeft.data.audit.resolution import resolution
 from edgeft.data.audit.shift import class_shift, picture_shift
 from edgeft.data.config import DataConfig, InputConfig
+from edgeft.data.dataset import Row
 from edgeft.data.decode import ImageFacts, read_images
 from edgeft.data.divide import divide
 from edgeft.data.partition import SPLITS, check_every_class
@@ -90,11 +92,9 @@ def run(ctx: Context, inputs: Inputs, config: DataConfig) -> StageResult:
     check_every_class(selected.splits, selected.labels, [row.group for row in selected.rows], classes)
     keep_rows_(target, selected.at)
     counts = count(selected.splits, selected.labels, classes, SPLITS)
-    more, told = [], []
-    if UNLABELLED in inputs:
-        held_out = facts.take([i for i, split in enumerate(selected.splits) if split != "train"])
-        known = Known(digests, held_out, config.near_duplicates)
-        more, told = append_images_(target, inputs[UNLABELLED], contract, known, ctx.threads, ctx.emit)
+    held_out = [position for position, split in enumerate(selected.splits) if split != "train"]
+    known = Known(digests, facts.take(held_out), config.near_duplicates)
+    more, told = _unlabelled(ctx, inputs, target, contract, known)
     findings = [
         *divided.findings,
         *_source_findings(divided.ignored, config.limit),
@@ -118,6 +118,14 @@ def run(ctx: Context, inputs: Inputs, config: DataConfig) -> StageResult:
         notes,
         {"seconds": time.perf_counter() - started, "decode_seconds": decode_seconds},
     )
+
+
+def _unlabelled(
+    ctx: Context, inputs: Inputs, target: Path, contract: InputContract, known: Known
+) -> tuple[list[Row], list[Finding]]:
+    if UNLABELLED not in inputs:
+        return [], []
+    return append_images_(target, inputs[UNLABELLED], contract, known, ctx.threads, ctx.emit)
 
 
 def input_contract(config: InputConfig | None) -> InputContract:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from edgeft import catalog
 from edgeft.core.errors import DataError, UsageError
+from edgeft.core.stage import Json
 from edgeft.recipe.model import Block, Recipe
 from edgeft.recipe.paths import locate
 
@@ -84,13 +85,15 @@ def students_of(block: Block, recipe: Recipe, weights: Mapping[str, Path]) -> di
     The student's role is "student", that of the third candidate of `student: auto` "student-3".
     """
     candidates = block.values.get("candidates")
-    offered = [each.get("student") for each in candidates if isinstance(each, dict)] if candidates else []
+    offered = [each.get("student") if isinstance(each, dict) else None for each in _listed(candidates)]
     named = {"student": ("student", block.values.get("student"))}
     named |= {f"student-{number}": (f"candidates.{number - 1}.student", each) for number, each in enumerate(offered, 1)}
     text = bool(getattr(recipe.model, "takes_texts", False))
     found = {}
     for role, (key, student) in named.items():
-        written = student.get("weights") if isinstance(student, dict) else None
+        if not isinstance(student, dict):
+            continue
+        written = student.get("weights")
         if written is None or (written == _HUB and not text):
             continue
         if written == _HUB:
@@ -104,6 +107,10 @@ def students_of(block: Block, recipe: Recipe, weights: Mapping[str, Path]) -> di
             )
         found[role] = path
     return {**found, **({"tokenizer": weights["weights"] / TOKENIZER} if text and found else {})}
+
+
+def _listed(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []
 
 
 def augmenting(recipe: Recipe) -> dict[str, Path]:
