@@ -5,6 +5,7 @@
 Division, rounding and saturation are those of ONNX QuantizeLinear, in float32. Source: Jacob et al. 2018, eq. 1.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -91,11 +92,19 @@ def dequantize(q: Integers, params: AffineParams) -> Floats:
     return result
 
 
-def params_for_range(low: float, high: float, kind: TensorType) -> AffineParams:
+def params_for_range(
+    low: float, high: float, kind: TensorType, limits: tuple[float, float] = (-math.inf, math.inf)
+) -> AffineParams:
     """Return per-tensor parameters that cover [low, high], widened to hold 0 so that padding is exact.
 
     The largest representable value never exceeds `high` by rounding of the scale: runtimes drop a Clip(0, 6) before a Q
     only where the Q cannot reach past 6.
+
+    Args:
+        low: smallest value that matters.
+        high: largest one.
+        kind: type and symmetry.
+        limits: what an asymmetric grid must not reach past on either side, wherever its zero point comes to lie.
 
     Raises:
         QuantizationError: a bound is NaN or infinite, or low > high.
@@ -111,6 +120,9 @@ def params_for_range(low: float, high: float, kind: TensorType) -> AffineParams:
     else:
         scale = _scale_within(high - low, qmax - qmin)
         zero_point = int(np.clip(np.rint(qmin - low / float(scale)), qmin, qmax))
+        for limit, steps in ((-limits[0], zero_point - qmin), (limits[1], qmax - zero_point)):
+            if math.isfinite(limit) and limit > 0 and steps:
+                scale = min(scale, _scale_within(limit, steps))
     return AffineParams(scale, np.asarray(zero_point, kind.dtype.value), kind.dtype)
 
 

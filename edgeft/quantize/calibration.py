@@ -9,7 +9,7 @@ interrupted pass goes on from its last save with equal bits, and a pass whose st
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -133,7 +133,7 @@ def observe(
 
         def look(position: int, chunk: Pixels = chunk, averaged: int = averaged) -> dict[str, Glance | Floats]:
             wanted = [o for o in outputs if o in request.observed or (o in mean_names and position < averaged)]
-            found = session.run(wanted, {name: chunk[position : position + 1]})
+            found = session.run(wanted, {name: chunk[position : position + 1]}) if wanted else []  # [] would be all
             return {
                 tensor: glance(values, _sample(values.size, position)) if tensor in request.observed else values
                 for tensor, values in zip(wanted, found, strict=True)
@@ -169,6 +169,8 @@ def _kept(
 ) -> tuple[Path | None, CalibrationStatistics]:
     """Return where the statistics are kept, and those that are there already or empty ones."""
     empty = CalibrationStatistics({tensor: Histogram(tensor) for tensor in request.observed})
+    if not request.observed and not request.means:
+        return None, replace(empty, images=len(pixels))
     if memo is None:
         return None, empty
     key = calibration_key(model, pixels, request, threads=execution.threads, batch=execution.batch)

@@ -21,6 +21,7 @@ from edgeft.graph.execute import open_session
 from edgeft.graph.load import load
 from edgeft.graph.opset import opset_of, to_common_opset
 from edgeft.graph.simplify import dynamic_tensors, simplify_
+from edgeft.graph.taps import with_outputs
 from edgeft.quantize.candidates import LOGITS
 from edgeft.quantize.plan import refuse_quantized
 
@@ -130,15 +131,17 @@ def prepare(foreign: Foreign, samples: Samples) -> Prepared:
     NameFixPass()(model)
     proto = ir.to_proto(model)
     proto.ir_version = find_min_ir_version_for(proto.opset_import, ignore_unknown=True)
-    error, first = _difference(given, proto, samples, foreign)
+    output = tensor if tensor in {value.name for value in given.graph.output} else given.graph.output[0].name
+    error = _difference(given, proto, output, samples, foreign)
+    sizes = _first(_session(with_outputs(proto, [tensor]), foreign.path), tensor, samples[:1], foreign).shape
     notes = [f"{len(open_)} tensors have sizes open past the batch axis"] if (open_ := dynamic_tensors(model)) else []
     if len(proto.graph.output) > 1:
-        notes.append(f"candidates are compared on the first of {len(proto.graph.output)} outputs, {tensor!r}")
+        notes.append(f"candidates are compared on {tensor!r}; the model has {len(proto.graph.output)} outputs")
     return Prepared(
         proto,
         opset_of(proto),
         tensor,
-        first.shape[1] if first.ndim == _MATRIX_RANK else None,
+        sizes[1] if len(sizes) == _MATRIX_RANK else None,
         (before, len(proto.graph.node)),
         error,
         min(_CHECKED, len(samples)),
@@ -205,12 +208,11 @@ def _compared_(model: ir.Model) -> str:
 
 
 def _difference(
-    given: onnx.ModelProto, prepared: onnx.ModelProto, samples: Samples, foreign: Foreign
-) -> tuple[float, NDArray[Any]]:
-    """Return the largest difference of the first output from the file's, and that output [n, ...] of the file."""
+    given: onnx.ModelProto, prepared: onnx.ModelProto, output: str, samples: Samples, foreign: Foreign
+) -> float:
+    """Return the largest difference of `output` from the file's."""
     count = min(_CHECKED, len(samples))
     rows = [samples[index : index + 1] for index in range(count)]
-    output = given.graph.output[0].name
     before, after = (_session(model, foreign.path) for model in (given, prepared))
     expected = np.concatenate([_first(before, output, row, foreign) for row in rows])
     if expected.dtype != np.float32 or expected.ndim < _MATRIX_RANK or len(expected) != count:
@@ -234,7 +236,7 @@ def _difference(
                 f"rounding explains {limit:.2g}",
                 hint="export the model with a batch of 1, or report it",
             )
-    return float(max(np.abs(single - expected).max(), np.abs(whole - expected).max())), expected
+    return float(max(np.abs(single - expected).max(), np.abs(whole - expected).max()))
 
 
 def _session(model: onnx.ModelProto, path: Path) -> Any:  # noqa: ANN401 - onnxruntime ships no types

@@ -1,6 +1,7 @@
 """Keep in float what was left in float: a runtime may round such weights by itself, per tensor and to full range.
 
     DQ -> Conv(float weight) -> [Relu] -> Q      onnxruntime makes an integer Conv of it (WeightBiasQuantization)
+    DQ -> MaxPool -> Conv -> Relu -> Transpose -> Q     likewise: it moves DQ and Q over the two first (QDQPropagation)
     DQ -> Conv -> LeakyRelu(alpha 1) -> ... -> Q     stays float; LeakyRelu(alpha 1) is x, and the kernel takes it along
 
     float -> MaxPool -> Q                        becomes Q -> MaxPool (QDQPropagation), whose integer kernel is slow
@@ -27,20 +28,30 @@ def hold_floats_(model: ir.Model, placement: Placement) -> tuple[str, ...]:
 
 
 def _is_float_between_integers(node: ir.Node, placement: Placement) -> bool:
-    source, weight = node.inputs[0], node.inputs[1]
-    before = None if source is None else source.producer()
-    if before is None or before.op_type != "DequantizeLinear" or constant(weight) is None:
+    before = _producer(node)
+    while before is not None and before.op_type in placement.carries_q:
+        before = _producer(before)
+    if before is None or before.op_type != "DequantizeLinear" or constant(node.inputs[1]) is None:
         return False
-    readers = node.outputs[0].consumers()
-    if len(readers) == 1 and readers[0].op_type in placement.absorbed:
-        readers = readers[0].outputs[0].consumers()
-    return any(reader.op_type == "QuantizeLinear" for reader in readers)
+    readers, over = list(node.outputs[0].consumers()), {*placement.absorbed, *placement.carries_q}
+    while readers:
+        reader = readers.pop()
+        if reader.op_type == "QuantizeLinear":
+            return True
+        if reader.op_type in over:
+            readers += reader.outputs[0].consumers()
+    return False
 
 
 def _is_float_before_q(node: ir.Node) -> bool:
-    before = None if node.inputs[0] is None else node.inputs[0].producer()
+    before = _producer(node)
     fed = before is not None and before.op_type == "DequantizeLinear"
     return not fed and any(reader.op_type == "QuantizeLinear" for reader in node.outputs[0].consumers())
+
+
+def _producer(node: ir.Node) -> ir.Node | None:
+    """Return what makes the first input of `node`."""
+    return None if not node.inputs or node.inputs[0] is None else node.inputs[0].producer()
 
 
 def _separate_(model: ir.Model, node: ir.Node) -> None:

@@ -26,7 +26,7 @@ from edgeft.graph.segments import Segment
 from edgeft.quantize.affine import AffineParams, Floats, dequantize, quantize
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.insert import insert_pairs_
-from edgeft.quantize.plan import constant
+from edgeft.quantize.plan import Plan, constant
 
 Feeds: TypeAlias = Mapping[str, NDArray[np.generic]]
 
@@ -44,23 +44,21 @@ class Noise:
         chain: the segments, in order.
         behind: float64 [S], where the tensor behind the segment is rounded, alone.
         inside: float64 [S], where those inside of it are, alone.
-        multiplications: float64 [S], of each segment, for one input of the graph.
     """
 
     chain: tuple[Segment, ...]
     behind: NDArray[np.float64]
     inside: NDArray[np.float64]
-    multiplications: NDArray[np.float64]
 
-    def spare(self, most: float) -> dict[str, str]:
+    def spare(self, most: float, work: NDArray[np.float64]) -> dict[str, str]:
         """Return operator -> why it stays float: what causes most noise first.
 
         Args:
-            most: share of all multiplications that may be in float, 0..1; what is quantized and dequantized at the
-                edges counts, too.
+            most: share of `work` that may be in float, 0..1; conversions at the edges count, too.
+            work: float64 [S], see `multiplications`.
         """
         noise = np.stack([self.behind, self.inside])
-        total, limit = float(noise.sum()), most * float(self.multiplications.sum())
+        total, limit = float(noise.sum()), most * float(work.sum())
         floats: set[int] = set()
         reasons: dict[str, str] = {}
         for flat in np.argsort(-noise, axis=None, kind="stable"):
@@ -69,7 +67,7 @@ class Noise:
             spared = {index} if inside else {index, index + 1}
             if share < _LEAST_SHARE:
                 break
-            if self._cost(floats | spared) > limit:
+            if self._cost(floats | spared, work) > limit:
                 continue
             floats |= spared
             segment = self.chain[index]
@@ -79,12 +77,12 @@ class Noise:
                 reasons |= {node: reasons.get(node, why) for node in self.chain[each].nodes}
         return reasons
 
-    def _cost(self, floats: set[int]) -> float:
+    def _cost(self, floats: set[int], work: NDArray[np.float64]) -> float:
         """Return the multiplications of the segments `floats`, and what the conversions at their edges are worth."""
         ends = [index for index in floats if index + 1 not in floats and index + 1 < len(self.chain)]
         starts = [index - 1 for index in floats if index > 0 and index - 1 not in floats]
         elements = sum(self.chain[index].size for index in (*ends, *starts))
-        return float(self.multiplications[sorted(floats)].sum()) + _EDGE * elements
+        return float(work[sorted(floats)].sum()) + _EDGE * elements
 
 
 def rounding_noise(
@@ -111,7 +109,6 @@ def rounding_noise(
     ends = {segment.tensors[-1] for segment in chain}
     exact = Extractor(onnx.shape_inference.infer_shapes(graph))
     model = ir.from_proto(exact.model)
-    work = np.array([_multiplications(model, segment) for segment in chain])
     insert_pairs_(model, {tensor: found for tensor, found in params.items() if tensor not in ends})
     rounding = Extractor(ir.to_proto(model))
     expected = np.concatenate(
@@ -136,7 +133,7 @@ def rounding_noise(
             inside[index] = cost(tensor, rounded)
         before = {tensor: values}
         emit(Progress("find noisy tensors", index + 1, last))
-    return Noise(chain, behind, inside, work)
+    return Noise(chain, behind, inside)
 
 
 def _batches(feeds: Feeds, execution: Execution) -> Iterator[Feeds]:
@@ -155,15 +152,16 @@ def _run(
         yield session.run([output], dict(feeds))[0]
 
 
-def _multiplications(model: ir.Model, segment: Segment) -> float:
-    """Return how many products of weights a segment computes for one input; open sizes count once."""
-    made = set(segment.tensors)
-    total = 0.0
-    for node in model.graph:
-        weight = constant(node.inputs[1]) if node.op_type in {"Conv", "Gemm", "MatMul"} else None
-        if weight is None or node.outputs[0].name not in made:
-            continue
-        sizes = list(node.outputs[0].shape or [])
-        places = sizes[2:] if node.op_type == "Conv" else sizes[1:-1]
-        total += weight.size * float(np.prod([size for size in places if isinstance(size, int)] or [1]))
-    return total
+def multiplications(plan: Plan, chain: tuple[Segment, ...]) -> NDArray[np.float64]:
+    """Return how many products of weights each segment computes in integers for one input; open sizes count once."""
+    found = {str(op.node.outputs[0].name): _products(op.node) for op in plan.weighted}
+    return np.array([sum(found.get(name, 0.0) for name in segment.tensors) for segment in chain])
+
+
+def _products(node: ir.Node) -> float:
+    weight = constant(node.inputs[1]) if node.op_type in {"Conv", "Gemm", "MatMul"} else None
+    if weight is None:
+        return 0.0
+    sizes = list(node.outputs[0].shape or [])
+    places = sizes[2:] if node.op_type == "Conv" else sizes[1:-1]
+    return weight.size * float(np.prod([size for size in places if isinstance(size, int)] or [1]))

@@ -101,6 +101,7 @@ class Placement:
             is not the first layer; likewise a matrix product with fewer rows or columns.
         fewest_rows: a matrix product stays float where what it reads has fewer rows for one input of the network: a
             matrix times a vector is bound by reading the matrix, and integer units wait.
+        carries_q: operators over which the target moves a Q or DQ: what is behind them stands between integers, too.
         swapped_with_q: operators that the target exchanges with the Q behind them, into a slower kernel on integers.
         saturating_pairs: True where a kernel of this target may add two neighbouring products in saturating int16, so
             that weights must be pair-safe (Conv, MatMul, Gemm; depthwise kernels do not pair).
@@ -117,6 +118,7 @@ class Placement:
     dynamic: tuple[str, ...] = ()
     block_weights: tuple[str, ...] = ()
     rounds_floats: tuple[str, ...] = ()
+    carries_q: tuple[str, ...] = ()
     swapped_with_q: tuple[str, ...] = ()
     integer_pixels: bool = True
     quantizes_shortcuts: bool = False

@@ -37,7 +37,7 @@ Climb: TypeAlias = Literal["never", "until it holds", "always"]
 
 Method: TypeAlias = StaticMethod | DynamicMethod | WeightOnlyMethod | HalfMethod
 
-_QAT_STEPS, _QAT_RATE, _QAT_SCALE_RATE = 120, 0.05, 1e-4
+_QAT_STEPS, _QAT_BATCH, _QAT_RATE, _QAT_SCALE_RATE = 120, 16, 0.05, 1e-4
 _HEAL_STEPS, _HEAL_BATCH, _HEAL_RATE = 400, 32, 0.02
 _ROUGH_WEIGHTS = WeightMethod(search=False, follow_float=False, gptq=False, correct_bias=False)
 _ROUGH_IMAGES = 8
@@ -223,7 +223,7 @@ def swapped(graph: onnx.ModelProto, ladder: Ladder, execution: Execution, emit: 
         _training_images(ladder),
         np.random.default_rng(ladder.seed),
         _HEAL_STEPS,
-        _HEAL_BATCH,
+        _training_batch(graph, _HEAL_BATCH),
         (ladder.output, *_ends(graph, ladder.placement, ladder.output)),
         execution.threads,
     )
@@ -233,6 +233,11 @@ def swapped(graph: onnx.ModelProto, ladder: Ladder, execution: Execution, emit: 
 def _require_torch() -> None:
     if importlib.util.find_spec("torch") is None:
         raise QuantizationError("torch is not installed", hint="pip install 'edgeft[train]'")
+
+
+def _training_batch(graph: onnx.ModelProto, wanted: int) -> int:
+    """Return how many images a step takes: as many as the graph does, where it takes just so many."""
+    return graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value or wanted
 
 
 def _training_images(ladder: Ladder) -> Images:
@@ -256,6 +261,7 @@ def trained(
     images = _training_images(ladder)
     method = QatMethod(
         steps=_QAT_STEPS,
+        batch=_training_batch(graph, _QAT_BATCH),
         rate=_QAT_RATE,
         scale_rate=_QAT_SCALE_RATE,
         tensors=(ladder.output, *_ends(graph, ladder.placement, ladder.output)),

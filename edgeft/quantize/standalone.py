@@ -121,6 +121,7 @@ def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
             _only(calibration),
             climb_rule(config.method),
             ctx.seed_for("quantization-aware training"),
+            memo=ctx.workspace / "memo",
             device=this_device(exporter, calibration, config.threads) if config.search else None,
             swap=config.swap_activations,
         ),
@@ -175,13 +176,14 @@ def _check_alike(calibration: Samples, evaluation: Samples, prepared: Prepared) 
             f"{evaluation.source} holds inputs of {_sizes(evaluation)}, {calibration.source} of "
             f"{_sizes(calibration)}: both must be alike"
         )
-    if evaluation.labels is not None and prepared.outputs is not None:
-        evaluation.require_classes(prepared.outputs)
-    elif evaluation.labels is not None and evaluation is not calibration:
+    if evaluation is calibration or evaluation.labels is None:
+        return  # labels of calibration data judge nothing
+    if prepared.outputs is None or prepared.outputs == 1:
         raise DataError(
             f"{evaluation.source}: holds labels, but the model's {prepared.tensor!r} is no [N, classes] to decide by",
             hint="pass data without labels: then only the distance from float is told",
         )
+    evaluation.require_classes(prepared.outputs)
 
 
 def _source(foreign: Foreign, prepared: Prepared) -> dict[str, Json]:

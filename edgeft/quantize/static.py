@@ -15,6 +15,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 from edgeft.core.events import EventSink, ignore
 from edgeft.core.memory import give_back
 from edgeft.graph.passes.plain_pixels import plain_pixels_
+from edgeft.graph.segments import Segment
 from edgeft.quantize.affine import AffineParams, Floats, QuantizationError, integer_range, params_for_range
 from edgeft.quantize.calibration import Execution, Pixels, observe
 from edgeft.quantize.collected import CalibrationRequest, CalibrationStatistics
@@ -23,7 +24,7 @@ from edgeft.quantize.gates import gate_integers_, gate_params
 from edgeft.quantize.hold_float import hold_floats_
 from edgeft.quantize.importance import channel_importance
 from edgeft.quantize.insert import insert_activations_
-from edgeft.quantize.noisy import Noise, rounding_noise
+from edgeft.quantize.noisy import Noise, multiplications, rounding_noise
 from edgeft.quantize.observers import Histogram
 from edgeft.quantize.placement import IntegerType, Placement, TensorType
 from edgeft.quantize.plan import Plan, Skip, make_plan
@@ -185,7 +186,10 @@ def quantize_static(
     if method.spare:
         fed = {str(model.graph.inputs[0].name): prefix[:_NOISE_IMAGES]}
         gently = replace(execution, batch=min(execution.batch, _NOISE_BATCH))
-        spared = _noise(ir.to_proto(untouched), placement, params, fed, gently, emit).spare(method.spare)
+        proto = ir.to_proto(untouched)
+        chain = segment_chain(proto, placement)
+        noise = _noise(proto, chain, placement, params, fed, gently, emit)
+        spared = noise.spare(method.spare, multiplications(plan, chain))
         give_back()
         method = replace(method, keep_float={**spared, **method.keep_float})
         plan = make_plan(model, placement, method.keep_float)
@@ -226,6 +230,7 @@ def _two_sided(histogram: Histogram) -> bool:
 
 def _noise(
     model: onnx.ModelProto,
+    chain: tuple[Segment, ...],
     placement: Placement,
     params: Mapping[str, AffineParams],
     inputs: Mapping[str, Pixels],
@@ -236,7 +241,7 @@ def _noise(
     made = {name for node in model.graph.node for name in node.output}
     known = [name for name in placement.float_outputs if name in made]
     output = known[-1] if known else model.graph.output[0].name
-    return rounding_noise(model, segment_chain(model, placement), params, output, inputs, execution, emit)
+    return rounding_noise(model, chain, params, output, inputs, execution, emit)
 
 
 def activation_params(
@@ -254,5 +259,5 @@ def activation_params(
         qmin, qmax = integer_range(kind)
         low, high = RANGES[ranges](histogram, Grid(qmax - qmin, kind.symmetric))
         least, most = plan.limits.get(tensor, (-math.inf, math.inf))
-        chosen[tensor] = params_for_range(max(low, least), min(high, most), kind)
+        chosen[tensor] = params_for_range(max(low, least), min(high, most), kind, (least, most))
     return chosen | gate_params(plan, placement)

@@ -18,6 +18,12 @@ from edgeft_exporters.contract import Cause, explain, float_by_choice, holds_qua
 from edgeft_exporters.onnx.optimised import OptimisedNode, optimise
 from edgeft_exporters.onnx.placement import PLACEMENT
 
+_ROUNDED = Cause(
+    "onnxruntime rounds its float weights by itself, with one scale for all of them, and pairs may saturate",
+    "quantize it, or put a LeakyRelu(alpha = 1) behind it: then it runs in float",
+    expected=False,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Diagnosis:
@@ -76,6 +82,11 @@ def _float_operators(
     gone = set(by_name) - {node.name for node in nodes}
     found = {}
     for node in nodes:
+        if node.kind == "integer":
+            rounded = by_name.get(node.name)
+            if rounded is not None and _float_weight(rounded, placement):
+                found[node] = _Diagnosis(node.name, rounded.op_type, _ROUNDED)
+            continue
         if node.kind != "float":
             continue
         kept = by_name.get(node.name) or next((by_output[name] for name in node.outputs if name in by_output), None)
@@ -89,6 +100,13 @@ def _float_operators(
         cause = explain(head, placement) or unexplained("onnxruntime", ort.__version__)
         found[node] = _Diagnosis(str(head.name), head.op_type, cause)
     return found
+
+
+def _float_weight(node: ir.Node, placement: Placement) -> bool:
+    """Return whether `node`, which runs in integers, has a float weight in the file."""
+    rule = placement.rule(node.op_type)
+    weight = None if rule is None or rule.weight is None else node.inputs[rule.weight]
+    return weight is not None and weight.is_initializer()
 
 
 def _function(

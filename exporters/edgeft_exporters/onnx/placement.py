@@ -70,6 +70,7 @@ PLACEMENT: Final = Placement(
     dynamic=("MatMul", "Gemm"),  # ConvInteger runs at a tenth of float's speed
     block_weights=("MatMul",),
     rounds_floats=("Conv", "ConvTranspose", "Gemm"),
+    carries_q=(*_MOVES, "Expand", "Identity", "Pad"),
     swapped_with_q=("MaxPool",),  # 4.1 ms instead of 0.1 behind ResNet-18's stem: uint8 in NCHW
     saturating_pairs=True,
 )

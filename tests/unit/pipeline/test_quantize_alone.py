@@ -305,10 +305,41 @@ def test_a_model_of_batch_one_and_an_encoder_are_quantized(
     encoder = dataclasses.replace(request_, model=tmp_path / "encoder.onnx", latency=False)
     with pytest.raises(DataError, match=r"no \[N, classes\] to decide by"):
         quantize(encoder)
-    record = quantize(dataclasses.replace(encoder, evaluation=None))
+    labelled = np.load(request_.evaluation or "")
+    np.savez(tmp_path / "both.npz", x=labelled["x"][:40], labels=labelled["labels"][:40])
+    record = quantize(dataclasses.replace(encoder, evaluation=None, calibration=tmp_path / "both.npz"))
     block = by_name(record)["int8"]["validation"]
     assert block["agreement"] is None
     assert block["sqnr_db"] > 15
+
+
+def test_a_model_of_batch_one_is_trained_one_by_one(
+    request_: Request, tmp_path: Path, make_foreign: Callable[..., Any]
+) -> None:
+    onnx.save(make_foreign(batch=1), tmp_path / "one.onnx")
+    record = quantize(
+        dataclasses.replace(request_, model=tmp_path / "one.onnx", latency=False, method="qat", images=16)
+    )
+    assert by_name(record)["int8"]["method"].endswith("qat_120x1")
+    assert by_name(record)["int8"]["validation"]["agreement"] > 0.99
+
+
+def test_one_output_decides_nothing(request_: Request, tmp_path: Path) -> None:
+    weight = onnx.numpy_helper.from_array(np.ones((192, 1), np.float32), "w")
+    nodes = [
+        onnx.helper.make_node("Flatten", ["x"], ["f"]),
+        onnx.helper.make_node("MatMul", ["f", "w"], ["logits"]),
+    ]
+    taken = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 3, 8, 8])
+    given = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["N", 1])
+    graph = onnx.helper.make_graph(nodes, "g", [taken], [given], [weight])
+    opset = [onnx.helper.make_opsetid("", 18)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "score.onnx")
+    x = np.random.default_rng(0).normal(size=(8, 3, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "rows.npz", x=x, labels=np.zeros(8, np.int64))
+    asked = dataclasses.replace(request_, model=tmp_path / "score.onnx", calibration=tmp_path / "rows.npz")
+    with pytest.raises(DataError, match=r"no \[N, classes\] to decide by"):
+        quantize(dataclasses.replace(asked, evaluation=tmp_path / "rows.npz", latency=False))
 
 
 def test_a_target_with_a_runtime_of_its_own_is_judged_and_timed_in_it(request_: Request, machine: Machine) -> None:

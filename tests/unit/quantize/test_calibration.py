@@ -141,3 +141,10 @@ def test_weighted_counts_follow_the_channels(net: onnx.ModelProto, pixels: Calla
         expected += int(weights[channels[values != 0]].sum())
     assert histogram.weighted.sum() == expected
     assert not histogram.weighted[histogram.counts == 0].any()
+
+
+def test_where_nothing_is_asked_for_nothing_runs(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
+    found = observe(model_of(net), pixels(3), CalibrationRequest({}))
+    assert (found.images, found.histograms, found.means) == (3, {}, {})
+    means = CalibrationRequest({}, {"pw": 1}, mean_images=2)  # of the first two images alone
+    assert observe(model_of(net), pixels(3), means).mean_images == 2

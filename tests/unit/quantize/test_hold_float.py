@@ -62,7 +62,7 @@ def test_a_float_pool_stays_before_its_q(
     method = replace(static_method("minmax", 16), keep_float=dict.fromkeys(("stem", "stem.clip", "max"), "a test"))
     held, unheld = (
         operators_run(quantize_static(net, placement, x, method, execution=Execution()).model)
-        for placement in (PLACEMENT, replace(PLACEMENT, swapped_with_q=()))
+        for placement in (PLACEMENT, replace(PLACEMENT, swapped_with_q=(), carries_q=()))
     )
     assert held.index("MaxPool") < held.index("QuantizeLinear")
     assert held.count("QLinearConv") == 2
@@ -87,3 +87,53 @@ def test_nothing_is_added_twice_or_where_everything_is_integer(
     assert hold_floats_(whole, PLACEMENT) == ()
     assert hold_floats_(ir.from_proto(made(net, x, "dw")), PLACEMENT) == ()
     assert hold_floats_(ir.from_proto(made(net, x, "dw", held=False)), PLACEMENT) == ("dw",)
+
+
+MOVES = [
+    *(("MaxPool", {"kernel_shape": [1, 1]}), ("Transpose", {"perm": [0, 1, 3, 2]}), ("Identity", {})),
+    *(("Reshape", [0, 0, -1, 12]), ("Unsqueeze", [4])),
+]
+
+
+@pytest.mark.parametrize("side", ["ahead", "behind"])
+@pytest.mark.parametrize(("op_type", "how"), MOVES, ids=[op_type for op_type, _ in MOVES])
+def test_a_lone_float_layer_is_found_over_what_q_is_carried_over(
+    net: onnx.ModelProto,
+    pixels: Callable[..., np.ndarray],
+    operators_run: Callable[[onnx.ModelProto], list[str]],
+    op_type: str,
+    how: dict[str, list[int]] | list[int],
+    side: str,
+) -> None:
+    """Conv, Relu, move, Conv (in float), Relu, move: the runtime brings Q and DQ to the float Conv over the move."""
+    x, nodes = pixels(32), list(net.graph.node)
+    source, reader = ("stem.clip", "dw") if side == "ahead" else ("dw.relu", "pw")
+    made_of = [source]
+    if isinstance(how, list):
+        net.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(how, np.int64), "how"))
+    kinds = [op_type, *(["Squeeze"] if op_type == "Unsqueeze" else [])]
+    place = next(index for index, node in enumerate(nodes) if node.name == reader)
+    for number, kind in enumerate(kinds):
+        attributes = how if isinstance(how, dict) else {}
+        inputs = [made_of[-1], *(["how"] if isinstance(how, list) else [])]
+        made_of.append(f"moved{number}")
+        net.graph.node.insert(
+            place + number, onnx.helper.make_node(kind, inputs, made_of[-1:], f"m{number}", **attributes)
+        )
+    next(node for node in net.graph.node if node.name == reader).input[0] = made_of[-1]
+    method = replace(static_method("minmax", 16), keep_float=dict.fromkeys(("dw", "dw.relu"), "a test"))
+    counts = [
+        operators_run(quantize_static(net, placement, x, method, execution=Execution()).model).count("QLinearConv")
+        for placement in (PLACEMENT, replace(PLACEMENT, swapped_with_q=(), carries_q=()))
+    ]
+    assert counts == [2, 3]  # stem and pw; dw too
+
+
+def test_the_linter_names_what_is_rounded_all_the_same(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    onnx.save(made(net, pixels(32), "dw", held=False), tmp_path / "unheld.onnx")
+    found = [
+        finding for finding in lint(tmp_path / "unheld.onnx") if "rounds its float weights by itself" in finding.reason
+    ]
+    assert [(finding.node, finding.expected) for finding in found] == [("dw", False)]

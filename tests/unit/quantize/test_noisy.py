@@ -13,8 +13,9 @@ from edgeft.graph.taps import with_outputs
 from edgeft.quantize.affine import AffineParams, params_for_range
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.insert import insert_pairs_
-from edgeft.quantize.noisy import Noise, rounding_noise
+from edgeft.quantize.noisy import Noise, multiplications, rounding_noise
 from edgeft.quantize.placement import IntegerType, TensorType
+from edgeft.quantize.plan import make_plan
 from edgeft.quantize.search import segment_chain
 from edgeft.quantize.static import quantize_static, static_method
 from edgeft_exporters.onnx.placement import PLACEMENT
@@ -68,42 +69,54 @@ def test_what_is_inside_a_segment_counts_as_one(net: onnx.ModelProto, pixels: Ca
     wanted = np.square(runs[1].astype(np.float64) - runs[0]).mean()
     assert found.inside[1] == pytest.approx(wanted, rel=1e-3)
     np.testing.assert_array_equal(found.behind, 0)
-    reasons = found.spare(1.0)
+    reasons = found.spare(1.0, np.ones(len(found.chain)))
     assert {"dw", "pw", "sum"} <= set(reasons)
     assert "stem" not in reasons
     assert reasons["dw"].startswith("measured: what is inside dw .. ")
 
 
-def test_multiplications_are_counted(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
-    found = measure(net, {}, pixels(2))
+def test_multiplications_are_counted_where_they_are_of_integers(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray]
+) -> None:
+    model, chain = ir.from_proto(onnx.shape_inference.infer_shapes(net)), segment_chain(net, PLACEMENT)
     stem, middle, head = 8 * 27 * 144, 8 * 9 * 144 + 64 * 144, 8 * 3
-    np.testing.assert_array_equal(found.multiplications, [stem, middle, head])
-    assert found.spare(1.0) == {}  # nothing is rounded
+    work = multiplications(make_plan(model, PLACEMENT), chain)
+    np.testing.assert_array_equal(work, [stem, middle, head])
+    floats = multiplications(make_plan(model, PLACEMENT, {"stem": "a test"}), chain)
+    np.testing.assert_array_equal(floats, [0, middle, head])
+    assert measure(net, {}, pixels(2)).spare(1.0, work) == {}  # nothing is rounded
 
 
-def chain_of(noise: list[float], work: list[float], net: onnx.ModelProto, size: int = 0) -> Noise:
+def test_a_network_whose_integers_are_few_is_quantized(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
+    """What never takes integers leaves no more room for others in float: half of nothing would be all of the rest."""
+    method = static_method("gptq", 16)
+    method = replace(method, spare=0.5, keep_float=dict.fromkeys(("stem", "dw", "pw"), "a test"))
+    assert len(quantize_static(net, PLACEMENT, pixels(16), method).skips) < len(net.graph.node)
+
+
+def chain_of(noise: list[float], net: onnx.ModelProto, size: int = 0) -> Noise:
     segments = segment_chain(net, PLACEMENT)[:1] * len(noise)
     chain = tuple(replace(s, nodes=(f"n{i}",), tensors=(f"t{i}",), size=size) for i, s in enumerate(segments))
-    return Noise(chain, np.array(noise), np.zeros(len(noise)), np.array(work))
+    return Noise(chain, np.array(noise), np.zeros(len(noise)))
 
 
 def test_the_noisiest_tensors_are_spared_within_the_share_of_work(net: onnx.ModelProto) -> None:
-    found = chain_of([10, 5, 0.1, 80, 0, 0], [1, 2, 3, 40, 40, 14], net)
-    assert set(found.spare(1.0)) == {"n0", "n1", "n2", "n3", "n4"}
-    assert set(found.spare(0.05)) == {"n0", "n1"}  # n3 and n4 would be 80 % of the work
-    assert set(found.spare(0.07)) == {"n0", "n1", "n2"}
-    assert found.spare(0.02) == {}
-    reasons = found.spare(0.07)
+    found, work = chain_of([10, 5, 0.1, 80, 0, 0], net), np.array([1.0, 2, 3, 40, 40, 14])
+    assert set(found.spare(1.0, work)) == {"n0", "n1", "n2", "n3", "n4"}
+    assert set(found.spare(0.05, work)) == {"n0", "n1"}  # n3 and n4 would be 80 % of the work
+    assert set(found.spare(0.07, work)) == {"n0", "n1", "n2"}
+    assert found.spare(0.02, work) == {}
+    reasons = found.spare(0.07, work)
     assert reasons["n1"] == "measured: t0 in 8 bits causes 11% of the error by rounded tensors"
     assert reasons["n2"].startswith("measured: t1 in 8 bits causes 5%")
 
 
 def test_conversions_at_the_edges_count(net: onnx.ModelProto) -> None:
-    noise, work = [0.0, 10, 0, 0, 0, 0], [1000.0] * 6
-    assert set(chain_of(noise, work, net).spare(0.34)) == {"n1", "n2"}
-    assert chain_of(noise, work, net, size=2).spare(0.34) == {}  # two edges of 2 elements, worth 80 multiplications
-    assert set(chain_of(noise, work, net, size=2).spare(0.36)) == {"n1", "n2"}
-    assert set(chain_of([10.0, 0, 0, 0, 0, 0], work, net, size=2).spare(0.35)) == {"n0", "n1"}  # one edge
+    noise, work = [0.0, 10, 0, 0, 0, 0], np.full(6, 1000.0)
+    assert set(chain_of(noise, net).spare(0.34, work)) == {"n1", "n2"}
+    assert chain_of(noise, net, size=2).spare(0.34, work) == {}  # two edges of 2 elements, worth 80 multiplications
+    assert set(chain_of(noise, net, size=2).spare(0.36, work)) == {"n1", "n2"}
+    assert set(chain_of([10.0, 0, 0, 0, 0, 0], net, size=2).spare(0.35, work)) == {"n0", "n1"}  # one edge
 
 
 def test_what_is_spared_stays_float_and_says_why(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:

@@ -151,6 +151,17 @@ def test_sizes_given_must_fit_what_the_model_declares(tmp_path: Path, make_forei
             read_model(path, wrong)
 
 
+def test_classes_are_those_of_the_tensor_that_is_compared(tmp_path: Path) -> None:
+    weight = onnx.numpy_helper.from_array(np.eye(6, 4, dtype=np.float32), "w")
+    nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("MatMul", ["y", "w"], ["logits"])]
+    model = _graph(nodes, {"x": ["N", 6]})
+    model.graph.initializer.append(weight)
+    model.graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 4]))
+    found = imported(saved(tmp_path, model), np.ones((2, 6), np.float32))
+    assert (found.tensor, found.outputs) == ("logits", 4)
+    assert "compared on 'logits'; the model has 2 outputs" in found.notes[0]
+
+
 def test_an_output_without_a_shape_gets_its_rank(tmp_path: Path) -> None:
     found = imported(
         saved(tmp_path, _graph([helper.make_node("Relu", ["x"], ["y"])], {"x": ["N", 4]})), np.ones((2, 4), np.float32)

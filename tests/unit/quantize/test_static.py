@@ -74,6 +74,23 @@ def test_a_clip_before_a_q_can_vanish(net: onnx.ModelProto, pixels: Callable[...
     assert np.float32(255) * stored["stem.clip::scale"] <= np.float32(6)
 
 
+def test_a_clip_below_zero_can_vanish_wherever_the_zero_point_lies(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray], operators_run: Callable[[onnx.ModelProto], list[str]]
+) -> None:
+    for low, high in ((-1.0, 1.0), (-0.3, 0.7)):
+        for tensor in net.graph.initializer:
+            if tensor.name in {"low", "high"}:
+                value = np.float32(low if tensor.name == "low" else high)
+                tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+        made = quantize_static(net, PLACEMENT, pixels(16), static_method("minmax", 16)).model
+        stored = arrays(made)
+        scale, zero = stored["stem.clip::scale"], np.float32(stored["stem.clip::zero_point"])
+        assert 0 < zero < 255
+        assert low <= -zero * scale < low + 2 * scale
+        assert high >= (255 - zero) * scale > high - 2 * scale
+        assert "Clip" not in operators_run(made)
+
+
 def test_the_runtime_fuses_every_planned_operator(
     net: onnx.ModelProto, pixels: Callable[..., np.ndarray], operators_run: Callable[[onnx.ModelProto], list[str]]
 ) -> None:
@@ -140,9 +157,12 @@ def test_a_huge_bias_on_a_near_dead_channel_fits_int32(net: onnx.ModelProto, pix
 def test_a_target_without_saturating_kernels_keeps_full_range(
     net: onnx.ModelProto, pixels: Callable[..., np.ndarray]
 ) -> None:
-    placement = replace(PLACEMENT, saturating_pairs=False)
-    result = quantize_static(net, placement, pixels(16), static_method("mse", 16))
-    assert result.unsafe_pairs == count_unsafe_pairs(result.model)
+    full, safe = (
+        quantize_static(net, placement, pixels(16), static_method("mse", 16))
+        for placement in (replace(PLACEMENT, saturating_pairs=False), PLACEMENT)
+    )
+    assert full.unsafe_pairs == count_unsafe_pairs(full.model) > 0
+    assert safe.unsafe_pairs == 0
 
 
 def test_skips_are_reported(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
