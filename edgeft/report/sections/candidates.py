@@ -6,7 +6,7 @@ from edgeft.report.blocks import absent, figure, note, section, series, table
 from edgeft.report.charts.samples import quantile
 from edgeft.report.charts.scatter import Point, scatter
 from edgeft.report.markup import Markup
-from edgeft.report.numbers import MISSING, count, fixed, milliseconds, percent, points, size, span
+from edgeft.report.numbers import MISSING, count, duration, fixed, milliseconds, percent, points, size, span
 from edgeft.report.reading import FP32, View, candidate, chosen, finite, is_quantize, judged_on
 from edgeft.report.sentences import GATE_INTERVAL, METRIC_INTERVAL
 
@@ -119,12 +119,20 @@ def _ladder(record: View, built: Sequence[View]) -> Markup | None:
     rungs = [rung for item in built for rung in item.views("ladder")]
     if len(rungs) < 2:  # noqa: PLR2004 - one rung is the candidate itself
         return None
-    columns = ["rung", "metric", f"drop ({GATE_INTERVAL})", "agreement", "logit error", "SQNR", "holds margin"]
+    told = ["metric", f"drop ({GATE_INTERVAL})", "agreement", "logit error", "SQNR", "holds margin"]
     cells = []
     for rung in rungs:
-        worth = _worth(rung.at("validation"))
-        cells.append([rung.text("rung"), *(worth[title] for title in columns[1:])])
-    return table(f"Tried in this order on {judged_on(record)}", columns, cells, words=[len(columns) - 1])
+        worth, name = _worth(rung.at("validation")), rung.text("rung")
+        cells.append([name, rung.text("method"), _made_in(record, name), *(worth[title] for title in told)])
+    columns = ["rung", "what was done", "made in", *told]
+    return table(f"Tried in this order on {judged_on(record)}", columns, cells, words=[1, len(columns) - 1])
+
+
+def _made_in(record: View, rung: str) -> str:
+    """Return how long a rung took when it was made, without judging it."""
+    stages = [stage for stage in record.views("stages") if stage.text("name").split("-")[0] == "compress"]
+    places = [record.at("timings"), *(stage.at("timings") for stage in stages)]
+    return duration(next((s for each in places if (s := each.number(f"{rung}_seconds")) is not None), None))
 
 
 def _sqnr(validation: View, sqnr_db: float | None) -> str:

@@ -263,5 +263,18 @@ def test_a_student_stands_beside_its_teacher(complete: dict[str, Any], tmp_path:
     assert "were not timed in this run" in Page(render(complete, tmp_path)).text()
 
 
+def test_every_rung_says_what_was_done_and_how_long_it_took(complete: dict[str, Any], tmp_path: Path) -> None:
+    int8 = complete["candidates"]["candidates"][-1]
+    rungs = (("closed_form", "gptq"), ("partial_float", "gptq_more"))
+    int8["ladder"] = [{"rung": rung, "method": what, "validation": int8["validation"]} for rung, what in rungs]
+    timings = {"closed_form_seconds": 21.4, "partial_float_seconds": 75.0}
+    next(stage for stage in complete["stages"] if stage["name"] == "compress")["timings"] = timings
+    text = Page(render(complete, tmp_path)).text()
+    for words in ("Tried in this order", "what was done", "gptq_more", "21 s", "1 min 15 s"):
+        assert words in text, words
+    complete["timings"] = {"closed_form_seconds": 33.0}  # where `edgeft quantize` keeps them
+    assert "33 s" in Page(render(complete, tmp_path)).text()
+
+
 def test_a_run_without_a_student_has_no_such_section(page: Page) -> None:
     assert "Student and teacher" not in page.text()
