@@ -6,6 +6,7 @@ Weights are random (speed does not depend on them), calibration is seeded noise,
 variants of a network run in one process, one thread, batch 1, in turns (forth and back); a round's ratio is fp32's
 median over the variant's, and the table gives the median over rounds with a bootstrap interval. SQNR is that of the
 logits on eight unseen inputs: with random weights it ranks variants, it promises nothing about a trained network.
+Weights of full range are the same graph without the pair rule: as fast, and other numbers where int16 saturates.
 onnxruntime's quantizer is called as its documentation says for CPUs without VNNI: U8S8, per channel, reduce_range,
 min-max; `quantize_dynamic` for transformers.
 """
@@ -196,6 +197,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     makers: dict[str, Callable[[], Any]] = {"edgeft": lambda: ours(graph, known)}
     if not is_transformer(graph):
         makers["edgeft, search"] = lambda: ours(graph, known, search=True)
+        makers["edgeft, weights of full range"] = lambda: ours(graph, known, target="onnx-vnni")
         makers["edgeft, in OpenVINO"] = lambda: ours(graph, known, target="openvino")
     relu = swapped(graph)
     if relu is not None:
