@@ -98,7 +98,7 @@ METHODS: tuple[Method, ...] = (
         "parity",
         "edgeft.pipeline.stage_configs:VerifyConfig",
         "edgeft.pipeline.verification.stage:run",
-        10,
+        11,
         (*_GRAPH, "pillow", "torch"),
     ),
 )
@@ -224,7 +224,7 @@ def broken() -> tuple[Broken, ...]:
 
 def _lowerings() -> tuple[Method, ...]:
     config, run = "edgeft.pipeline.stage_configs:LowerConfig", "edgeft.pipeline.lower:run"
-    return tuple(Method("lower", name, config, run, 2, _GRAPH) for name in sorted(exporters()))
+    return tuple(Method("lower", name, config, run, 3, _GRAPH) for name in sorted(exporters()))
 
 
 def _points(group: str) -> tuple[EntryPoint, ...]:

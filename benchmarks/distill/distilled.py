@@ -60,7 +60,9 @@ def main() -> None:
     parser.add_argument("--distill", required=True, help="the recipe's block, as YAML in braces")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--limit", type=int, default=0, help="rows of each class in each split; 0 takes all")
-    parser.add_argument("--baselines", nargs="+", choices=BASELINES, default=BASELINES, help="what is beside it")
+    parser.add_argument(
+        "--baselines", nargs="+", choices=BASELINES, default=BASELINES, help="beside it; of prune_steps the first"
+    )
     parser.add_argument("--set", action="append", default=[], help="as edgeft build's")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

@@ -94,7 +94,10 @@ def append_images_(
         unlabelled_row(first + number, f"{UNLABELLED}/{paths[position]}", facts.sha256[position])
         for number, position in enumerate(keep)
     ]
-    return rows, [_finding(len(keep), len(paths), [facts.failures[at] for at in sorted(facts.failures)])]
+    failures = [facts.failures[at] for at in sorted(facts.failures)]
+    return rows, [
+        _finding(len(keep), len(paths), "unreadable, equal to others, or near copies of val or test", failures)
+    ]
 
 
 def read_unlabelled_texts(
@@ -123,7 +126,7 @@ def read_unlabelled_texts(
         if text.strip() and key not in seen:
             seen.add(key)
             found.append((f"{UNLABELLED}: {table.where(index)}", text, other))
-    return found, _finding(len(found), count, [])
+    return found, _finding(len(found), count, "empty, or equal to others", [])
 
 
 def _join_(target: Path, beside: Path, keep: Sequence[int]) -> None:
@@ -140,17 +143,12 @@ def _join_(target: Path, beside: Path, keep: Sequence[int]) -> None:
     beside.unlink()
 
 
-def _finding(kept: int, of: int, failures: Sequence[str]) -> Finding:
+def _finding(kept: int, of: int, why: str, failures: Sequence[str]) -> Finding:
     if not kept:
         raise DataError(
-            f"data.unlabelled: none of {of} rows is left: all are unreadable, empty, equal to a labelled one, or near "
-            "copies of val or test",
-            hint="give rows that are not labelled yet",
+            f"data.unlabelled: none of {of} rows is left: all are {why}", hint="give rows that are not labelled yet"
         )
-    message = (
-        f"{kept} of {of} rows without a label are taken; the others are unreadable, empty, equal to another row, or "
-        "near copies of val or test"
-    )
+    message = f"{kept} of {of} rows without a label are taken; the others are {why}"
     return Finding(
         "unlabelled",
         "info" if kept == of else "warning",

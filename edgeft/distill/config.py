@@ -108,31 +108,33 @@ def _refuse_pruned_by_name(student: StudentConfig, prune: float | None) -> None:
         raise ValueError(msg)
 
 
-def model_of(student: StudentConfig, teacher: ModelConfig) -> ModelConfig:
+def model_of(student: StudentConfig, teacher: ModelConfig, key: str = "distill.student") -> ModelConfig:
     """Return the student's model block: the teacher's where it is cut out of it.
+
+    Args:
+        student: who is taught.
+        teacher: the recipe's model block.
+        key: where the recipe says `student`.
 
     Raises:
         UsageError: the student is no network, reads something else than the teacher, or is cut as the other kind is.
     """
     if student.input is not None and teacher.takes_texts:
-        raise UsageError("distill.student.input: is for images, and the teacher takes texts", hint="remove it")
-    other = "distill.student.layers: 3" if teacher.takes_texts else "distill.student.base: timm/mobilenetv3_small_100"
+        raise UsageError(f"{key}.input: is for images, and the teacher takes texts", hint="remove it")
+    other = f"{key}: {{layers: 3}}" if teacher.takes_texts else f"{key}: {{base: timm/mobilenetv3_small_100}}"
     if student.base is None:
         for name in student.cuts:
             if teacher.takes_texts == (name == "drop_blocks"):
                 kind = "texts" if teacher.takes_texts else "images"
-                hint = other if teacher.takes_texts else "distill.prune: 0.3"
-                raise UsageError(f"distill.student.{name}: {teacher.base} takes {kind}, and has none", hint=hint)
+                raise UsageError(f"{key}.{name}: {teacher.base} takes {kind}, and has none", hint=other)
         return teacher
     try:
         named = ModelConfig(base=student.base, weights=student.weights, dropout=teacher.dropout, text=teacher.text)
     except ValidationError as error:
-        raise UsageError(f"distill.student: {refusals(error)}", hint=other) from error
+        raise UsageError(f"{key}: {refusals(error)}", hint=other) from error
     if named.takes_texts != teacher.takes_texts:
         reads, wanted = ("texts", "images") if named.takes_texts else ("images", "texts")
-        raise UsageError(
-            f"distill.student.base: {student.base} takes {reads}, and the teacher takes {wanted}", hint=other
-        )
+        raise UsageError(f"{key}.base: {student.base} takes {reads}, and the teacher takes {wanted}", hint=other)
     return named.model_copy(update={"input": student.input or teacher.input})
 
 
@@ -215,8 +217,9 @@ class KnowledgeConfig(TrainConfig):
         if self.prune_steps > 1 and "without_teacher" in self.baselines:
             msg = "baselines: with prune_steps the student is healed by its teacher; leave without_teacher out"
             raise ValueError(msg)
-        for student in (self.student, *(candidate.student for candidate in self.candidates)):
-            model_of(student, self.model)
+        model_of(self.student, self.model)
+        for number, candidate in enumerate(self.candidates):
+            model_of(candidate.student, self.model, f"distill.candidates.{number}.student")
         return self
 
     @model_validator(mode="after")

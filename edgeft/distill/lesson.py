@@ -108,7 +108,7 @@ def taught(ctx: Context, lesson: Lesson, make: Callable[[Dataset], Created]) -> 
         "unlabelled": len(data.indices("unlabelled")),
     }
     notes = _findings(said.argmax(1) == labels, told == labels)
-    if own >= sizes[0] and config.student.input is None:
+    if own >= sizes[0] and (config.student.input is None or config.student.base is not None):
         notes.append(f"student: {own:,} parameters, no fewer than its teacher's {sizes[0]:,}: nothing is saved")
     timings = {**result.timings, "teacher_rows": feed.asked}
     return StageResult(result.folder, {**result.measurements, **measured}, (*result.notes, *notes), timings)

@@ -62,4 +62,4 @@ def _notes(stray: Sequence[LintFinding]) -> Iterator[str]:
         alike.setdefault((item.op_type, item.reason), []).append(item.node)
     for (op_type, reason), nodes in alike.items():
         named = nodes[0] if len(nodes) == 1 else f"{nodes[0]} and {len(nodes) - 1} more"
-        yield f"{op_type} {named} stays in float: {reason}"
+        yield f"{op_type} {named} does not run as planned: {reason}"

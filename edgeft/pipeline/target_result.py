@@ -158,5 +158,9 @@ def _read(entries: Mapping[str, Entry], target: str) -> dict[str, Any]:
         "verify": entries["verify"].folder / "verify.json",
         "history": entries["finetune"].folder / "history.json",
     }
-    choice = json.loads((entries["choose"].folder / "choice.json").read_bytes()) | entries["choose"].timings
-    return {"choice": choice, **{name: json.loads(path.read_bytes()) for name, path in places.items()}}
+    found: dict[str, Any] = {name: json.loads(path.read_bytes()) for name, path in places.items()}
+    found["candidates"]["timings"] = dict(entries["compress"].timings)
+    return {
+        "choice": json.loads((entries["choose"].folder / "choice.json").read_bytes()) | entries["choose"].timings,
+        **found,
+    }

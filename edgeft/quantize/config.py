@@ -34,8 +34,8 @@ class CompressConfig(Config):
     bias_images: NonNegativeInt = 96
     """Of these, how many go through the quantized prefix to round weights and correct biases; 0 corrects none."""
     float_share: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Share of the multiplications that `gptq`, `qat` and `auto` may leave in float, around the tensors that suffer
-    most from 8 bits; 0 leaves none. 0.08 unless set, and 0 for transformers, which it makes slower, not better."""
+    """Share of the integer multiplications that `gptq`, `qat` and `auto` may leave in float, around the tensors that
+    suffer most from 8 bits; 0 leaves none. 0.08 unless set, and 0 for transformers, which it only makes slower."""
     swap_activations: bool = False
     """Change the architecture: Relu in the place of HardSwish and SiLU, healed by training with the float graph as
     teacher. Faster in int8, some accuracy lost; static methods only."""

@@ -61,7 +61,7 @@ class Prepared:
         tensor: what candidates are compared on: `logits`, the input of a last Softmax, or else the first output.
         outputs: K where `tensor` is [N, K], else None.
         operators: before and after simplification.
-        max_abs_error: largest difference of the first output from the file given, on `checked` inputs.
+        max_abs_error: largest difference of `tensor`, or else of the first output, from the file, on `checked` inputs.
         checked: how many inputs were compared.
         notes: what a reader must know.
     """

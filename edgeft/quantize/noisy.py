@@ -5,7 +5,7 @@
 
 Each alone, all weights in float, by the error at the output. What is inside is spared by leaving the segment in float;
 to spare t_i both segments that it lies between stay float. What float costs in time is bounded by a share of the
-network's multiplications: a handful of tensors often cause half of the noise, in layers that gain little from integers.
+integers' multiplications: a handful of tensors often cause half of the noise, in layers that gain little from integers.
 The chain of segments (graph/segments.py) is walked once, and nothing but one tensor is kept, so memory does not depend
 on the depth.
 """

@@ -43,7 +43,7 @@ _ROUGH_WEIGHTS = WeightMethod(search=False, follow_float=False, gptq=False, corr
 _ROUGH_IMAGES = 8
 """Calibration inputs of a graph that is only timed."""
 _SPARE_MORE = 0.35
-"""Share of the multiplications that may be in float where the margin is not held otherwise."""
+"""Share of the integer multiplications that may be in float where the margin is not held otherwise."""
 _NAMED = 3
 """Operators named in a note."""
 CLOSED_FORM, PARTIAL_FLOAT, QAT = "closed_form", "partial_float", "qat"

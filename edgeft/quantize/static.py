@@ -37,8 +37,8 @@ from edgeft.quantize.smoothed import smooth_
 from edgeft.quantize.sweep import WeightMethod, quantize_weights_
 
 _SPARE = 0.08
-"""Of a network's multiplications: early layers with few channels gain next to nothing from integers. In a transformer
-every layer gains: MiniLM's shape in OpenVINO was 13 % slower with this share in float, and its SQNR .3 dB better."""
+"""Of the multiplications that would be of integers: early layers with few channels gain next to nothing from them. In a
+transformer every layer gains: in OpenVINO, MiniLM was 13 % slower with this share in float, at .3 dB more SQNR."""
 _NOISE_IMAGES, _NOISE_BATCH = 16, 2
 _SIGNED = TensorType(IntegerType.S8, symmetric=True)
 FEWEST_MOMENT_IMAGES = 32
@@ -55,7 +55,7 @@ class StaticMethod:
         prefix_images: how many images go through the quantized prefix.
         keep_float: operators that stay in float, each with the reason.
         equalise: whether channels between convolutions are equalised first.
-        spare: share of the multiplications that may stay in float to spare the tensors that suffer most, 0..1.
+        spare: share of the integer multiplications that may stay in float to spare what suffers most, 0..1.
     """
 
     ranges: str
@@ -113,7 +113,7 @@ def static_method(
     Args:
         name: auto, gptq, qat (of which this is the start), or a method of choosing ranges.
         bias_images: images of the quantized prefix; 0 corrects no bias (weights still see some images).
-        float_share: of the multiplications, for auto, gptq and qat; None is 0.08, and 0 for transformers.
+        float_share: of the integer multiplications, for auto, gptq and qat; None is 0.08, and 0 for transformers.
         transformer: whether auto, gptq and qat shall suit one: ranges keep all but the last few values, and weights do
             not make up for quantized inputs. Of MiniLM on reviews, in OpenVINO, the scores' mean error was .015 with
             mse ranges and .009 with these, and .020 where weights followed.

@@ -137,17 +137,21 @@ def _own_input(recipe: Recipe, store: Store) -> dict[str, Json] | None:
         return None
     model: dict[str, Any] = recipe.model.model_dump(mode="json")
     teacher: dict[str, Any] = _contract(recipe.model, store)
-    seen = {"resize": teacher["resize"], "resize_to": None}
-    if teacher["resize_to"] is not None and changes.get("resize") != "squash":  # the same part of each picture
-        old, new = (max(sides["height"], sides["width"]) for sides in (teacher, {**teacher, **changes}))
-        seen["resize_to"] = round(teacher["resize_to"] * new / old)
-    changed = {name: value for name, value in model["input"].items() if value is not None}
+    changed = {name: value for name, value in model["input"].items() if value is not None and name != "resize_to"}
+    changes = {name: value for name, value in changes.items() if value is not None}
     values = {**model, "base": student.get("base") or model["base"], "weights": None}
     try:
-        own = type(recipe.model).model_validate({**values, "input": {**changed, **seen, **changes}})
+        own = type(recipe.model).model_validate(
+            {**values, "input": {"resize": teacher["resize"], **changed, **changes}}
+        )
     except ValidationError as error:
         raise UsageError(f"distill.student: {refusals(error)}") from error
-    return _contract(own, store)
+    asked: Any = own.model_dump()["input"]
+    if asked["resize"] == "shorter_side" and asked["resize_to"] is None and teacher["resize_to"] is not None:
+        old = max(teacher["height"], teacher["width"])  # the same part of each picture
+        new = max(asked["height"] or teacher["height"], asked["width"] or teacher["width"])
+        asked = {**asked, "resize_to": round(teacher["resize_to"] * new / old)}
+    return _contract(type(recipe.model).model_validate({**values, "input": asked}), store)
 
 
 def _input(recipe: Recipe, weights: Mapping[str, Path], store: Store) -> dict[str, Json]:

@@ -130,8 +130,7 @@ def _ladder(record: View, built: Sequence[View]) -> Markup | None:
 
 def _made_in(record: View, rung: str) -> str:
     """Return how long a rung took when it was made, without judging it."""
-    stages = [stage for stage in record.views("stages") if stage.text("name").split("-")[0] == "compress"]
-    places = [record.at("timings"), *(stage.at("timings") for stage in stages)]
+    places = (record.at("candidates", "timings"), record.at("timings"))
     return duration(next((s for each in places if (s := each.number(f"{rung}_seconds")) is not None), None))
 
 

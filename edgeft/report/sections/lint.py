@@ -1,4 +1,4 @@
-"""What the target runs in float although the model is compressed, with the reason for each operator."""
+"""What the target runs in float or rounds by itself although the model is compressed: each operator with its reason."""
 
 from edgeft.report.blocks import absent, name, section, table
 from edgeft.report.markup import Markup
@@ -34,5 +34,8 @@ def lint(record: View) -> Markup:
     lead = f"{other}{len(rows)} in all, {surprises or 'none'} unexpected."
     header = ["node", "operator", "kind", "reason", "what would mend it"]
     return section(
-        "lint", title, table("Operators that the target runs in float", header, rows, words=(1, 2, 3, 4)), lead=lead
+        "lint",
+        title,
+        table("Operators that the target runs in float or rounds by itself", header, rows, words=(1, 2, 3, 4)),
+        lead=lead,
     )

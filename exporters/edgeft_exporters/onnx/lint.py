@@ -27,7 +27,7 @@ _ROUNDED = Cause(
 
 @dataclass(frozen=True, slots=True)
 class _Diagnosis:
-    """An operator of the given graph that runs in float, and why."""
+    """An operator of the given graph that runs in float, or was rounded by the runtime itself, and why."""
 
     node: str
     op_type: str
@@ -75,7 +75,7 @@ def _name_(proto: onnx.ModelProto) -> None:
 def _float_operators(
     source: ir.Model, nodes: tuple[OptimisedNode, ...], placement: Placement
 ) -> dict[OptimisedNode, _Diagnosis]:
-    """Return what each float operator of the optimised graph was in `source`, and why it is float."""
+    """Return what each float operator of the optimised graph was in `source`, and why; and what was rounded alone."""
     consumers = _consumers(nodes)
     by_name = {str(node.name): node for node in source.graph}
     by_output = {str(value.name): node for node in source.graph for value in node.outputs}

@@ -253,6 +253,7 @@ def test_texts_without_labels_stand_behind_the_labelled_ones(table: Callable[[Ro
     assert [(row.text, row.label, row.class_name) for row in rows] == [("a new film", -1, ""), ("坏 film", -1, "")]
     assert data.rows[: len(plain)] == plain.rows
     assert findings(data.folder)["unlabelled"]["numbers"] == {"taken": 2, "of": 5}
+    assert findings(data.folder)["unlabelled"]["message"].endswith("the others are empty, or equal to others")
     encoder = data.encoder()
     for row in rows:
         found, expected = data.feeds(np.array([row.index])), encoder(row.source)

@@ -116,6 +116,14 @@ def test_the_proposal_is_json_that_a_reader_understands(texts: Taught, tmp_path:
     assert found["chosen"]["student"]["layers"] == 1
 
 
+def test_a_candidate_that_cannot_be_is_named(images: Taught) -> None:
+    candidates = [{"prune": 0.2}, {"student": {"layers": 1}}]
+    settings = {"model": images.model, "student": "auto", "budget_ms": 5.0, "candidates": candidates}
+    with pytest.raises(UsageError, match=r"distill\.candidates\.1\.student\.layers: .* takes images") as said:
+        KnowledgeConfig.model_validate(settings)
+    assert said.value.hint == "distill.candidates.1.student: {base: timm/mobilenetv3_small_100}"
+
+
 def test_a_candidates_own_weights_are_those_it_begins_with(images: Taught, tmp_path: Path) -> None:
     base = "timm/test_efficientnet"
     torch.manual_seed(5)

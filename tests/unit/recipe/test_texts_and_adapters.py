@@ -182,6 +182,11 @@ def test_a_student_that_reads_smaller_images_has_data_of_its_own(tmp_path: Path)
     wide = "model.input={resize: shorter_side, resize_to: 280}"  # the student sees the same part of each picture
     own = listed(tmp_path, wide, changed)["data"].config_json()["input"]
     assert (own["resize"], own["resize_to"], own["height"]) == ("shorter_side", 200, 160)
+    alone = "distill={prune: 0.3, student: {input: {height: '280', width: null}}}"  # as a text; null is the model's own
+    own = listed(tmp_path, wide, alone)["data"].config_json()["input"]
+    assert (own["resize_to"], own["height"], own["width"]) == (350, 280, 224)
+    straight = "distill={prune: 0.3, student: {input: {height: 160, resize: squash}}}"
+    assert listed(tmp_path, wide, straight)["data"].config_json()["input"]["resize_to"] is None
     with pytest.raises(UsageError, match=r"distill\.student: base: String should match pattern"):
         listed(tmp_path, "distill={student: {base: resnet18, input: {height: 160, width: 160}}}")
     with pytest.raises(UsageError, match=r"distill\.student: base: String should match pattern"):
