@@ -32,7 +32,7 @@ from edgeft.quantize.plan import Skip, refuse_quantized
 from edgeft.quantize.products import Product, find_products, input_statistics
 from edgeft.quantize.proof import proven_pairs
 from edgeft.quantize.rows import Rows
-from edgeft.quantize.smooth import smoothing
+from edgeft.quantize.smooth import WORTH_A_MUL, smoothing
 from edgeft.quantize.smoothed import divided_
 from edgeft.quantize.weights import IntegerMatrix, search_scales
 
@@ -116,6 +116,7 @@ def quantize_dynamic(
             np.diagonal(statistics.moment),
             statistics.low,
             statistics.high,
+            least_gain=WORTH_A_MUL,
         )
         moment = statistics.moment / np.outer(s, s)
         first = readers[tensor][0]

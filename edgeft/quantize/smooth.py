@@ -17,6 +17,9 @@ import numpy.typing as npt
 
 from edgeft.quantize.affine import Doubles, Floats
 
+WORTH_A_MUL = 1.5
+"""How many times what smoothing costs must go into what its absence does, where it takes a multiplication as the model
+runs: MiniLM gains 1.8 to 12 times, its shape with random weights 1.2 to 1.35."""
 _STRENGTHS = tuple(step / 20 for step in range(21))
 _LEVELS, _WEIGHT_STEPS = 255, 100
 _SMALLEST = 1e-5

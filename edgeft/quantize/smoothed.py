@@ -15,11 +15,9 @@ from edgeft.quantize.insert import add_initializer_
 from edgeft.quantize.plan import Plan, constant
 from edgeft.quantize.products import Product, input_statistics
 from edgeft.quantize.rows import Rows
-from edgeft.quantize.smooth import smoothing
+from edgeft.quantize.smooth import WORTH_A_MUL, smoothing
 
 _PRODUCTS = ("MatMul", "Gemm")
-_LEAST_GAIN = 1.5
-"""Less is not worth a multiplication: MiniLM gains 1.8 to 12 times, its shape with random weights 1.2 to 1.35."""
 
 
 def smooth_(model: ir.Model, plan: Plan, rows: Rows, execution: Execution, emit: EventSink = ignore) -> tuple[str, ...]:
@@ -48,7 +46,7 @@ def smooth_(model: ir.Model, plan: Plan, rows: Rows, execution: Execution, emit:
     for tensor, statistics in found.items():
         own = readers[tensor]
         matrix = np.concatenate([product.matrix[0] for product in own])
-        s = smoothing(matrix, np.diagonal(statistics.moment), statistics.low, statistics.high, least_gain=_LEAST_GAIN)
+        s = smoothing(matrix, np.diagonal(statistics.moment), statistics.low, statistics.high, least_gain=WORTH_A_MUL)
         if (s == 1).all():
             continue
         source = divided_(model, own[0].input, own[0].node, s)

@@ -99,6 +99,17 @@ def test_statistics_do_not_depend_on_batches(encoder: onnx.ModelProto) -> None:
         assert found["hidden"].moment.shape == (HIDDEN, HIDDEN)
 
 
+def test_channels_that_are_alike_are_not_smoothed(encoder: onnx.ModelProto) -> None:
+    """It would cost a multiplication for next to nothing."""
+    alike = ArrayRows("x", np.random.default_rng(0).normal(size=(64, WORDS, WIDTH)).astype(np.float32))
+    assert "x::smooth" in initializers(
+        quantize_dynamic(encoder, PLACEMENT, rows(64), METHOD, execution=EXECUTION).model
+    )
+    made = quantize_dynamic(encoder, PLACEMENT, alike, METHOD, execution=EXECUTION)
+    assert "x::smooth" not in initializers(made.model)
+    assert made.model.graph.node[0].op_type == "DynamicQuantizeLinear"
+
+
 def test_an_outlier_channel_no_longer_coarsens_the_others(encoder: onnx.ModelProto) -> None:
     data = rows(64)
     data.values[..., 3] *= 50  # its weights shrink likewise, so that it is no more important than before
