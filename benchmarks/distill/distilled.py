@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--limit", type=int, default=0, help="rows of each class in each split; 0 takes all")
     parser.add_argument(
-        "--baselines", nargs="+", choices=BASELINES, default=BASELINES, help="beside it; of prune_steps the first"
+        "--baselines", nargs="+", choices=BASELINES, default=BASELINES, help="both; of prune_steps from_scratch alone"
     )
     parser.add_argument("--set", action="append", default=[], help="as edgeft build's")
     args = parser.parse_args()

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from edgeft.core.errors import UsageError
 from edgeft.core.events import Message
@@ -21,7 +20,6 @@ from edgeft.data.audit.quarantine import quarantine, quarantine_finding
 from edgeft.data.audit.resolution import resolution
 from edgeft.data.audit.shift import class_shift, picture_shift
 from edgeft.data.config import DataConfig, InputConfig
-from edgeft.data.dataset import Row
 from edgeft.data.decode import ImageFacts, read_images
 from edgeft.data.divide import divide
 from edgeft.data.partition import SPLITS, check_every_class
@@ -92,9 +90,13 @@ def run(ctx: Context, inputs: Inputs, config: DataConfig) -> StageResult:
     check_every_class(selected.splits, selected.labels, [row.group for row in selected.rows], classes)
     keep_rows_(target, selected.at)
     counts = count(selected.splits, selected.labels, classes, SPLITS)
-    held_out = [position for position, split in enumerate(selected.splits) if split != "train"]
-    known = Known(digests, facts.take(held_out), config.near_duplicates)
-    more, told = _unlabelled(ctx, inputs, target, contract, known)
+    more, told = (
+        append_images_(
+            target, inputs[UNLABELLED], contract, _known(digests, selected, facts, config), ctx.threads, ctx.emit
+        )
+        if UNLABELLED in inputs
+        else ([], [])
+    )
     findings = [
         *divided.findings,
         *_source_findings(divided.ignored, config.limit),
@@ -120,12 +122,9 @@ def run(ctx: Context, inputs: Inputs, config: DataConfig) -> StageResult:
     )
 
 
-def _unlabelled(
-    ctx: Context, inputs: Inputs, target: Path, contract: InputContract, known: Known
-) -> tuple[list[Row], list[Finding]]:
-    if UNLABELLED not in inputs:
-        return [], []
-    return append_images_(target, inputs[UNLABELLED], contract, known, ctx.threads, ctx.emit)
+def _known(digests: frozenset[str], selected: Selection, facts: ImageFacts, config: DataConfig) -> Known:
+    held_out = [position for position, split in enumerate(selected.splits) if split != "train"]
+    return Known(digests, facts.take(held_out), config.near_duplicates)
 
 
 def input_contract(config: InputConfig | None) -> InputContract:

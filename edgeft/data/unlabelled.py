@@ -88,8 +88,7 @@ def append_images_(
         if position not in out and digest not in seen:
             keep.append(position)
             seen.add(digest)
-    first = len(np.load(target, mmap_mode="r"))
-    _join_(target, beside, keep)
+    first = _join_(target, beside, keep)
     rows = [
         unlabelled_row(first + number, f"{UNLABELLED}/{paths[position]}", facts.sha256[position])
         for number, position in enumerate(keep)
@@ -129,8 +128,8 @@ def read_unlabelled_texts(
     return found, _finding(len(found), count, "empty, or equal to others", [])
 
 
-def _join_(target: Path, beside: Path, keep: Sequence[int]) -> None:
-    """Put the rows `keep` of `beside` behind those of `target`, and delete `beside`."""
+def _join_(target: Path, beside: Path, keep: Sequence[int]) -> int:
+    """Put the rows `keep` of `beside` behind those of `target`, delete `beside`, return where the first stands."""
     own, more = np.load(target, mmap_mode="r"), np.load(beside, mmap_mode="r")
     whole = target.with_name("joined.npy")
     array = create_array(whole, (len(own) + len(keep), *own.shape[1:]))
@@ -138,9 +137,11 @@ def _join_(target: Path, beside: Path, keep: Sequence[int]) -> None:
     for number, position in enumerate(keep):
         array[len(own) + number] = more[position]
     array.flush()
+    first = len(own)
     del own, more, array
     os.replace(whole, target)  # noqa: PTH105 - the design's own word for the atomic step
     beside.unlink()
+    return first
 
 
 def _finding(kept: int, of: int, why: str, failures: Sequence[str]) -> Finding:

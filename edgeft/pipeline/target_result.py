@@ -152,6 +152,7 @@ def result_of(
 def _read(entries: Mapping[str, Entry], target: str) -> dict[str, Any]:
     """Return what the record quotes from stage outputs."""
     places = {
+        "choice": entries["choose"].folder / "choice.json",
         "data": entries["data"].folder / "dataset.json",
         "candidates": entries["compress"].folder / "candidates.json",
         "lint": entries["lower"].folder / target / _LINT,
@@ -159,8 +160,6 @@ def _read(entries: Mapping[str, Entry], target: str) -> dict[str, Any]:
         "history": entries["finetune"].folder / "history.json",
     }
     found: dict[str, Any] = {name: json.loads(path.read_bytes()) for name, path in places.items()}
+    found["choice"] |= entries["choose"].timings
     found["candidates"]["timings"] = dict(entries["compress"].timings)
-    return {
-        "choice": json.loads((entries["choose"].folder / "choice.json").read_bytes()) | entries["choose"].timings,
-        **found,
-    }
+    return found

@@ -1,7 +1,7 @@
 """Keep in float what was left in float: a runtime may round such weights by itself, per tensor and to full range.
 
     DQ -> Conv(float weight) -> [Relu] -> Q      onnxruntime makes an integer Conv of it (WeightBiasQuantization)
-    DQ -> MaxPool -> Conv -> Relu -> Transpose -> Q     likewise: it moves DQ and Q over the two first (QDQPropagation)
+    DQ -> MaxPool -> Conv -> Relu -> Transpose -> Q     likewise: it moves DQ and Q up to the Conv (QDQPropagation)
     DQ -> Conv -> LeakyRelu(alpha 1) -> ... -> Q     stays float; LeakyRelu(alpha 1) is x, and the kernel takes it along
 
     float -> MaxPool -> Q                        becomes Q -> MaxPool (QDQPropagation), whose integer kernel is slow
