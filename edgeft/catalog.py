@@ -72,6 +72,7 @@ METHODS: tuple[Method, ...] = (
     Method(
         "distill", "knowledge", "edgeft.distill.config:KnowledgeConfig", "edgeft.distill.knowledge:run", 4, _DISTILLING
     ),
+    Method("answers", "teacher", "edgeft.distill.config:AnswersConfig", "edgeft.distill.answers:run", 1, _DISTILLING),
     Method(
         "export",
         "onnx",
@@ -80,7 +81,7 @@ METHODS: tuple[Method, ...] = (
         3,
         (*_GRAPH, "onnxscript", "timm", "torch"),
     ),
-    Method("compress", "auto", "edgeft.quantize.config:CompressConfig", "edgeft.quantize.stage:run", 19, _GRAPH),
+    Method("compress", "auto", "edgeft.quantize.config:CompressConfig", "edgeft.quantize.stage:run", 20, _GRAPH),
     Method("choose", "fastest", "edgeft.pipeline.stage_configs:ChooseConfig", "edgeft.pipeline.choose:run", 1, _GRAPH),
     Method(
         "decide", "argmax", "edgeft.pipeline.stage_configs:ArgmaxConfig", "edgeft.pipeline.decide:argmax", 2, _RUNTIME

@@ -228,6 +228,10 @@ class Dataset:
         """Return the rows of `split` in ascending order, int64 [n]."""
         return np.array([row.index for row in self.rows if row.split == split], dtype=np.int64)
 
+    def studied(self) -> npt.NDArray[np.int64]:
+        """Return the rows that are learned from, with labels and without, in ascending order, int64 [n]."""
+        return np.union1d(self.indices("train"), self.indices("unlabelled"))
+
 
 def _stored(folder: Path, contract: Contract, count: int) -> npt.NDArray[np.uint8] | TokenTable:
     if isinstance(contract, TextContract):

@@ -138,6 +138,13 @@ def model_of(student: StudentConfig, teacher: ModelConfig, key: str = "distill.s
     return named.model_copy(update={"input": student.input or teacher.input})
 
 
+class AnswersConfig(Config):
+    """How a teacher is asked about rows; fields are filled in from the `distill:` block."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """As `distill.device`."""
+
+
 class KnowledgeConfig(TrainConfig):
     """Teach by the teacher's logits beside the labels, and by what happens inside of it."""
 

@@ -23,7 +23,7 @@ from edgeft.distill.config import Baseline, CandidateConfig, KnowledgeConfig, St
 from edgeft.distill.importance import Judge
 from edgeft.distill.lesson import Lesson, alone, taught
 from edgeft.distill.students import Basis, create_student, cut
-from edgeft.distill.teacher import Views
+from edgeft.distill.teacher import Views, teachers_of
 from edgeft.models.checkpoint import META, CheckpointMeta, load, save
 from edgeft.models.sources import Created
 
@@ -51,7 +51,7 @@ def run(ctx: Context, inputs: Inputs, config: KnowledgeConfig) -> StageResult:
         UsageError: the student cannot be made, a loss has no place in it, or training diverged.
     """
     inputs, config = _proposed(inputs, config)
-    folders = [inputs["checkpoint"], *(inputs[f"checkpoint-{number}"] for number in range(2, config.teachers + 1))]
+    folders = teachers_of(inputs)
     loaded = [load(folder) for folder in folders]
     meta = loaded[0][1]
     for folder, (_, other) in zip(folders, loaded, strict=True):
@@ -113,7 +113,7 @@ def _basis(ctx: Context, lesson: Lesson, data: Dataset, teacher: nn.Module | Non
     config, module = lesson.config, teacher or lesson.members[0]
     of = Dataset.open(lesson.inputs["teacher_data"]) if "teacher_data" in lesson.inputs else data
     device = next(module.parameters()).device
-    views = Views(of, config, 1, 0, device)
+    views = Views(of, (), 1, 0, device)
     seed = ctx.seed_for("importance")
     judge = Judge.of(
         lambda rows: views(rows, None),
@@ -122,7 +122,7 @@ def _basis(ctx: Context, lesson: Lesson, data: Dataset, teacher: nn.Module | Non
         config.importance_rows,
         seed,
     )
-    example = Views(of, config, 1, 0, device)(of.indices("train")[:1], None)  # with a buffer of its own
+    example = Views(of, (), 1, 0, device)(of.indices("train")[:1], None)  # with a buffer of its own
     weights, tokenizer = lesson.inputs.get("student"), lesson.inputs.get("tokenizer")
     return Basis(module, lesson.meta, judge, example, weights, tokenizer, ctx.seed_for("student"))
 

@@ -21,7 +21,7 @@ from edgeft.distill.config import KnowledgeConfig, StudentConfig
 from edgeft.distill.hints import Hint, Side, hints
 from edgeft.distill.students import reset_
 from edgeft.distill.taps import watching
-from edgeft.distill.teacher import LOGITS, Ensemble, Matched, TaughtFeed, Teacher, ViewFeed, Views
+from edgeft.distill.teacher import LOGITS, TaughtFeed, Teacher, ViewFeed, Views, joined, teachers_of, teachers_views
 from edgeft.finetune import evaluate
 from edgeft.finetune.feeds import Input
 from edgeft.finetune.loop import Fit, Guidance, Phase
@@ -84,7 +84,7 @@ def taught(ctx: Context, lesson: Lesson, make: Callable[[Dataset], Created]) -> 
                 "data.unlabelled: rows without a label have no class to balance and no domain to mix",
                 hint="finetune.sampling: shuffle, and no data.mix",
             )
-        views = Views(data, config, config.views, ctx.seed_for("views"), device)
+        views = _views(ctx, config, data, device)
         teacher, found = _teacher(ctx, lesson, opened, views)
         feed = TaughtFeed(ctx, data, views, teacher, device, by_row=config.by_row)
         seen = watch.enter_context(watching([spot for hint in found.values() for spot in hint.own]))
@@ -125,24 +125,24 @@ def alone(ctx: Context, lesson: Lesson, make: Callable[[Dataset], Created], *, s
 
     with session(ctx, lesson.inputs, lesson.config, begun) as opened:
         config = lesson.config
-        views = Views(opened.data, config, config.views, ctx.seed_for("views"), opened.accelerate.device)
+        views = _views(ctx, config, opened.data, opened.accelerate.device)
         phases = [Phase(0, config.epochs, boundary=0)]
         return finish(opened, opened.loop().run(phases, lambda _: ViewFeed(views)), phases)
+
+
+def _views(ctx: Context, config: KnowledgeConfig, data: Dataset, device: torch.device) -> Views:
+    return Views(data, config.augment, config.views, ctx.seed_for("views"), device)
 
 
 def _teacher(ctx: Context, lesson: Lesson, opened: Session, views: Views) -> tuple[Teacher, dict[str, Hint]]:
     """Return who teaches, and where to look in both."""
     config, device, data = lesson.config, opened.accelerate.device, opened.data
     members = [member.to(device).eval() for member in lesson.members]
-    module = members[0] if len(members) == 1 else Ensemble(members)
-    inputs: Views | Matched = views
-    if "teacher_data" in lesson.inputs:
-        other = Dataset.open(lesson.inputs["teacher_data"])
-        inputs = Matched(Views(other, config, config.views, ctx.seed_for("views"), device), data, other)
-    folders = [lesson.inputs[name] for name in sorted(lesson.inputs) if name.startswith("checkpoint")]
+    module = joined(members)
+    inputs = teachers_views(lesson.inputs, data, lambda of: views if of is data else _views(ctx, config, of, device))
     digest = sha256_json(
         {
-            "weights": [sha256_tree(folder) for folder in folders],
+            "weights": [sha256_tree(folder) for folder in teachers_of(lesson.inputs)],
             "data": [sha256_tree(lesson.inputs[name]) for name in ("data", "teacher_data") if name in lesson.inputs],
             "augment": config.model_dump(mode="json")["augment"],
             "device": device.type,

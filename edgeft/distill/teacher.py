@@ -1,7 +1,8 @@
 """What the teacher says of each training row, once per view and kept on disk, and the same views for the student."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +11,14 @@ from torch import Tensor, nn
 
 from edgeft.core.digest import sha256_json
 from edgeft.core.errors import DataError
-from edgeft.core.stage import Context
+from edgeft.core.stage import Context, Inputs
 from edgeft.data.augment import Augmentation, build
+from edgeft.data.augment_config import AugmentSpec
 from edgeft.data.dataset import Dataset, Split
 from edgeft.data.draws import sample_seeds
 from edgeft.distill.taps import Spot, watching
 from edgeft.finetune import evaluate, features
 from edgeft.finetune.cache import CHUNK, ActivationCache
-from edgeft.finetune.config import TrainConfig
 from edgeft.finetune.feeds import Feed, Input, TokenFeed
 from edgeft.finetune.sampling import Rows
 from edgeft.models.pixels import Normalizer, as_tensor
@@ -48,15 +49,15 @@ class Views:
 
     Args:
         data: the dataset.
-        config: augmentation, and how many views.
+        augment: what changes images; empty changes nothing.
         views: of an augmented image.
         seed: of the augmentation.
         device: where the input goes.
     """
 
-    def __init__(self, data: Dataset, config: TrainConfig, views: int, seed: int, device: torch.device) -> None:
+    def __init__(self, data: Dataset, augment: AugmentSpec, views: int, seed: int, device: torch.device) -> None:
         self._data, self._seed = data, seed
-        self._augment: Augmentation | None = build(config.augment) if config.augment else None
+        self._augment: Augmentation | None = build(augment) if augment else None
         self.count = views if self._augment else 1
         self._normalize = None if data.is_text else Normalizer(data.input, device)
         self._tokens = TokenFeed(data.tokens, device) if data.is_text else None
@@ -98,6 +99,33 @@ class Matched:
     def __call__(self, rows: Rows, view: int | None) -> Input:
         """Return the teacher's input of the student's rows `rows` [n]."""
         return self._views(self._places[rows], view)
+
+
+def teachers_of(inputs: Inputs) -> list[Path]:
+    """Return the teachers' checkpoint folders: what a stage reads as "checkpoint", "checkpoint-2", ..."""
+    return [inputs[name] for name in sorted(inputs) if name.startswith("checkpoint")]
+
+
+def joined(members: Sequence[nn.Module]) -> nn.Module:
+    """Return several teachers as one; one stays itself."""
+    return members[0] if len(members) == 1 else Ensemble(members)
+
+
+def teachers_views(inputs: Inputs, own: Dataset, views: Callable[[Dataset], Views]) -> Views | Matched:
+    """Return the teacher's input by rows of the student's dataset `own`.
+
+    Args:
+        inputs: of the stage; with "teacher_data" where the teacher reads images at another size.
+        own: the student's dataset.
+        views: of a dataset.
+
+    Raises:
+        DataError: a row of the student's is none of the teacher's.
+    """
+    if "teacher_data" not in inputs:
+        return views(own)
+    other = Dataset.open(inputs["teacher_data"])
+    return Matched(views(other), own, other)
 
 
 @dataclass(frozen=True, slots=True)

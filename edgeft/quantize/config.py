@@ -39,6 +39,9 @@ class CompressConfig(Config):
     swap_activations: bool = False
     """Change the architecture: Relu in the place of HardSwish and SiLU, healed by training with the float graph as
     teacher. Faster in int8, some accuracy lost; static methods only."""
+    follow: Literal["float", "teacher"] = "float"
+    """What the output follows where int8 is trained (`qat`, and `auto` where the margin is not held otherwise): the
+    graph in float, or of a distilled student the answers of its teacher (images only)."""
     metric: Metric = "accuracy"
     """What candidates are compared by, on validation; from verify.accuracy unless set."""
     max_drop_pp: PositiveFloat = 2.0
@@ -47,8 +50,11 @@ class CompressConfig(Config):
     """The exporter whose placement rules hold."""
 
     @model_validator(mode="after")
-    def _method_is_of_int8(self) -> Self:
+    def _methods_fit(self) -> Self:
         if self.precision != "int8" and self.method != "auto":
             message = f"method {self.method} makes int8, precision is {self.precision}: leave method out"
+            raise ValueError(message)
+        if self.follow == "teacher" and (self.precision != "int8" or self.method not in {"auto", "qat"}):
+            message = "follow: teacher is for int8 that is trained: method qat, or auto"
             raise ValueError(message)
         return self

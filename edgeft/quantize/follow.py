@@ -2,8 +2,9 @@
 
     loss = d(first) / 2 + mean over the others of d(t) / 2,        d(t) = mean((t - t_teacher)^2) / var(t_teacher)
 
-`first` is the output that counts; the others lie between the graph's segments, so that a gradient need not come all the
-way from the output. Every parameter group's rate falls to 0 along a cosine.
+`first` is the output that counts, and may follow other answers than the float graph's; the others lie between the
+graph's segments, so that a gradient need not come all the way from the output. Every parameter group's rate falls to 0
+along a cosine.
 """
 
 import math
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from edgeft.core.events import EventSink, Progress, ignore
 from edgeft.graph.module import GraphModule
-from edgeft.quantize.affine import QuantizationError
+from edgeft.quantize.affine import Floats, QuantizationError
 from edgeft.quantize.rows import Images
 
 
@@ -31,6 +32,7 @@ class Lessons:
         steps: optimizer steps.
         batch: images of a step.
         tensors: what follows the teacher's: the output first, then inner tensors of the same name in both.
+        answers: what the output follows in place of the teacher's, logits float32 [N, K] of `images`; None: its own.
         threads: CPU threads.
     """
 
@@ -39,6 +41,7 @@ class Lessons:
     steps: int
     batch: int
     tensors: tuple[str, ...]
+    answers: Floats | None = None
     threads: int = 1
 
 
@@ -79,6 +82,9 @@ def follow(
             feeds = {teacher.inputs[0]: torch.from_numpy(np.ascontiguousarray(images[chosen]))}
             with torch.no_grad():
                 wanted = teacher(feeds, lessons.tensors)
+                if lessons.answers is not None:
+                    output = lessons.tensors[0]
+                    wanted = {**wanted, output: _level(torch.from_numpy(lessons.answers[chosen]), wanted[output])}
             loss = distance(student(feeds, lessons.tensors), wanted, lessons.tensors)
             losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):
@@ -98,6 +104,11 @@ def distance(found: dict[str, Tensor], wanted: dict[str, Tensor], names: Sequenc
     parts = [(found[name] - wanted[name]).square().mean() / (wanted[name].var() + tiny) for name in names]
     first, *others = parts
     return first if not others else (first + torch.stack(others).mean()) / 2
+
+
+def _level(answers: Tensor, own: Tensor) -> Tensor:
+    """Return logits [n, K] with each row's mean as in `own`: it changes no probability, and teachers differ in it."""
+    return answers + (own - answers).mean(1, keepdim=True)
 
 
 @contextmanager

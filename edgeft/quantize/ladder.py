@@ -183,6 +183,10 @@ def _climb_packed(
 
 
 def best(rungs: Sequence[Rung]) -> Rung:
-    """Return the rung nearest to float, among those that hold the margin where any does."""
-    pool = [rung for rung in rungs if rung.holds] or rungs
+    """Return the rung nearest to float, among those that hold the margin where any does.
+
+    One that holds it and follows a teacher comes first: it was asked for, and leaves float on purpose.
+    """
+    holding = [rung for rung in rungs if rung.holds]
+    pool = [rung for rung in holding if rung.taught] or holding or rungs
     return min(pool, key=lambda rung: float(str(rung.judged.validation["mean_abs_logit_error"])))

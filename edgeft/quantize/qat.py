@@ -16,6 +16,7 @@ import torch
 
 from edgeft.core.events import EventSink, ignore
 from edgeft.graph.module import GraphModule
+from edgeft.quantize.affine import Floats
 from edgeft.quantize.candidates import LOGITS
 from edgeft.quantize.follow import Lessons, follow
 from edgeft.quantize.placement import Placement
@@ -38,6 +39,7 @@ class QatMethod:
         rate: of weights, in quantization steps; falls to 0 along a cosine.
         scale_rate: of activation scales, relative to their size; 0 keeps them.
         tensors: what follows the float graph's: the logits first, then inner tensors of the same name in both.
+        answers: what the logits follow in place of the float graph's, float32 [N, K] of the images; None: its own.
         threads: CPU threads.
     """
 
@@ -46,6 +48,7 @@ class QatMethod:
     rate: float = 0.05
     scale_rate: float = 1e-4
     tensors: tuple[str, ...] = (LOGITS,)
+    answers: Floats | None = None
     threads: int = 1
 
 
@@ -94,7 +97,7 @@ def tune(
         student.module,
         GraphModule(ir.from_proto(float_model), trainable=[]),
         _optimizer(student, method),
-        Lessons(images, rng, method.steps, method.batch, method.tensors, method.threads),
+        Lessons(images, rng, method.steps, method.batch, method.tensors, method.answers, method.threads),
         after=student.project_,
         emit=emit,
         task="train quantized",

@@ -14,7 +14,7 @@ import onnx
 
 from edgeft.core.events import EventSink
 from edgeft.core.stage import Json
-from edgeft.quantize.affine import QuantizationError
+from edgeft.quantize.affine import Floats, QuantizationError
 from edgeft.quantize.calibration import Execution, Pixels
 from edgeft.quantize.candidates import LOGITS, Judged
 from edgeft.quantize.dynamic import DynamicMethod, quantize_dynamic
@@ -59,6 +59,7 @@ class Ladder:
         method: how the first rung is made.
         calibration: inputs that set ranges and round weights.
         training: what `qat` trains on, [N, ...] in the type that the graph takes; None where nothing is trained.
+        answers: what `qat` makes `output` follow on them, in place of what float says, float32 [N, K]; None: float.
         climb: what follows the first rung: "never" anything; "until it holds" segments in float, then `qat`, while the
             margin is not held; "always" `qat`.
         seed: of the order of training.
@@ -74,6 +75,7 @@ class Ladder:
     training: Images | None = None
     climb: Climb = "never"
     seed: int = 0
+    answers: Floats | None = None
     output: str = LOGITS
     memo: Path | None = None
     device: Device | None = None
@@ -94,6 +96,7 @@ class Rung:
         notes: what a reader must know.
         method: of a statically quantized rung.
         reference: the float graph that it follows tensor by tensor; None where that is not known.
+        taught: whether its output follows answers that are not the float graph's.
     """
 
     name: str
@@ -105,6 +108,7 @@ class Rung:
     notes: tuple[str, ...] = ()
     method: StaticMethod | None = None
     reference: onnx.ModelProto | None = None
+    taught: bool = False
 
     @property
     def holds(self) -> bool:
@@ -225,7 +229,7 @@ def swapped(graph: onnx.ModelProto, ladder: Ladder, execution: Execution, emit: 
         _HEAL_STEPS,
         _training_batch(graph, _HEAL_BATCH),
         (ladder.output, *_ends(graph, ladder.placement, ladder.output)),
-        execution.threads,
+        threads=execution.threads,
     )
     return heal(graph, lessons, _HEAL_RATE, emit=emit)
 
@@ -265,13 +269,15 @@ def trained(
         rate=_QAT_RATE,
         scale_rate=_QAT_SCALE_RATE,
         tensors=(ladder.output, *_ends(graph, ladder.placement, ladder.output)),
+        answers=ladder.answers,
         threads=execution.threads,
     )
     rng = np.random.default_rng(ladder.seed)
     tuned = tune(start.judged.model, start.reference or graph, ladder.placement, images, method, rng=rng, emit=emit)
     seconds = time.perf_counter() - started
-    label = f"{start.label}+qat_{method.steps}x{method.batch}"
-    return Rung(QAT, label, judge(tuned.model), seconds, start.skips, tuned.unsafe_pairs, start.notes)
+    taught = ladder.answers is not None
+    label = f"{start.label}+qat_{method.steps}x{method.batch}" + ("_teacher" if taught else "")
+    return Rung(QAT, label, judge(tuned.model), seconds, start.skips, tuned.unsafe_pairs, start.notes, taught=taught)
 
 
 def _ends(graph: onnx.ModelProto, placement: Placement, output: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The compress stage: candidates of the deployment graph, each with what it is worth on validation.
 
-Reads the train split (calibration) and the val split (temperature, comparison); never test. Writes
+Reads the train split (calibration), rows without labels (training) and the val split (temperature, comparison); never
+test. Writes
 `candidates/<name>/model.onnx` and `candidates.json`. Which candidate ships is chosen later, on the device.
 """
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from edgeft import catalog
 from edgeft.core.errors import DataError
 from edgeft.core.stage import Context, Inputs, Json, StageResult
+from edgeft.data.answers import Answers
 from edgeft.data.dataset import Dataset
 from edgeft.graph.endpoints import PIXELS
 from edgeft.graph.load import load
@@ -26,7 +28,7 @@ from edgeft.quantize.rungs import Ladder
 
 
 def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
-    """Make the candidates of `inputs["graph"]` on `inputs["data"]`.
+    """Make the candidates of `inputs["graph"]` on `inputs["data"]`; training follows `inputs["answers"]` where given.
 
     Raises:
         DataError: a split is empty, or an input folder is damaged.
@@ -50,13 +52,15 @@ def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
         method = method_for(
             graph, exporter.placement, config.precision, config.method, config.bias_images, config.float_share
         )
+        answers = Answers.open(inputs["answers"]) if "answers" in inputs else None
         ladder = Ladder(
             exporter.placement,
             method,
             rows,
-            None if data.is_text else _Rows(data.pixels, data.indices("train")),
+            None if data.is_text else _Rows(data.pixels, data.studied()),
             climb_rule(config.method),
             ctx.seed_for("quantization-aware training"),
+            answers=None if answers is None else answers.logits,
             memo=ctx.memo,
             device=this_device(exporter, rows, config.threads) if config.search else None,
             swap=config.swap_activations,

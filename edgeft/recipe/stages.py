@@ -16,7 +16,7 @@ from edgeft.core.store import Store
 from edgeft.recipe.model import Block, Recipe
 from edgeft.recipe.named import TOKENIZER, augmenting, data_sources, students_of, unlabelled, weights_of
 from edgeft.recipe.stage import Stage, bare, stage_of
-from edgeft.recipe.target_stages import bars_of, require_targets, target_stages
+from edgeft.recipe.target_stages import ANSWERS, bars_of, follows_teacher, require_targets, target_stages
 
 _DESCRIBE = "edgeft.models.sources:describe"
 _DESCRIBE_TEXT = "edgeft.models.text_source:describe"
@@ -108,13 +108,17 @@ def _distilled(
     last = stage_of("distill", block, {"model": model}, given, sources=sources)
     proposed = []
     if last.config_json().get("budget_ms") is not None:
-        asked = {**bars, "distill": last.config_json()}
+        settings = {**bars, "distill": last.config_json()}
         method = bare(catalog.find("propose", "halving"))
-        proposed = [stage_of("propose", method, asked, given, sources=sources, per_device=True)]
+        proposed = [stage_of("propose", method, settings, given, sources=sources, per_device=True)]
         last = replace(last, upstream={**given, "proposal": "propose"})
-    graph = stage_of("export", recipe.export, {}, {"checkpoint": ends[0], "data": data})
+    graph = replace(stage_of("export", recipe.export, {}, {"checkpoint": ends[0], "data": data}), name=TEACHER_GRAPH)
+    asked = []
+    if follows_teacher(recipe):
+        method = bare(catalog.find("answers", "teacher"))
+        asked = [stage_of(ANSWERS, method, {"device": last.config_json()["device"]}, given)]
     more = [stage for each in others for stage in each]
-    return [*more, *proposed, last, replace(graph, name=TEACHER_GRAPH)], {**seen, **_by_role("teacher", ends)}
+    return [*more, *proposed, last, *asked, graph], {**seen, **_by_role("teacher", ends)}
 
 
 def _by_role(role: str, names: Sequence[str]) -> dict[str, str]:

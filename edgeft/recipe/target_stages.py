@@ -16,6 +16,8 @@ from edgeft.recipe.stage import Stage, bare, stage_of
 
 BUNDLE_RUNTIME = "onnxruntime"
 """What `edgeft.runtime` runs a bundle with."""
+ANSWERS = "answers"
+"""The stage that asks the teacher of a student what training of int8 follows."""
 CHAIN = ("compress", "choose", "lower", "decide", "verify")
 
 
@@ -55,6 +57,24 @@ def require_targets(recipe: Recipe) -> None:
             )
 
 
+def follows_teacher(recipe: Recipe) -> bool:
+    """Return whether training of int8 follows the teacher of a distilled student.
+
+    Raises:
+        UsageError: there is no student, or it reads texts, whose int8 is not trained.
+    """
+    if recipe.compress.values.get("follow") != "teacher":
+        return False
+    if recipe.distill is None:
+        raise UsageError(
+            "compress.follow: teacher, and the recipe has no distill block: nothing has a teacher",
+            hint="remove it: int8 then follows the float graph",
+        )
+    if getattr(recipe.model, "takes_texts", False):
+        raise UsageError("compress.follow: is for images; the int8 of texts is not trained", hint="remove it")
+    return True
+
+
 def target_stages(
     recipe: Recipe, target: str, checkpoint: str, images: Mapping[str, Path], teachers: Mapping[str, str]
 ) -> list[Stage]:
@@ -78,12 +98,13 @@ def target_stages(
     limits = {name: recipe.decide.values.get(name) for name in ("max_escape", "max_overkill")}
     compressed, seen = {"compress": named["compress"]}, {"data": "data"}
     ends = {**compressed, "lower": named["lower"]}
+    answers = {ANSWERS: ANSWERS} if follows_teacher(recipe) else {}
     return [
         stage_of(
             named["compress"],
             recipe.compress,
             {**(bars if searched else untouched), **trial},
-            {"graph": "export", **seen},
+            {"graph": "export", **seen, **answers},
             per_device=searched,
         ),
         stage_of(

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from edgeft.core.digest import sha256_tree
 from edgeft.core.errors import DataError
 from edgeft.core.stage import Context
+from edgeft.data.answers import Answers
 from edgeft.data.dataset import Dataset
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
@@ -144,3 +145,33 @@ def test_a_candidate_that_loses_too_much_does_not_hold_the_margin() -> None:
     assert same["mean_abs_logit_error"] == 0
     assert same["sqnr_db"] is None
     assert same["holds_margin"] is True
+
+
+def test_training_learns_from_rows_without_labels_and_a_teachers_answers(
+    tmp_path: Path, net: onnx.ModelProto, data_folder: Path
+) -> None:
+    rows = [json.loads(line) for line in (data_folder / "rows.jsonl").read_text().splitlines()]
+    for row in rows[90:]:
+        row["split"] = "unlabelled"
+    (data_folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = Dataset.open(data_folder)
+    studied = data.studied()
+    assert set(studied) == {*data.indices("train"), *range(90, len(data))}
+    graph, answers = tmp_path / "graph", tmp_path / "answers"
+    for folder in (graph, answers):
+        folder.mkdir()
+    onnx.save(net, graph / "model.onnx")
+    config = CompressConfig(method="qat", follow="teacher", calib_images=16, bias_images=8, max_drop_pp=80)
+    written = {}
+    for name, share in (("own", 0.0), ("other", 1.0)):
+        own = logits_of(net, ArrayRows("pixels", data.pixels[studied]), Execution())
+        Answers(studied, own + share * np.float32([1, 0, -1])).write(answers)
+        folder = tmp_path / name
+        folder.mkdir()
+        run(Context(folder, tmp_path / "work", 7, 1), {"graph": graph, "data": data_folder, "answers": answers}, config)
+        told = json.loads((folder / "candidates.json").read_text())["candidates"][1]
+        assert told["method"].endswith("+qat_120x16_teacher")
+        file = onnx.load(folder / told["file"])
+        written[name] = logits_of(file, ArrayRows("pixels", data.pixels[studied]), Execution())
+    apart = (written["other"] - written["own"]).mean(axis=0)
+    assert apart[0] > 0 > apart[2]

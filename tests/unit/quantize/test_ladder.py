@@ -104,3 +104,26 @@ def test_the_nearest_rung_ships_and_first_of_all_one_that_holds() -> None:
     near, far, fair = rung("near", 0.1, holds=False), rung("far", 0.3, holds=False), rung("fair", 0.2, holds=True)
     assert best((far, near)) is near
     assert best((far, near, fair)) is fair
+    taught = replace(rung("taught", 0.4, holds=True), taught=True)
+    assert best((near, fair, taught)) is taught
+    assert best((fair, replace(taught, judged=far.judged))) is fair
+
+
+def test_training_follows_a_teachers_answers_where_they_are_given(
+    net: onnx.ModelProto, int8: Ladder, judge: Callable, pixels: Callable[..., np.ndarray]
+) -> None:
+    rows, unseen = pixels(64), pixels(96, seed=11)
+
+    def away(x: np.ndarray) -> np.ndarray:
+        own = logits_of(net, ArrayRows("pixels", x), Execution())
+        return own + own.std() * np.array([0.3, 0.0, -0.3], np.float32)
+
+    answers = away(rows) + np.arange(len(rows), dtype=np.float32)[:, None]  # a row's mean says nothing
+    rungs = climb(
+        net, replace(int8, training=rows, answers=answers, climb=climb_rule("qat")), judge(1.0), execution=Execution()
+    )
+    assert [rung.taught for rung in rungs] == [False, True]
+    assert rungs[1].label.endswith("_teacher")
+    found = [logits_of(rung.judged.model, ArrayRows("pixels", unseen), Execution()) for rung in rungs]
+    start, trained = (np.abs(each - away(unseen)).mean() for each in found)
+    assert trained < 0.8 * start

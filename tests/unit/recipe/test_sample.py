@@ -39,3 +39,19 @@ def test_compress_depends_on_the_device_only_where_it_searches(tmp_path: Path) -
     assert (plain.per_device, plain.config_json()["threads"]) == (False, 1)
     assert (searching.per_device, searching.config_json()["threads"]) == (True, 2)
     assert not compress("compress.search=true", smoke=True).per_device
+
+
+def test_training_of_int8_follows_the_teacher_that_the_student_had(tmp_path: Path) -> None:
+    def listed(*overrides: str) -> dict[str, Stage]:
+        block = "distill={prune: 0.3, teachers: 2, student: {input: {height: 192, width: 192}}}"
+        recipe = load_recipe(SOLAR_CELLS, (block, *overrides))
+        return {stage.name: stage for stage in stages(recipe, Store(tmp_path))}
+
+    plain, following = listed(), listed("compress.follow=teacher", "distill.device=cpu")
+    assert "answers" not in plain
+    assert "answers" not in plain["compress"].upstream
+    assert following["answers"].upstream == following["distill"].upstream
+    assert following["answers"].config_json() == {"device": "cpu"}
+    assert following["compress"].upstream["answers"] == "answers"
+    names = list(following)
+    assert names.index("distill") < names.index("answers") < names.index("compress")

@@ -217,3 +217,12 @@ def test_a_targets_runtime_is_in_the_keys_of_its_stages(project: Path) -> None:
         "openvino" in found[f"{name}-openvino"].method.needs for name in ("compress", "choose", "lower", "verify")
     )
     assert "openvino" not in found["verify"].method.needs
+
+
+def test_the_int8_of_texts_follows_no_teacher(project: Path) -> None:
+    with pytest.raises(UsageError, match=r"compress\.follow: is for images"):
+        listed(project, "distill={student: {layers: 1}}", "compress.follow=teacher")
+    with pytest.raises(UsageError, match=r"compress\.follow: teacher, and the recipe has no distill block"):
+        listed(project, "compress.follow=teacher")
+    with pytest.raises(UsageError, match="follow: teacher is for int8 that is trained: method qat, or auto"):
+        listed(project, "distill={student: {layers: 1}}", "compress.follow=teacher", "compress.method=gptq")
