@@ -19,7 +19,8 @@ _TITLES = (
     (re.compile(r"(?i)BSD 3-Clause"), "BSD-3-Clause"),
 )
 NOT_STATED = "not stated"
-DATA, WEIGHTS = "data", "model weights"
+DATA, UNLABELLED = "data", "data without labels"
+WEIGHTS, STUDENT = "model weights", "student's weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class License:
     """The terms of one thing that went into the model.
 
     Args:
-        what: "data" or "model weights".
+        what: `DATA`, `UNLABELLED`, `WEIGHTS` or `STUDENT`.
         source: as the recipe names it.
         distribution: installed package and version; "" where it came from elsewhere.
         expression: SPDX expression, or `NOT_STATED`.
@@ -50,7 +51,7 @@ def license_of(what: str, source: str) -> License:
     """Return the licence of what a recipe names.
 
     Args:
-        what: "data" or "model weights".
+        what: `DATA`, `UNLABELLED`, `WEIGHTS` or `STUDENT`.
         source: `package:MODULE/path`, or a path or hub name, about which nothing is known.
     """
     module = source.removeprefix(_PACKAGE).partition("/")[0]

@@ -13,7 +13,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 from uuid import NAMESPACE_URL, uuid5
 
-from edgeft.bundle.licenses import NOT_STATED, WEIGHTS, License
+from edgeft.bundle.licenses import NOT_STATED, STUDENT, WEIGHTS, License
 from edgeft.core.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -95,11 +95,11 @@ def _library(name: str, version: str, role: str) -> "Component":
 
 
 def _origin(item: License) -> "Component":
-    """Return the base weights, or the data, as a component."""
+    """Return weights, or data, as a component."""
     from cyclonedx.contrib.license.factories import LicenseFactory
     from cyclonedx.model.component import Component, ComponentType
 
-    weights = item.what == WEIGHTS
+    weights = item.what in {WEIGHTS, STUDENT}
     return Component(
         name=item.source,
         type=ComponentType.MACHINE_LEARNING_MODEL if weights else ComponentType.DATA,

@@ -40,15 +40,13 @@ def assemble(
     Raises:
         EdgeftError: a part cannot be read or does not fit.
     """
-    from edgeft.bundle.licenses import DATA, WEIGHTS, license_of
+    from edgeft.bundle.licenses import license_of
     from edgeft.bundle.pack import Parts, pack
     from edgeft.report.card import model_card
     from edgeft.report.html import render
 
     target, entries = result.target, result.entries
     report = record.to_json()
-    weights = getattr(recipe.model, "weights", None)
-    origins = [(DATA, str(recipe.data.values["source"])), *([(WEIGHTS, str(weights))] if weights else [])]
     parts = Parts(
         name=recipe.name if target == recipe.lower.targets[0] else f"{recipe.name}-{target}",
         target=target,
@@ -60,13 +58,30 @@ def assemble(
         decision=json.loads((entries["decide"].folder / DECISION).read_bytes())[SHIPPED],
         gates=[gate for gate in record.gates if not _is_timing(gate)],
         measurements=_measurements(record),
-        licenses=[license_of(what, source) for what, source in origins],
+        licenses=[license_of(what, source) for source, what in _origins(recipe, record.student).items()],
         report_html=render(report, entries["verify"].folder),
         report_json=report,
         model_card=model_card(report),
         run=_run(record, report),
     )
     pack(out, parts, key)
+
+
+def _origins(recipe: Recipe, student: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return what the model was made from, each source as the recipe names it, with what it is."""
+    from edgeft.bundle.licenses import DATA, STUDENT, UNLABELLED, WEIGHTS
+
+    named = (
+        (DATA, recipe.data.values["source"]),
+        (UNLABELLED, recipe.data.values.get("unlabelled")),
+        (WEIGHTS, getattr(recipe.model, "weights", None)),
+        (STUDENT, (student or {}).get("weights")),
+    )
+    found: dict[str, str] = {}
+    for what, source in named:
+        if source:
+            found.setdefault(str(source), what)
+    return found
 
 
 def _chosen(record: RunRecord) -> dict[str, Any]:

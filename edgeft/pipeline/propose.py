@@ -22,6 +22,7 @@ from edgeft.core.events import Message
 from edgeft.core.stage import Context, Inputs, Json, StageResult
 from edgeft.pipeline.stage_configs import ProposeConfig
 
+PROPOSAL = "proposal.json"
 _SAMPLES, _WARMUP, _MAX_SECONDS, _PROCESSES = 20, 3, 3.0, 3
 _CALIBRATION: Mapping[str, Json] = {"calib_images": 32, "bias_images": 16, "max_drop_pp": 100.0}
 """Of a network that has learned nothing: its speed is asked for, not what it is worth."""
@@ -78,7 +79,7 @@ def run(ctx: Context, inputs: Inputs, config: ProposeConfig) -> StageResult:
     finalists = within[: int(block["finalists"])]
     values, winner = _halved(ctx, inputs, block, finalists)
     proposal = {"chosen": dict(winner.candidate), "number": winner.number}
-    write_atomic(ctx.folder / "proposal.json", json.dumps(proposal, indent=1) + "\n")
+    write_atomic(ctx.folder / PROPOSAL, json.dumps(proposal, indent=1) + "\n")
     told: list[Json] = [
         {"candidate": each.name, "milliseconds": each.milliseconds, "size_bytes": each.size_bytes} for each in found
     ]

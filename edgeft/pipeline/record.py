@@ -45,6 +45,8 @@ class RunRecord:
         seconds: how long the build took, up to the bundle.
         seed: the run's seed.
         targets: of a build for several, what came out for each; see `TargetResult.row`.
+        student: of a build that distilled, who was taught: `base` and `weights` of a student by name, else None, and
+            `history`, history.json of the distill stage. Else None.
         device: of a build that measured on another machine: its address, the bundle's check there, and facts of the
             machine that built; then `machine` is the device. Else None.
     """
@@ -71,6 +73,7 @@ class RunRecord:
     seconds: float
     seed: int
     targets: tuple[Mapping[str, Any], ...] = ()
+    student: Mapping[str, Any] | None = None
     device: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from edgeft.pipeline import gates as judged
 from edgeft.pipeline import latency as timing
 from edgeft.pipeline.device.place import BuildPlace
 from edgeft.pipeline.lower import MODEL
+from edgeft.pipeline.propose import PROPOSAL
 from edgeft.pipeline.record import RunRecord
 from edgeft.pipeline.timed import own_runtime
 from edgeft.recipe.model import Recipe
@@ -130,7 +131,7 @@ def result_of(
         DeviceError: a timing process failed.
     """
     plain = {**entries, **{name: entries[stage_name(name, target, recipe)] for name in CHAIN}}
-    found = _read(plain, target)
+    found = _read(recipe, plain, target)
     made = TargetResult(target, plain, found, gates=tuple(map(judged.gate_from_json, found["verify"]["gates"])))
     if place is None or catalog.exporter(target).cross:
         return made
@@ -149,17 +150,27 @@ def result_of(
     return replace(made, compared=compared, gates=(*made.gates, *timed), stages=(told,))
 
 
-def _read(entries: Mapping[str, Entry], target: str) -> dict[str, Any]:
+def _read(recipe: Recipe, entries: Mapping[str, Entry], target: str) -> dict[str, Any]:
     """Return what the record quotes from stage outputs."""
+    history = "history.json"
     places = {
         "choice": entries["choose"].folder / "choice.json",
         "data": entries["data"].folder / "dataset.json",
         "candidates": entries["compress"].folder / "candidates.json",
         "lint": entries["lower"].folder / target / _LINT,
         "verify": entries["verify"].folder / "verify.json",
-        "history": entries["finetune"].folder / "history.json",
+        "history": entries["finetune"].folder / history,
     }
     found: dict[str, Any] = {name: json.loads(path.read_bytes()) for name, path in places.items()}
     found["choice"] |= entries["choose"].timings
     found["candidates"]["timings"] = dict(entries["compress"].timings)
+    if recipe.distill is not None:
+        asked: Any = recipe.distill.values
+        if "propose" in entries:
+            asked = json.loads((entries["propose"].folder / PROPOSAL).read_bytes())["chosen"]
+        named = asked.get("student") or {}
+        found["student"] = {
+            **{key: named.get(key) for key in ("base", "weights")},
+            "history": json.loads((entries["distill"].folder / history).read_bytes()),
+        }
     return found

@@ -126,12 +126,20 @@ def _limits(view: View) -> str:
 
 
 def _origin(view: View) -> str:
-    model = view.at("recipe", "model")
+    model, student = view.at("recipe", "model"), view.at("student")
     item = candidate(view, chosen(view))
-    pairs = [
-        ("base model", model.text("base")),
-        ("weights", model.text("weights")),
+    of = "teacher's " if student else ""
+    tuned = [
+        (f"{of}base model", model.text("base")),
+        (f"{of}weights", model.text("weights")),
         ("fine-tuned by", view.at("recipe", "finetune").text("method")),
+    ]
+    if student:
+        named = student.text("base")
+        weights = (student.text("weights") or "random") if named else "its teacher's"
+        tuned = [("student", named or "cut out of its teacher"), ("student began with", weights), *tuned]
+    pairs = [
+        *tuned,
         ("compressed by", item.text("method")),
         ("model size", size(item.number("size_bytes"))),
         ("seed", view.text("seed")),

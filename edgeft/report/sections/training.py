@@ -1,8 +1,8 @@
-"""How the fine-tuning went: loss and validation metrics by epoch."""
+"""How the training went, of a student its own after its teacher's: loss and validation metrics by epoch."""
 
 from collections.abc import Sequence
 
-from edgeft.report.blocks import absent, figure, legend, section, table
+from edgeft.report.blocks import absent, figure, legend, note, section, table
 from edgeft.report.charts.curves import Curve, Plane, plot, y_range_of
 from edgeft.report.markup import Markup, element, join
 from edgeft.report.numbers import fixed, percent, significant
@@ -22,7 +22,14 @@ def training(record: View) -> Markup:
             "Training",
             absent("No training history is in this record: nothing was trained, or the run stopped early."),
         )
-    return section("training", "Training", _figures(epochs), _table(epochs), lead=_lead(epochs))
+    taught = record.at("student").views("history")
+    if not taught:
+        return section("training", "Training", _figures(epochs), _table(epochs), lead=_lead(epochs))
+    parts = [
+        join(element("h3", name), note(_lead(each)), _figures(each), _table(each))
+        for name, each in (("Student", taught), ("Teacher", epochs))
+    ]
+    return section("training", "Training", *parts)
 
 
 def _lead(epochs: Sequence[View]) -> str:
