@@ -23,6 +23,9 @@ def build_text(record: Record) -> str:
     """Return the tables that end a build."""
     places = [f"{name:<7} {record[name]}" for name in ("bundle", "report") if record[name]]
     places += [f"{'bundle':<7} {item['bundle']}" for item in record.get("targets", ())[1:]]
+    if taught := (record["verify"].get("distillation") or {}).get("drop"):
+        told = f"{taught['value_pp']:.1f} points of {taught['metric'].replace('_', ' ')} below its teacher"
+        places.append(f"{'student':<7} {told} ({interval(taught['interval_pp'])})")
     if record.get("device"):
         places.append(f"{'device':<7} {record['device']['address']}: what ships was timed and replayed there")
     end = f"{record['status']} in {seconds(record['seconds'])}, exit code {record['exit_code']}, run {record['run']}"

@@ -49,13 +49,9 @@ def same_shaped(module: nn.Module, pixels: Tensor) -> list[str]:
         if isinstance(given[0], Tensor) and isinstance(output, Tensor) and given[0].shape == output.shape:
             found.append(name)
 
-    owners = {name for name, part in module.named_modules() if isinstance(part, nn.Sequential)}
     hooks = [
         part.register_forward_hook(lambda _, given, output, name=name: note(name, given, output))
-        for name, part in module.named_modules()
-        if name.rpartition(".")[0] in owners
-        and not isinstance(part, nn.Sequential)
-        and any(isinstance(inner, nn.Conv2d) for inner in part.children())
+        for name, part in _blocks(module).items()
     ]
     try:
         with at_rest(module):
@@ -64,3 +60,20 @@ def same_shaped(module: nn.Module, pixels: Tensor) -> list[str]:
         for hook in hooks:
             hook.remove()
     return found
+
+
+def _blocks(module: nn.Module) -> dict[str, nn.Module]:
+    """Return the innermost parts of sequences that hold a convolution over rows and columns.
+
+    Not a stage of blocks, then, and not squeeze-and-excite, whose convolutions see single positions.
+    """
+    parts = dict(module.named_modules())
+    found = {
+        name: part
+        for name, part in parts.items()
+        if isinstance(parts.get(name.rpartition(".")[0]), nn.Sequential)
+        and not isinstance(part, nn.Sequential | nn.Conv2d)
+        and any(isinstance(inner, nn.Conv2d) and max(inner.kernel_size) > 1 for inner in part.modules())
+    }
+    outer = {name for name in found for other in found if other.startswith(f"{name}.")}
+    return {name: part for name, part in found.items() if name not in outer}

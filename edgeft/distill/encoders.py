@@ -81,12 +81,12 @@ def cut(
 
 
 def spread(layers: int, kept: int) -> list[int]:
-    """Return which of `layers` layers are kept: evenly spread, the last one among them.
+    """Return which of `layers` layers are kept: evenly spread, the last one among them; of too few some stand twice.
 
     >>> spread(6, 3)
     [1, 3, 5]
     """
-    return [round((number + 1) * layers / kept) - 1 for number in range(kept)]
+    return [max(0, round((number + 1) * layers / kept) - 1) for number in range(kept)]
 
 
 def fewer_layers(module: text.TextClassifier, meta: CheckpointMeta, kept: Sequence[int]) -> text.TextClassifier:
@@ -123,7 +123,7 @@ def narrowed(
     head = width // int(config.num_attention_heads)
     for key, wanted, most in (("hidden", hidden, width), ("feed_forward", inner, units)):
         if not 0 < wanted <= most:
-            raise UsageError(f"distill.student.{key}: {wanted}, and the teacher has {most}")
+            raise UsageError(f"distill.student.{key}: {wanted}, and the teacher has {most}", hint="keep fewer")
     if hidden % head:
         low = hidden // head * head or head
         raise UsageError(
@@ -162,7 +162,10 @@ def _with(
 def _require_chain(teacher: text.TextClassifier, meta: CheckpointMeta) -> None:
     if meta.inserts or len(teacher.groups()) == text.WHOLE_GROUPS:
         reason = "holds adapters, prompts or prefixes" if meta.inserts else "is no plain chain of layers"
-        raise UsageError(f"distill.student: the teacher {reason}, so nothing can be left out of it")
+        raise UsageError(
+            f"distill.student: the teacher {reason}, so nothing can be left out of it",
+            hint="name a student instead: distill.student: {base: transformers, weights: FOLDER}",
+        )
 
 
 def _layers(module: text.TextClassifier) -> int:

@@ -101,11 +101,12 @@ def _relations(weight: float, student: Side, teacher: Side) -> Hint:
     def loss(seen: Seen, told: Seen) -> Tensor:
         return losses.relations(seen[VECTOR], told[VECTOR])
 
-    return Hint(weight, [taps.vector(student.groups)], [taps.vector(teacher.groups)], loss)
+    own, other = (taps.vector(side.module, side.groups) for side in (student, teacher))
+    return Hint(weight, [own], [other], loss)
 
 
 def _vectors(weight: float, student: Side, teacher: Side) -> Hint:
-    own, other = taps.vector(student.groups), taps.vector(teacher.groups)
+    own, other = (taps.vector(side.module, side.groups) for side in (student, teacher))
     mapping = _linear(_width(student, own, -1), _width(teacher, other, -1))
 
     def loss(seen: Seen, told: Seen) -> Tensor:
@@ -201,7 +202,8 @@ def _self_relations(weight: float, student: Side, teacher: Side) -> Hint:
     width = _width(teacher, theirs["query"], -1)
     if width % student.heads:
         raise UsageError(
-            f"distill.self_relations: the teacher's {width} dimensions do not divide by {student.heads} heads"
+            f"distill.self_relations: the teacher's {width} dimensions do not divide by {student.heads} heads",
+            hint="use features, or a student with another number of heads",
         )
     return Hint(weight, [*own, _mask(student)], told, loss, live=True)
 

@@ -27,6 +27,7 @@ from edgeft.distill.teacher import Views, teachers_of
 from edgeft.models.checkpoint import META, CheckpointMeta, load, save
 from edgeft.models.sources import Created
 
+_NOTES = "notes.json"
 PROPOSAL = "proposal.json"
 """What the propose stage writes where the recipe says `student: auto`."""
 _BASELINES: Mapping[Baseline, str] = {
@@ -56,11 +57,14 @@ def run(ctx: Context, inputs: Inputs, config: KnowledgeConfig) -> StageResult:
     meta = loaded[0][1]
     for folder, (_, other) in zip(folders, loaded, strict=True):
         if other.classes != meta.classes:
-            raise DataError(f"{folder}: classes {list(other.classes)}, the first teacher's are {list(meta.classes)}")
+            raise DataError(
+                f"{folder}: classes {list(other.classes)}, the first teacher's are {list(meta.classes)}",
+                hint="run `edgeft build` again: all teachers are tuned on the same data",
+            )
     model = model_of(config.student, config.model)
     settings = config.model_copy(update={"model": model})
     lesson = Lesson(inputs, settings, [module for module, _ in loaded], meta)
-    make = partial(_student, ctx, lesson) if config.prune_steps == 1 else _loading(*_pruned(ctx, lesson))
+    make = _loading(*_begun(ctx, lesson))
     result = taught(ctx, lesson, make)
     if not config.baselines:
         return result
@@ -99,9 +103,7 @@ def untrained(ctx: Context, inputs: Inputs, config: KnowledgeConfig) -> tuple[st
     module, meta = load(inputs["checkpoint"])
     model, data = model_of(config.student, config.model), Dataset.open(inputs["data"])
     lesson = Lesson(inputs, config.model_copy(update={"model": model}), [module], meta)
-    created = _student(ctx, lesson, data)
-    save(ctx.folder, created.module, CheckpointMeta.of(created.module, model, data.classes, data.contract))
-    return created.notes
+    return tuple(_written(ctx.folder, lesson, data, partial(_student, ctx, lesson, data)))
 
 
 def _student(ctx: Context, lesson: Lesson, data: Dataset) -> Created:
@@ -127,6 +129,26 @@ def _basis(ctx: Context, lesson: Lesson, data: Dataset, teacher: nn.Module | Non
     return Basis(module, lesson.meta, judge, example, weights, tokenizer, ctx.seed_for("student"))
 
 
+def _begun(ctx: Context, lesson: Lesson) -> tuple[Path, list[str]]:
+    """Make the student as it begins, once for all trainings; return its folder and what is to be said of it."""
+    if lesson.config.prune_steps > 1:
+        return _pruned(ctx, lesson)
+    data, folder = Dataset.open(lesson.inputs["data"]), ctx.workspace / "begun"
+    return folder, _written(folder, lesson, data, partial(_student, ctx, lesson, data))
+
+
+def _written(folder: Path, lesson: Lesson, data: Dataset, make: Callable[[], Created]) -> list[str]:
+    """Write what `make` makes to `folder`, unless it is there; return what is to be said of it."""
+    if not (folder / META).is_file():
+        created = make()
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / _NOTES, json.dumps(created.notes))
+        meta = CheckpointMeta.of(created.module, lesson.config.model, data.classes, data.contract)
+        save(folder, created.module, meta)
+    notes: list[str] = json.loads((folder / _NOTES).read_bytes())
+    return notes
+
+
 def _pruned(ctx: Context, lesson: Lesson) -> tuple[Path, list[str]]:
     """Prune step by step with healing in between; return the folder of the last step's student, not healed yet."""
     config, notes = lesson.config, []
@@ -140,18 +162,18 @@ def _pruned(ctx: Context, lesson: Lesson) -> tuple[Path, list[str]]:
         place = ctx.workspace / f"prune-{number}"
         student, whole = (config.student, None) if number == 1 else (StudentConfig(), load(healed)[0])
         begun, healed = place / "student", place / "healed"
-        if not (begun / META).is_file():
-            try:
-                created = cut(_basis(ctx, lesson, data, whole), student, share)
-            except UsageError as error:
-                raise UsageError(
-                    f"step {number} of {config.prune_steps}: {error.message}",
-                    hint="lower distill.prune, of which each step takes a part",
-                ) from error
-            begun.mkdir(parents=True, exist_ok=True)
-            write_atomic(place / "notes.json", json.dumps(created.notes))
-            save(begun, created.module, CheckpointMeta.of(created.module, config.model, data.classes, data.contract))
-        notes += [f"step {number}: {note}" for note in json.loads((place / "notes.json").read_bytes())]
+
+        def less(whole: nn.Module | None = whole, student: StudentConfig = student) -> Created:
+            return cut(_basis(ctx, lesson, data, whole), student, share)
+
+        try:
+            told = _written(begun, lesson, data, less)
+        except UsageError as error:
+            raise UsageError(
+                f"step {number} of {config.prune_steps}: {error.message}",
+                hint="lower distill.prune, of which each step takes a part",
+            ) from error
+        notes += [f"step {number}: {note}" for note in told]
         if number < config.prune_steps and not (healed / META).is_file():
             ctx.emit(Message(f"distill: step {number} of {config.prune_steps}, healing"))
             shutil.rmtree(healed, ignore_errors=True)

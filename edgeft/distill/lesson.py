@@ -36,7 +36,7 @@ _PROJECTIONS = "distill_projections"
 """Name of the learned projections in the student while it trains."""
 _LIBRARIES = ("numpy", "timm", "torch", "torchvision", "transformers")
 """Whose versions change the last bits of an answer."""
-_SCHEMA = 1
+_SCHEMA = 2
 """Of stored answers: goes up where what a view of a row is changes (augmentation, draws)."""
 
 
@@ -120,7 +120,7 @@ def alone(ctx: Context, lesson: Lesson, make: Callable[[Dataset], Created], *, s
     def begun(data: Dataset) -> Created:
         created = make(data)
         if scratch:
-            reset_(created.module, ctx.seed_for("scratch"))
+            reset_(created.module, lesson.config.model, data.classes, ctx.seed_for("scratch"))
         return created
 
     with session(ctx, lesson.inputs, lesson.config, begun) as opened:
@@ -153,6 +153,12 @@ def _teacher(ctx: Context, lesson: Lesson, opened: Session, views: Views) -> tup
     )
     if not config.hints:
         return Teacher(module, [], inputs, digest), {}
+    inside = set(config.hints) & {"hidden", "attention", "self_relations"}
+    if inside and data.is_text and any(insert.kind == "prompt" for insert in lesson.meta.inserts):
+        raise UsageError(
+            f"distill.{min(inside)}: the teacher's prompts stand among its texts' tokens, and the student has none",
+            hint="use features: 1.0, or another finetune.method",
+        )
     row = data.indices("val")[:1]
     sides = [
         Side(each, groups, given(row, None), *_shape(each, contract))

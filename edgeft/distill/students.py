@@ -1,6 +1,7 @@
 """Who is taught: the teacher less some of it, or a network by name."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from edgeft.distill import blocks, channels, encoders
 from edgeft.distill.config import KnowledgeConfig, StudentConfig
 from edgeft.distill.importance import Judge
 from edgeft.finetune.feeds import Input
+from edgeft.models import text_source
 from edgeft.models.checkpoint import CheckpointMeta
 from edgeft.models.config import ModelConfig
 from edgeft.models.sources import Created, create_with_notes
+from edgeft.runtime.text import TextContract
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ def create_student(config: KnowledgeConfig, model: ModelConfig, basis: Basis, da
     if student.base is not None:
         if model.takes_texts:
             _require_tokenizer(basis.weights, basis.tokenizer)
+            _require_inputs(model, basis.weights, data)
         return create_with_notes(model, basis.weights, basis.meta.classes, basis.seed, data.vocabulary)
     share = None if config.prune is None or config.prune_steps > 1 else config.prune
     return cut(basis, student, share)
@@ -88,8 +92,15 @@ def cut(basis: Basis, student: StudentConfig, share: float | None) -> Created:
     return Created(module, tuple(notes))
 
 
-def reset_(module: nn.Module, seed: int) -> None:
-    """Give `module` random weights, each layer as its kind is initialised, drawn by `seed`."""
+def reset_(module: nn.Module, model: ModelConfig, classes: Sequence[str], seed: int) -> None:
+    """Give `module` random weights, as its architecture is initialised, drawn by `seed`.
+
+    Args:
+        module: a student.
+        model: its block; what its tensors were cut from, where it was.
+        classes: by name.
+        seed: of what is drawn.
+    """
     from edgeft.models import text  # as above
 
     with torch.random.fork_rng(devices=[]):
@@ -99,10 +110,33 @@ def reset_(module: nn.Module, seed: int) -> None:
             state = text.from_config(config, module.classifier.out_features, module.pooling, 0.0).state_dict()
             module.load_state_dict(state)
             return
-        for part in module.modules():
+        for part in module.modules():  # of what is no part of the architecture
             reset = getattr(part, "reset_parameters", None)
             if callable(reset):
                 reset()
+        unpretrained = model.model_copy(update={"weights": None})
+        fresh = create_with_notes(unpretrained, None, classes, seed, None).module.state_dict()
+        for name, tensor in module.state_dict().items():
+            if name in fresh:  # where layers were made narrower, the first channels of it
+                tensor.copy_(fresh[name][tuple(slice(size) for size in tensor.shape)])
+
+
+def _require_inputs(model: ModelConfig, folder: Path | None, data: Dataset) -> None:
+    """Prove that a text student by name takes texts as long as the data's, and pairs where they are pairs.
+
+    Raises:
+        DataError: it has no segment types, and the data are pairs.
+        UsageError: it has too few positions.
+    """
+    contract = data.contract
+    if folder is None or not isinstance(contract, TextContract):
+        raise TypeError("a text student without weights or texts")
+    told = text_source.describe(model, folder)
+    if contract.types and not told["has_types"]:
+        raise DataError(
+            f"distill.student.weights: the model in {folder} knows no segment types, and the data are pairs of texts",
+            hint="name a student of BERT's kind, or cut one out of the teacher: distill.student: {layers: 3}",
+        )
 
 
 def _require_tokenizer(folder: Path | None, teachers: Path | None) -> None:

@@ -1,5 +1,6 @@
 """What happens inside of a network, seen while it runs: feature maps by stride, hidden states, queries and keys."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,28 +49,44 @@ def watching(spots: Sequence[Spot]) -> Iterator[dict[str, Tensor]]:
             hook.remove()
 
 
-def vector(groups: Groups) -> Spot:
-    """Return the place in front of the head."""
-    return Spot(VECTOR, groups[-2][1])
+def vector(module: nn.Module, groups: Groups) -> Spot:
+    """Return the place in front of the head, [N, D]; where the head itself pools a feature map, the map's mean."""
+    rows = (1, 2) if _channels_last(module) else (2, 3)
+    return Spot(VECTOR, groups[-2][1], lambda output: output.mean(rows) if output.ndim == MAPS else output)
 
 
 def maps(module: nn.Module, groups: Groups, example: Input, height: int) -> dict[int, Spot]:
     """Return the deepest feature map of each stride (rows of the input for one of the map's), from stem to head.
+
+    A stride is the nearest power of two: where sizes do not divide, maps have a row more.
 
     Args:
         module: an image model.
         groups: its depth groups.
         example: one input.
         height: its rows.
+
+    Raises:
+        UsageError: its maps hold channels last.
     """
+    if _channels_last(module):
+        raise UsageError(
+            f"distill: the feature maps of {type(module).__name__} hold channels last, and are matched with no others",
+            hint="use relations, which needs no maps, or another student",
+        )
     spots = [Spot(name, group) for name, group in groups[:-1]]
     with watching(spots) as seen, at_rest(module):
         chain(groups)(example)
     found = {}
     for spot in spots:
         if seen[spot.name].ndim == MAPS:
-            found[round(height / seen[spot.name].shape[2])] = spot
+            found[2 ** round(math.log2(height / seen[spot.name].shape[2]))] = spot
     return found
+
+
+def _channels_last(module: nn.Module) -> bool:
+    """Return whether feature maps are [N, H, W, C], as timm tells of its models."""
+    return str(getattr(module, "output_fmt", "NCHW")).endswith("NHWC")
 
 
 def layers(groups: Groups) -> list[Spot]:

@@ -62,13 +62,16 @@ class Views:
         self._normalize = None if data.is_text else Normalizer(data.input, device)
         self._tokens = TokenFeed(data.tokens, device) if data.is_text else None
 
-    def __call__(self, rows: Rows, view: int | None) -> Input:
-        """Return the input of dataset rows `rows` [n] in `view`; None is the row itself, never augmented."""
+    def __call__(self, rows: Rows, view: int | None, drawn: Rows | None = None) -> Input:
+        """Return the input of dataset rows `rows` [n] in `view`; None is the row itself, never augmented.
+
+        Augmentation is drawn by the numbers `drawn` [n]; None: by `rows`.
+        """
         if self._tokens is not None:
             return self._tokens.evaluate(rows)
         images = as_tensor(self._data.pixels[rows])
         if view is not None and self._augment is not None:
-            images = self._augment.at(images, sample_seeds(self._seed, view, rows))
+            images = self._augment.at(images, sample_seeds(self._seed, view, rows if drawn is None else drawn))
         if self._normalize is None:
             raise TypeError("images without a normalizer")
         return self._normalize(images)
@@ -98,7 +101,7 @@ class Matched:
 
     def __call__(self, rows: Rows, view: int | None) -> Input:
         """Return the teacher's input of the student's rows `rows` [n]."""
-        return self._views(self._places[rows], view)
+        return self._views(self._places[rows], view, drawn=rows)
 
 
 def teachers_of(inputs: Inputs) -> list[Path]:
@@ -207,6 +210,8 @@ class TaughtFeed(ViewFeed):
             }
         )
         splits: dict[str, Rows] = {split: data.indices(split) for split in _SPLITS}
+        self._unlabelled = np.zeros(len(data), dtype=bool)
+        self._unlabelled[splits["unlabelled"]] = True
         self._answers = ActivationCache(
             ctx.workspace / "teacher",
             {split: rows for split, rows in splits.items() if len(rows)},
@@ -228,15 +233,14 @@ class TaughtFeed(ViewFeed):
     def prepare(self, epoch: int) -> None:
         """Ask the teacher about the epoch's view and the validation split, unless its answers are stored."""
         self._answers.prepare("train", epoch % self._views.count)
-        if len(self._data.indices("unlabelled")):
+        if self._unlabelled.any():
             self._answers.prepare("unlabelled", epoch % self._views.count)
         self._answers.prepare("val", 0)
 
     def answers(self, rows: Rows, epoch: int) -> dict[str, Tensor]:
         """Return the teacher's logits [n, K] and the other places' numbers for what `train` gives."""
         view = epoch % self._views.count
-        split = self._data.indices("unlabelled")
-        extra = np.isin(rows, split)
+        extra = self._unlabelled[rows]
         flat = torch.empty(len(rows), sum(_size(shape) for shape in self._shapes.values()))
         for name, mask in (("train", ~extra), ("unlabelled", extra)):
             if mask.any():

@@ -57,7 +57,7 @@ class CheckpointMeta:
         if not config.takes_texts:
             return cls(
                 *(config.base, tuple(classes), contract, config.dropout),
-                inserts=inserts.of(module),
+                inserts=inserts.outside(inserts.of(module), shapes.dropped(module)),
                 dropped=shapes.dropped(module),
                 narrowed=getattr(module, shapes.NARROWED, False),
             )

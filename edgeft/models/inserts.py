@@ -10,8 +10,8 @@ leaves them out. A model tells by its attribute `inserts` what was put into it, 
 they go, see `insertion`.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
 import torch
@@ -90,6 +90,16 @@ class Prefix(nn.Module):
 def of(module: nn.Module) -> tuple[Insert, ...]:
     """Return what was put into `module`, in order."""
     return tuple(getattr(module, "inserts", ()))
+
+
+def outside(found: Sequence[Insert], dropped: Sequence[str]) -> tuple[Insert, ...]:
+    """Return `found` without the sites that are, or lie in, one of the modules `dropped`."""
+
+    def gone(site: str) -> bool:
+        return any(site == name or site.startswith(f"{name}.") for name in dropped)
+
+    left = [{site: shape for site, shape in each.sites.items() if not gone(site)} for each in found]
+    return tuple(replace(each, sites=sites) for each, sites in zip(found, left, strict=True) if sites)
 
 
 def is_inserted(name: str) -> bool:

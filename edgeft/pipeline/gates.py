@@ -42,37 +42,37 @@ def status(gates: Iterable[Gate], *, strict: bool) -> tuple[str, int]:
     return "passed", 0
 
 
-def deadline(limit_ms: float, arm: Mapping[str, Any]) -> Gate:
-    """Return the gate on the 99th percentile: PASS where all of its interval is within the limit.
+def deadline(limit_ms: float, arm: Mapping[str, Any], quantile: str = "p99") -> Gate:
+    """Return the gate on a quantile of latency: PASS where all of its interval is within the limit.
 
     Args:
         limit_ms: the recipe's limit.
         arm: an `edgeft.runtime.abba.ArmLatency` as JSON.
+        quantile: p99, or p50 for a student's budget.
     """
-    samples = arm["samples"]
-    p99 = arm["p99"]
-    if p99 is None:
+    samples, found, name = arm["samples"], arm[quantile], f"latency {quantile}"
+    if found is None:
         return Gate(
-            name="latency p99",
+            name=name,
             verdict=Verdict.INCONCLUSIVE,
             value=arm["median_ms"],
             interval=None,
             limit=limit_ms,
             unit="ms",
             n=samples,
-            detail=f"{samples} samples are too few for a p99; the value is the median. Raise verify.latency.rounds",
+            detail=f"{samples} samples are too few for a {quantile}; the value is the median. "
+            "Raise verify.latency.rounds",
             exit_code=LATENCY_EXIT,
         )
-    value, low, high = p99["value_ms"], p99["low_ms"], p99["high_ms"]
-    verdict = at_most(low, high, limit_ms)
+    value, low, high = found["value_ms"], found["low_ms"], found["high_ms"]
     return Gate(
-        name="latency p99",
-        verdict=verdict,
+        name=name,
+        verdict=at_most(low, high, limit_ms),
         value=value,
         interval=(low, high),
         limit=limit_ms,
         unit="ms",
         n=samples,
-        detail=f"{arm['median_ms']:.2f} ms median, {value:.2f} ms p99",
+        detail=f"{arm['median_ms']:.2f} ms median, {value:.2f} ms {quantile}",
         exit_code=LATENCY_EXIT,
     )

@@ -32,6 +32,7 @@ def measure(  # noqa: PLR0913 - one argument per fact that a latency claim must 
     emit: EventSink,
     place: Place = HERE,
     exporter: str | None = None,
+    budget_ms: float | None = None,
 ) -> tuple[dict[str, Any], tuple[Gate, ...], StageRecord]:
     """Compare `lowered` with `fp32` in ABBA rounds of fresh processes.
 
@@ -45,6 +46,7 @@ def measure(  # noqa: PLR0913 - one argument per fact that a latency claim must 
         emit: where events go.
         place: the machine that times.
         exporter: "module:Class" whose runtime runs `lowered`; None: onnxruntime, then also from raw files or texts.
+        budget_ms: what a proposed student's median may be; None where none was proposed.
 
     Returns:
         The comparison as JSON, the gates that the recipe asks for, and the stage's record.
@@ -81,6 +83,8 @@ def measure(  # noqa: PLR0913 - one argument per fact that a latency claim must 
     gates = [compared.gate()] if bar.vs_fp32 is not None else []
     if bar.p99_ms is not None:
         gates.append(deadline(bar.p99_ms, found["new"]))
+    if budget_ms is not None:
+        gates.append(deadline(budget_ms, found["new"], "p50"))
     seconds = time.perf_counter() - began
     emit(StageFinished(NAME, reused=False, seconds=seconds))
     numbers = {name: found[name] for name in ("ratio", "interval", "rounds", "noise_floor")}

@@ -26,6 +26,7 @@ PROPOSAL = "proposal.json"
 _SAMPLES, _WARMUP, _MAX_SECONDS, _PROCESSES = 20, 3, 3.0, 3
 _CALIBRATION: Mapping[str, Json] = {"calib_images": 32, "bias_images": 16, "max_drop_pp": 100.0}
 """Of a network that has learned nothing: its speed is asked for, not what it is worth."""
+_NO_TRAINING: Mapping[str, Json] = {"search": False, "swap_activations": False, "follow": "float"}
 _IMAGES: tuple[Mapping[str, Json], ...] = tuple({"prune": share} for share in (0.2, 0.35, 0.5, 0.65))
 _TEXT_SHARES = ((2, 3), (1, 2), (1, 3))
 """Of a text teacher's layers."""
@@ -62,12 +63,19 @@ def run(ctx: Context, inputs: Inputs, config: ProposeConfig) -> StageResult:
         config: the `distill:` block.
 
     Raises:
-        UsageError: a candidate cannot be made, or none is within the budget.
+        UsageError: no candidate can be made, or none is within the budget.
         DeviceError: a timing process failed.
     """
     block = config.distill
     budget = float(block["budget_ms"])
-    found = [_measure(ctx, inputs, config, *each) for each in enumerate(_candidates(inputs, block), 1)]
+    found, missed = [], []
+    for number, candidate in enumerate(_candidates(inputs, block), 1):
+        try:
+            found.append(_measure(ctx, inputs, config, number, candidate))
+        except UsageError as error:
+            missed.append(f"student: {_named(candidate)} cannot be made: {error.message}")
+    if not found:
+        raise UsageError("; ".join(missed), hint="name students that can: distill.candidates")
     within = sorted((each for each in found if each.milliseconds <= budget), key=lambda each: -each.milliseconds)
     if not within:
         nearest = min(found, key=lambda each: each.milliseconds)
@@ -83,7 +91,7 @@ def run(ctx: Context, inputs: Inputs, config: ProposeConfig) -> StageResult:
     told: list[Json] = [
         {"candidate": each.name, "milliseconds": each.milliseconds, "size_bytes": each.size_bytes} for each in found
     ]
-    notes = (f"student: {winner.name}, {winner.milliseconds:.2f} ms untrained, within {budget:g} ms",)
+    notes = (f"student: {winner.name}, {winner.milliseconds:.2f} ms untrained, within {budget:g} ms", *missed)
     trials: dict[str, Json] = {name: dict(each) for name, each in values.items()}
     return StageResult(ctx.folder, {"chosen": winner.name, "trials": trials}, notes, {"candidates": told})
 
@@ -94,8 +102,13 @@ def _candidates(inputs: Inputs, block: Mapping[str, Any]) -> list[Mapping[str, J
     encoder = json.loads((inputs["checkpoint"] / "model.json").read_bytes())["encoder"]
     if encoder is None:
         return list(_IMAGES)
-    layers = int(encoder[next(key for key in _LAYERS if key in encoder)])
+    layers = next((int(encoder[key]) for key in _LAYERS if key in encoder), 1)
     kept = {max(1, layers * share // of) for share, of in _TEXT_SHARES} - {layers}
+    if not kept:
+        raise UsageError(
+            "distill.student: auto, and the teacher has no layers to leave out",
+            hint="name students: distill.candidates: [{student: {feed_forward: 256}}]",
+        )
     return [{"student": {"layers": each}} for each in sorted(kept, reverse=True)]
 
 
@@ -134,8 +147,10 @@ def _measure(
         student, graph, compress = (_inside(ctx, place / each) for each in ("student", "graph", "compress"))
         catalog.resolve(_UNTAUGHT)(student, _offered(inputs, number), _settings(config.distill, candidate))
         data = {"data": inputs["data"]}
-        _run("export", "onnx", graph, {**data, "checkpoint": student.folder}, {})
-        settings = {**_CALIBRATION, "target": config.target}
+        _run("export", "onnx", graph, {**data, "checkpoint": student.folder}, config.export)
+        settings = {**config.compress, **_CALIBRATION, **_NO_TRAINING, "target": config.target}
+        if settings.get("method") == "qat":
+            settings["method"] = "gptq"  # training changes no time
         _run("compress", "auto", compress, {**data, "graph": graph.folder}, settings)
         fed = timed(inputs["data"], None, place / "inputs.npz")
         found = []

@@ -30,6 +30,10 @@ class ProposeConfig(Config):
 
     distill: dict[str, Any]
     """The whole block, its defaults filled in."""
+    export: dict[str, Any] = Field(default_factory=dict)
+    """What the recipe wrote of it."""
+    compress: dict[str, Any] = Field(default_factory=dict)
+    """What the recipe wrote of it; candidates are quantized so, but for training and `search`."""
     target: str = "onnx"
     """The runtime that is timed."""
     threads: PositiveInt = 1
@@ -76,6 +80,8 @@ class VerifyConfig(Config):
     """What the margin is on."""
     max_drop_pp: PositiveFloat = 2.0
     """Margin in percentage points: the drop's interval must stay within it."""
+    max_drop_from_teacher_pp: PositiveFloat | None = None
+    """Margin of the drop from a student's teacher to what ships; null gates nothing."""
     target: str = "onnx"
     """Name of the exporter whose runtime is checked."""
     max_escape: Rate | None = None

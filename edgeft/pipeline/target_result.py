@@ -145,9 +145,16 @@ def result_of(
         emit=emit,
         place=place,
         exporter=own_runtime(target),
+        budget_ms=_budget(recipe) if target == recipe.lower.targets[0] else None,
     )
     told = replace(record, name=stage_name(record.name, target, recipe))
     return replace(made, compared=compared, gates=(*made.gates, *timed), stages=(told,))
+
+
+def _budget(recipe: Recipe) -> float | None:
+    """Return `distill.budget_ms`, which candidates were proposed for in the first target's runtime."""
+    written = recipe.distill.values.get("budget_ms") if recipe.distill is not None else None
+    return float(written) if isinstance(written, int | float) else None
 
 
 def _read(recipe: Recipe, entries: Mapping[str, Entry], target: str) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class AccuracyBar(Config):
     """What is compared, on the test split, paired."""
     max_drop_pp: PositiveFloat = 2.0
     """Margin in percentage points: the interval's worse end must stay within it."""
+    max_drop_from_teacher_pp: PositiveFloat | None = None
+    """The same from a student's teacher to what ships; null tells the drop and gates nothing."""
 
 
 class LatencyBar(Config):

@@ -11,6 +11,7 @@ _FILLED_FROM = {
     "input": "model.input",
     "max_escape": "decide.max_escape",
     "max_overkill": "decide.max_overkill",
+    "max_drop_from_teacher_pp": "verify.accuracy.max_drop_from_teacher_pp",
     "max_drop_pp": "verify.accuracy.max_drop_pp",
     "metric": "verify.accuracy.metric",
     "model": "model",

@@ -14,7 +14,7 @@ of `verify` keep the recipe's margin."""
 _SMALL: Mapping[str, Mapping[str, Json]] = {
     "data": {"limit": _LIMIT},
     "finetune": {"epochs": 1, "views": 1},
-    "distill": {"epochs": 1, "views": 1},
+    "distill": {"epochs": 1, "views": 1, "heal_epochs": 1, "trial_epochs": 1},
     "compress": {"calib_images": 32, "bias_images": 16, "search": False},
 }
 _STEPS, _EPOCHS = "steps", "epochs"

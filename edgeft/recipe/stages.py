@@ -39,6 +39,11 @@ def stages(recipe: Recipe, store: Store) -> tuple[Stage, ...]:
     bars = bars_of(recipe)
     model = recipe.model.model_dump(mode="json")
     require_targets(recipe)
+    if recipe.verify.accuracy.max_drop_from_teacher_pp is not None and recipe.distill is None:
+        raise UsageError(
+            "verify.accuracy.max_drop_from_teacher_pp: the recipe has no distill block, so nothing has a teacher",
+            hint="remove it, or add a student, e.g. distill: {prune: 0.3}",
+        )
     read = stage_of(
         "data",
         recipe.data,
@@ -108,7 +113,8 @@ def _distilled(
     last = stage_of("distill", block, {"model": model}, given, sources=sources)
     proposed = []
     if last.config_json().get("budget_ms") is not None:
-        settings = {**bars, "distill": last.config_json()}
+        written = {"export": recipe.export.values, "compress": recipe.compress.values}
+        settings = {**bars, **written, "distill": last.config_json()}
         method = bare(catalog.find("propose", "halving"))
         proposed = [stage_of("propose", method, settings, given, sources=sources, per_device=True)]
         last = replace(last, upstream={**given, "proposal": "propose"})
@@ -133,12 +139,16 @@ def _again(stage: Stage, number: int) -> Stage:
 
 
 def _own_input(recipe: Recipe, store: Store) -> dict[str, Json] | None:
-    """Return how an image student reads images, where it is not as its teacher does."""
+    """Return how an image student reads images, where it is not as its teacher does.
+
+    A network by name reads them as it was pretrained, at its own size.
+    """
     student = recipe.distill.values.get("student") if recipe.distill is not None else None
-    changes = student.get("input") if isinstance(student, dict) else None
     text = getattr(recipe.model, "takes_texts", False)  # then the distill stage refuses it
-    if text or not isinstance(student, dict) or not isinstance(changes, dict) or not changes:
+    if text or not isinstance(student, dict) or not (student.get("input") or student.get("base")):
         return None
+    written = student.get("input")
+    changes: dict[str, Any] = written if isinstance(written, dict) else {}
     model: dict[str, Any] = recipe.model.model_dump(mode="json")
     teacher: dict[str, Any] = _contract(recipe.model, store)
     changed = {name: value for name, value in model["input"].items() if value is not None and name != "resize_to"}
@@ -155,7 +165,8 @@ def _own_input(recipe: Recipe, store: Store) -> dict[str, Json] | None:
         old = max(teacher["height"], teacher["width"])  # the same part of each picture
         new = max(asked["height"] or teacher["height"], asked["width"] or teacher["width"])
         asked = {**asked, "resize_to": round(teacher["resize_to"] * new / old)}
-    return _contract(type(recipe.model).model_validate({**values, "input": asked}), store)
+    found = _contract(type(recipe.model).model_validate({**values, "input": asked}), store)
+    return None if found == teacher else found
 
 
 def _input(recipe: Recipe, weights: Mapping[str, Path], store: Store) -> dict[str, Json]:

@@ -119,7 +119,7 @@ def target_stages(
         stage_of(
             named["verify"],
             bare(catalog.find("verify", "parity")),
-            {**bars, **limits},
+            {**bars, **limits, "max_drop_from_teacher_pp": recipe.verify.accuracy.max_drop_from_teacher_pp},
             {
                 **seen,
                 "checkpoint": checkpoint,

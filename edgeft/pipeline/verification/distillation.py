@@ -1,19 +1,23 @@
 """A student beside its teacher, and beside what it would be without one: on the test split, row by row."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgeft.core.record import Gate, Verdict
 from edgeft.core.stage import Context, Inputs
+from edgeft.pipeline.gates import ACCURACY_EXIT
 from edgeft.pipeline.stage_configs import VerifyConfig
 from edgeft.pipeline.verification.flips import Decided, changed
 from edgeft.pipeline.verification.held_out import Floats, HeldOut, require_classes, torch_logits
 from edgeft.pipeline.verification.outcomes import FP32, Outcomes
 from edgeft.verify.accuracy import metric_value
 from edgeft.verify.intervals import metric_interval
+from edgeft.verify.paired import judge_drop
 
 FOLDER = "disagreements"
 """Of the pictures of what student and teacher decide otherwise."""
@@ -64,8 +68,37 @@ def beside_teacher(ctx: Context, inputs: Inputs, outcomes: Outcomes, config: Ver
         "n": len(outcomes.split.rows),
         "teachers": len(folders),
         "arms": told,
+        "drop": _drop(ctx, config, outcomes, before.scores, scores),
         "agreement": 1 - len(found) / len(outcomes.split.rows),
         "disagreements": found,
+    }
+
+
+def teacher_gate(drop: Mapping[str, Any], n: int) -> Gate | None:
+    """Return the gate on the drop from the teacher, or None where the recipe sets no margin."""
+    if drop["margin_pp"] is None:
+        return None
+    detail = f"drop of {drop['metric']} from the teacher to what ships; {drop['changed']} of {n} decisions changed"
+    interval = (drop["interval_pp"][0], drop["interval_pp"][1])
+    verdict = Verdict(drop["verdict"])
+    return Gate(
+        "accuracy vs teacher", verdict, drop["value_pp"], interval, drop["margin_pp"], "pp", n, detail, ACCURACY_EXIT
+    )
+
+
+def _drop(ctx: Context, config: VerifyConfig, outcomes: Outcomes, teacher: Floats, ships: Floats) -> dict[str, Any]:
+    """Return the paired drop from the teacher to what ships, and whether it is within the margin where there is one."""
+    labels, k, limit = outcomes.split.labels, len(outcomes.split.data.classes), config.max_drop_from_teacher_pp
+    seed = ctx.seed_for("paired bootstrap of the teacher")
+    judged = judge_drop(config.metric, labels, teacher, ships, k, seed, limit or math.inf, n_resamples=config.resamples)
+    return {
+        "metric": config.metric,
+        "value_pp": judged.found.value_pp,
+        "interval_pp": [judged.found.low_pp, judged.found.high_pp],
+        "margin_pp": limit,
+        "verdict": None if limit is None else judged.verdict,
+        "changed": judged.changed,
+        "method": judged.method,
     }
 
 

@@ -43,7 +43,7 @@ def run(ctx: Context, inputs: Inputs, config: VerifyConfig) -> StageResult:
         IntegrityError: a step has another class order than the data.
     """
     from edgeft.pipeline.verification import metrics
-    from edgeft.pipeline.verification.distillation import beside_teacher
+    from edgeft.pipeline.verification.distillation import beside_teacher, teacher_gate
     from edgeft.pipeline.verification.flips import flips, write_thumbnails
     from edgeft.pipeline.verification.outcomes import collect, hops_of
     from edgeft.pipeline.verification.rates import inspection_gates
@@ -70,7 +70,8 @@ def run(ctx: Context, inputs: Inputs, config: VerifyConfig) -> StageResult:
     distilled = beside_teacher(ctx, inputs, outcomes, config)
     if distilled is not None:
         write_thumbnails(ctx.folder, outcomes.split, distilled["disagreements"])
-    gates = [*(gate for hop in hops if (gate := hop.gate()) is not None), accuracy]
+    taught = None if distilled is None else teacher_gate(distilled["drop"], distilled["n"])
+    gates = [*(gate for hop in hops if (gate := hop.gate()) is not None), accuracy, *([taught] if taught else [])]
     gates += inspection_gates(blocks[outcomes.chosen], config)
     found: dict[str, Any] = {
         "schema": 1,

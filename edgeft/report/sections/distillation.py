@@ -2,11 +2,11 @@
 
 from edgeft.report.blocks import note, section, table
 from edgeft.report.markup import Content, Markup
-from edgeft.report.numbers import count, fixed, percent, size, span
+from edgeft.report.numbers import count, fixed, percent, points, size, span
 from edgeft.report.pictures import Pictures
 from edgeft.report.reading import View, measured_on, rows_word
 from edgeft.report.sections.decisions import Pair, grouped, harmful, helpful
-from edgeft.report.sentences import METRIC_INTERVAL
+from edgeft.report.sentences import GATE_INTERVAL, METRIC_INTERVAL
 
 _WHAT = {
     "teacher": "what was fine-tuned",
@@ -25,6 +25,12 @@ def distillation(record: View, pictures: Pictures) -> Markup:
         f"Student and teacher, each by its highest score, disagree on {count(len(rows))} of {count(n)} test {word}: on "
         f"{count(len(harmful(rows)))} the teacher is right, on {count(len(helpful(rows, pair)))} the student."
     )
+    drop = found.at("drop")
+    if interval := drop.pair("interval_pp"):
+        lead += (
+            f" From the teacher to what ships, {drop.text('metric').replace('_', ' ')} drops by "
+            f"{points(drop.number('value_pp'))} ({GATE_INTERVAL} {span(interval, 1)})."
+        )
     speed = _speed(found, measured_on(record))
     return section(
         "distillation", "Student and teacher", _table(found), speed, *grouped(rows, pair, pictures), lead=lead

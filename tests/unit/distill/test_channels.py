@@ -172,6 +172,21 @@ def test_blocks_can_be_left_out_and_found_again(tmp_path: Path) -> None:
     assert same_shaped(network("timm/resnet18"), pixels)[0] == "layer1.0"
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("torchvision/mobilenet_v2", "InvertedResidual"),
+        ("torchvision/mobilenet_v3_small", "InvertedResidual"),
+        ("torchvision/efficientnet_b0", "MBConv"),
+        ("timm/test_convnext", "ConvNeXtBlock"),
+    ],
+)
+def test_what_can_be_left_out_are_whole_blocks_in_either_library(name: str, kind: str) -> None:
+    module = network(name)
+    found = same_shaped(module, torch.randn(1, 3, 64, 64))
+    assert {type(module.get_submodule(each)).__name__ for each in found} == {kind}
+
+
 def test_more_than_there_is_cannot_be_taken() -> None:
     module, pixels = network("timm/mobilenetv3_small_100"), torch.randn(1, 3, 64, 64)
     with pytest.raises(UsageError, match=r"0\.99 of the multiply-adds, and at most 0\.\d+ can be taken"):

@@ -1,6 +1,7 @@
 """A student learns its teacher's answers: the loss by hand, students derived and named, resume, and refusals."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from edgeft import catalog
 from edgeft.core.digest import sha256_tree
-from edgeft.core.errors import UsageError
+from edgeft.core.errors import DataError, UsageError
 from edgeft.core.events import Event, Progress
 from edgeft.core.stage import Json
 from edgeft.data.dataset import Dataset
@@ -163,3 +164,48 @@ def test_history_and_measurements_are_what_the_loop_found(taught: Taught, kind: 
     history = json.loads((result.folder / "history.json").read_text())
     assert len(history) == result.measurements["epochs"] == 2
     assert all(np.isfinite(entry["train_loss"]) for entry in history)
+
+
+def test_a_teacher_with_adapters_leaves_blocks_out_with_theirs(tmp_path: Path) -> None:
+    taught = Taught(IMAGES, tmp_path)
+    adapter = catalog.find("finetune", "adapter")
+    tuned = method_cases.run(adapter, IMAGES, tmp_path / "adapter", taught.data, {})
+    taught.teacher = method_cases.plain(adapter, IMAGES, tmp_path / "adapter", taught.data, tuned)
+    result = taught.distill(tmp_path / "student", {"drop_blocks": 1}, epochs=1)
+    module, meta = load(result.folder)
+    (insert,) = meta.inserts
+    assert len(meta.dropped) == 1
+    assert meta.dropped[0] not in insert.sites
+    (before,) = load(taught.teacher)[1].inserts
+    assert set(insert.sites) == {site for site in before.sites if not site.startswith(meta.dropped[0])}
+    assert module.get_submodule(next(iter(insert.sites))) is not None
+
+
+def test_a_text_student_by_name_must_read_what_its_teacher_reads(texts: Taught, tmp_path: Path) -> None:
+    own, tokenizer = tmp_path / "own", tmp_path / "tokenizer.json"
+    shutil.copytree(texts.inputs["weights"], own)
+    for place in (own / "tokenizer.json", tokenizer):
+        place.write_text("{}")
+    student = {"base": "transformers", "weights": str(own)}
+    inputs = {"student": own, "tokenizer": tokenizer}
+    assert texts.distill(tmp_path / "a", student, inputs=inputs, epochs=1).measurements["parameters"] > 0
+    config = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4}))
+    with pytest.raises(UsageError, match="has 4 positions"):
+        texts.distill(tmp_path / "b", student, inputs=inputs, epochs=1)
+    (own / "tokenizer.json").write_text("{} ")
+    with pytest.raises(DataError, match="is not the teacher's tokenizer"):
+        texts.distill(tmp_path / "c", student, inputs=inputs, epochs=1)
+
+
+def test_prompts_are_not_matched_token_by_token(tmp_path: Path) -> None:
+    taught = Taught(TEXTS, tmp_path)
+    prompt = catalog.find("finetune", "prompt")
+    tuned = method_cases.run(prompt, TEXTS, tmp_path / "prompt", taught.data, {})
+    taught.teacher = method_cases.plain(prompt, TEXTS, tmp_path / "prompt", taught.data, tuned)
+    student = {"base": "transformers", "weights": "own"}
+    folder = taught.inputs["weights"]
+    (folder / "tokenizer.json").write_text("{}")
+    inputs = {"student": folder, "tokenizer": folder / "tokenizer.json"}
+    with pytest.raises(UsageError, match=r"distill\.hidden: the teacher's prompts stand among"):
+        taught.distill(tmp_path / "a", student, inputs=inputs, epochs=1, hidden=1.0)

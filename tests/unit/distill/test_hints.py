@@ -1,20 +1,29 @@
 """Losses that look inside of both networks: every one moves what it is about, resumes, and leaves nothing behind."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from timm import create_model
 
 from edgeft.core.digest import sha256_tree
 from edgeft.core.errors import DataError, UsageError
 from edgeft.core.events import Event, Progress
 from edgeft.data.dataset import Dataset
-from edgeft.distill.teacher import Ensemble
+from edgeft.distill import knowledge
+from edgeft.distill.students import create_student, reset_
+from edgeft.distill.taps import VECTOR, maps, vector, watching
+from edgeft.distill.teacher import Ensemble, Matched, Views
+from edgeft.finetune.config import TrainConfig
 from edgeft.models.checkpoint import load
+from edgeft.models.config import ModelConfig
 from edgeft.models.predict import logits
+from edgeft.models.sources import create_with_notes
+from edgeft.models.stages import chain, depth_groups
 from edgeft.testing.taught import Taught
 from edgeft.testing.toys import Images
 
@@ -247,3 +256,68 @@ def test_hints_take_what_half_precision_shows(
         result = taught.distill(tmp_path / precision, student, precision=precision, epochs=1, lr=1e-9, **values)
         losses.append(json.loads((result.folder / "history.json").read_text())[-1]["train_loss"])
     assert losses[1] == pytest.approx(losses[0], rel=near)
+
+
+def test_a_head_that_pools_is_given_the_mean_of_its_map(images: Taught, tmp_path: Path) -> None:
+    result = images.distill(tmp_path, {"base": "timm/test_convnext"}, epochs=1, relations=1.0, batch_size=8)
+    assert np.isfinite(json.loads((result.folder / "history.json").read_text())[0]["train_loss"])
+    module = load(result.folder)[0]
+    groups = depth_groups(module)
+    spot = vector(module, groups)
+    with watching([spot]) as seen, torch.no_grad():
+        chain(groups)(torch.zeros(3, 3, 64, 64))
+    assert seen[VECTOR].shape == (3, groups[-1][1].in_features)  # type: ignore[union-attr] # a ClassifierHead
+
+
+def test_strides_are_powers_of_two_at_any_size() -> None:
+    module = create_model("resnet18", num_classes=2)
+    for size in (144, 176, 200, 224):
+        found = maps(module, depth_groups(module), torch.zeros(1, 3, size, size), size)
+        assert list(found) == [4, 8, 16], size
+    with pytest.raises(UsageError, match="SwinTransformer hold channels last"):
+        maps(create_model("swin_tiny_patch4_window7_224"), [], torch.zeros(1), 1)
+
+
+def test_student_and_teacher_see_the_same_augmentation_whatever_rows_each_has(images: Taught, tmp_path: Path) -> None:
+    data = Dataset.open(images.data)
+    fewer = tmp_path / "fewer"
+    shutil.copytree(images.data, fewer)
+    lines = [json.loads(line) for line in (fewer / "rows.jsonl").read_text().splitlines()]
+    left = [line for line in lines if line["index"] != 3]
+    for place, line in enumerate(left):
+        line["index"] = place
+    (fewer / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in left))
+    head = json.loads((fewer / "dataset.json").read_text())
+    (fewer / "dataset.json").write_text(json.dumps({**head, "n": len(left)}))
+    np.save(fewer / "pixels.npy", np.delete(np.load(fewer / "pixels.npy"), 3, axis=0))
+    own = Dataset.open(fewer)
+    spec = TrainConfig.model_validate({"model": images.model, "augment": "inspection"}).augment
+    views = Views(own, spec, 2, 7, torch.device("cpu"))
+    matched = Matched(Views(data, spec, 2, 7, torch.device("cpu")), own, data)
+    rows = np.arange(len(own))
+    assert torch.equal(views(rows, 1).clone(), matched(rows, 1))
+    assert not torch.equal(views(rows, 1).clone(), views(rows, 0))
+
+
+def test_students_are_cut_once_for_all_trainings(
+    images: Taught, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    monkeypatch.setattr(knowledge, "create_student", lambda *args: made.append(1) or create_student(*args))
+    images.distill(tmp_path, {"drop_blocks": 1}, baselines=True, epochs=1)
+    assert len(made) == 1
+
+
+def test_from_scratch_nothing_of_the_teacher_is_left() -> None:
+    for base in ("timm/test_vit", "timm/test_convnext"):
+        config = ModelConfig(base=base)
+        module = create_with_notes(config, None, ("a", "b"), 0).module
+        taught = {name: torch.full_like(each, 0.123) for name, each in module.state_dict().items()}
+        module.load_state_dict(taught)
+        reset_(module, config, ("a", "b"), 5)
+        kept = [name for name, each in module.state_dict().items() if (each == each.new_tensor(0.123)).all()]
+        assert kept == [], base
+        fresh = create_with_notes(config, None, ("a", "b"), 9).module.state_dict()
+        for name, each in module.state_dict().items():
+            if each.ndim > 1:
+                assert each.std() == pytest.approx(float(fresh[name].std()), rel=0.5), name

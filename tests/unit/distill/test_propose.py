@@ -20,13 +20,20 @@ from edgeft.pipeline.stage_configs import ProposeConfig
 from edgeft.testing.taught import Taught
 
 
-def proposed(taught: Taught, folder: Path, emit: EventSink = ignore, **values: Any) -> StageResult:  # noqa: ANN401 - settings
+def proposed(
+    taught: Taught,
+    folder: Path,
+    emit: EventSink = ignore,
+    compress: dict[str, Any] | None = None,
+    **values: Any,  # noqa: ANN401 - settings
+) -> StageResult:
     settings = {"model": taught.model, "student": "auto", "budget_ms": 1e6, "epochs": 2, "batch_size": 12, **values}
     block = KnowledgeConfig.model_validate(settings).model_dump(mode="json")
     for each in ("out", "workspace"):
         (folder / each).mkdir(parents=True, exist_ok=True)
     context = Context(folder / "out", folder / "workspace", seed=0, threads=1, emit=emit)
-    return propose.run(context, {"data": taught.data, "checkpoint": taught.teacher}, ProposeConfig(distill=block))
+    config = ProposeConfig(distill=block, compress=compress or {})
+    return propose.run(context, {"data": taught.data, "checkpoint": taught.teacher}, config)
 
 
 @pytest.mark.parametrize("kind", ["images", "texts"])
@@ -148,3 +155,25 @@ def test_layers_are_counted_by_either_name(tmp_path: Path) -> None:
         (tmp_path / "model.json").write_text(json.dumps({"encoder": {name: 6}}))
         found = propose._candidates({"checkpoint": tmp_path}, {"candidates": []})
         assert found == [{"student": {"layers": layers}} for layers in (4, 3, 2)]
+
+
+def test_a_candidate_that_cannot_be_made_is_left_out(images: Taught, tmp_path: Path) -> None:
+    few = [{"student": {"drop_blocks": 50}}, {"student": {"base": "timm/test_efficientnet"}}]
+    found = proposed(images, tmp_path / "a", candidates=few)
+    assert found.measurements["chosen"] == "base timm/test_efficientnet"
+    assert any("drop_blocks 50 cannot be made: distill.student.drop_blocks: 50" in note for note in found.notes)
+    with pytest.raises(UsageError, match="drop_blocks 50 cannot be made"):
+        proposed(images, tmp_path / "b", candidates=few[:1])
+
+
+def test_candidates_are_made_as_what_ships(texts: Taught, tmp_path: Path) -> None:
+    proposed(texts, tmp_path, compress={"precision": "fp32"}, candidates=[{"student": {"layers": 1}}])
+    names = [path.parent.name for path in tmp_path.glob("workspace/*/compress/out/candidates/*/model.onnx")]
+    assert names == ["fp32"]
+
+
+def test_a_teacher_without_layers_to_leave_out_asks_for_candidates(tmp_path: Path) -> None:
+    for encoder in ({"num_hidden_layers": 1}, {"depth": 3}):
+        (tmp_path / "model.json").write_text(json.dumps({"encoder": encoder}))
+        with pytest.raises(UsageError, match="no layers to leave out"):
+            propose._candidates({"checkpoint": tmp_path}, {"candidates": []})

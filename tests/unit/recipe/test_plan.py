@@ -145,7 +145,8 @@ def test_the_estimate_is_that_of_the_nearest_earlier_run(project: Path) -> None:
 def test_the_plan_prints_the_recipe_with_every_default(project: Path) -> None:
     found = make_plan(load_recipe(project), Store(project / ".edgeft")).recipe
     assert found["finetune"]["pause"] == 0.0
-    assert found["verify"]["accuracy"] == {"metric": "accuracy", "max_drop_pp": 2.0}
+    bar = {"metric": "accuracy", "max_drop_pp": 2.0, "max_drop_from_teacher_pp": None}
+    assert found["verify"]["accuracy"] == bar
     assert found["bundle"]["name"] == "My-Parts"
     json.dumps(found, allow_nan=False)
 

@@ -1,9 +1,11 @@
 """The samples' recipes are what the recipe room accepts."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edgeft.core.errors import UsageError
 from edgeft.core.store import Store
 from edgeft.recipe.load import load_recipe
 from edgeft.recipe.plan import make_plan
@@ -55,3 +57,37 @@ def test_training_of_int8_follows_the_teacher_that_the_student_had(tmp_path: Pat
     assert following["compress"].upstream["answers"] == "answers"
     names = list(following)
     assert names.index("distill") < names.index("answers") < names.index("compress")
+
+
+def test_a_student_by_name_reads_images_as_it_was_pretrained(tmp_path: Path) -> None:
+    def listed(student: str, *overrides: str) -> dict[str, Stage]:
+        recipe = load_recipe(SOLAR_CELLS, (f"distill={{student: {student}}}", *overrides))
+        return {stage.name: stage for stage in stages(recipe, Store(tmp_path))}
+
+    def read(stage: Stage) -> Any:  # noqa: ANN401 - JSON
+        return stage.config_json()["input"]
+
+    other = listed("{base: timm/mobilenetv3_small_100}")
+    assert read(other["data"])["mean"] != read(other["teacher_data"])["mean"]
+    assert other["distill"].upstream["teacher_data"] == "teacher_data"
+    assert "teacher_data" not in listed("{base: timm/tf_efficientnet_lite0}")
+    smaller = listed("{base: timm/mobilenetv3_small_100}", "model.input={height: 128, width: 128}")
+    assert {read(smaller[name])["height"] for name in ("data", "teacher_data")} == {128}
+
+
+def test_a_margin_from_the_teacher_needs_one(tmp_path: Path) -> None:
+    def verify(*overrides: str) -> Any:  # noqa: ANN401 - JSON
+        recipe = load_recipe(SOLAR_CELLS, ("verify.accuracy.max_drop_from_teacher_pp=1.5", *overrides))
+        found = {stage.name: stage for stage in stages(recipe, Store(tmp_path))}
+        return found["verify"].config_json()["max_drop_from_teacher_pp"]
+
+    assert verify("distill={prune: 0.3}") == 1.5
+    with pytest.raises(UsageError, match="max_drop_from_teacher_pp: the recipe has no distill block"):
+        verify()
+
+
+def test_candidates_are_quantized_as_the_recipe_says(tmp_path: Path) -> None:
+    blocks = ("distill={student: auto, budget_ms: 5}", "compress.precision=fp16")
+    recipe = load_recipe(SOLAR_CELLS, blocks)
+    (propose,) = [stage for stage in stages(recipe, Store(tmp_path)) if stage.name == "propose"]
+    assert propose.config_json()["compress"] == {"precision": "fp16"}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from edgeft.report.card import model_card
 from edgeft.report.html import render
 
 Folder = Callable[[dict[str, Any]], Path]
@@ -235,6 +236,7 @@ def test_a_student_stands_beside_its_teacher(complete: dict[str, Any], tmp_path:
             "int8": {"value": 0.884, "interval": None, "size_bytes": 1_500_000},
         },
         "agreement": 0.99,
+        "drop": {"metric": "accuracy", "value_pp": 1.6, "interval_pp": [0.4, 2.9]},
         "disagreements": [row, {**row, "index": 8, "label": "bad", "harmful": False}],
         "latency": {
             "ratio": 0.25,
@@ -244,8 +246,13 @@ def test_a_student_stands_beside_its_teacher(complete: dict[str, Any], tmp_path:
             "times_as_fast": {"value": 8.0, "interval": [7.5, 8.6]},
         },
     }
+    told = {"base": "timm/resnet18", "weights": "package:small/net.pth", "history": complete["history"][:1]}
+    complete["student"] = told
     text = Page(render(complete, tmp_path)).text()
     for words in (
+        "Student 1 epochs; lowest",
+        f"Teacher {len(complete['history'])} epochs; lowest",
+        "From the teacher to what ships, accuracy drops by 1.6 pp (90 % CI 0.4 to 2.9)",
         "Student and teacher, each by its highest score, disagree on 2 of 525 test images:",
         "on 1 the teacher is right, on 1 the student.",
         "2 teachers, averaged",
@@ -261,6 +268,12 @@ def test_a_student_stands_beside_its_teacher(complete: dict[str, Any], tmp_path:
     assert "in float on ssh://line7: 2.00 ms" in Page(render(complete, tmp_path)).text()
     del complete["verify"]["distillation"]["latency"]
     assert "were not timed in this run" in Page(render(complete, tmp_path)).text()
+    card = model_card(complete)
+    for row in ("| student | timm/resnet18 |", "| student began with | package:small/net.pth |"):
+        assert row in card
+    assert "| teacher's base model |" in card
+    told["base"] = told["weights"] = None
+    assert "| student | cut out of its teacher |" in model_card(complete)
 
 
 def test_every_rung_says_what_was_done_and_how_long_it_took(complete: dict[str, Any], tmp_path: Path) -> None:
