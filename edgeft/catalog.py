@@ -66,11 +66,11 @@ METHODS: tuple[Method, ...] = (
         "halving",
         "edgeft.pipeline.stage_configs:ProposeConfig",
         "edgeft.pipeline.propose:run",
-        3,
+        4,
         (*_DISTILLING, "onnx", "onnx-ir"),
     ),
     Method(
-        "distill", "knowledge", "edgeft.distill.config:KnowledgeConfig", "edgeft.distill.knowledge:run", 4, _DISTILLING
+        "distill", "knowledge", "edgeft.distill.config:KnowledgeConfig", "edgeft.distill.knowledge:run", 5, _DISTILLING
     ),
     Method("answers", "teacher", "edgeft.distill.config:AnswersConfig", "edgeft.distill.answers:run", 1, _DISTILLING),
     Method(
@@ -99,7 +99,7 @@ METHODS: tuple[Method, ...] = (
         "parity",
         "edgeft.pipeline.stage_configs:VerifyConfig",
         "edgeft.pipeline.verification.stage:run",
-        11,
+        12,
         (*_GRAPH, "pillow", "torch"),
     ),
 )

@@ -16,6 +16,7 @@ def build_object(record: Record) -> dict[str, Any]:
         "measurements": {stage["name"]: stage["measurements"] for stage in record["stages"]},
         **({"targets": record["targets"]} if record.get("targets") else {}),
         **({"device": record["device"]} if record.get("device") else {}),
+        **({"below_teacher": taught} if (taught := _below_teacher(record)) else {}),
     }
 
 
@@ -23,7 +24,7 @@ def build_text(record: Record) -> str:
     """Return the tables that end a build."""
     places = [f"{name:<7} {record[name]}" for name in ("bundle", "report") if record[name]]
     places += [f"{'bundle':<7} {item['bundle']}" for item in record.get("targets", ())[1:]]
-    if taught := (record["verify"].get("distillation") or {}).get("drop"):
+    if taught := _below_teacher(record):
         told = f"{taught['value_pp']:.1f} points of {taught['metric'].replace('_', ' ')} below its teacher"
         places.append(f"{'student':<7} {told} ({interval(taught['interval_pp'])})")
     if record.get("device"):
@@ -31,6 +32,12 @@ def build_text(record: Record) -> str:
     end = f"{record['status']} in {seconds(record['seconds'])}, exit code {record['exit_code']}, run {record['run']}"
     parts = [_stages(record["stages"]), *_notes(record["stages"]), gates_table(record["gates"])]
     return "\n\n".join(["", *parts, "\n".join([*places, f"{'status':<7} {end}"])])
+
+
+def _below_teacher(record: Record) -> dict[str, Any]:
+    """Return the drop from a student's teacher to what ships; empty where nothing was distilled."""
+    found: dict[str, Any] = ((record.get("verify") or {}).get("distillation") or {}).get("drop") or {}
+    return found
 
 
 def quantize_object(record: Record) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from edgeft.core.keys import versions
 from edgeft.core.stage import Context, Inputs, Json, StageResult
 from edgeft.data.dataset import Dataset
 from edgeft.distill import losses
+from edgeft.distill.channels import multiply_adds
 from edgeft.distill.config import KnowledgeConfig, StudentConfig
 from edgeft.distill.hints import Hint, Side, hints
 from edgeft.distill.students import reset_
@@ -82,7 +83,7 @@ def taught(ctx: Context, lesson: Lesson, make: Callable[[Dataset], Created]) -> 
         if len(data.indices("unlabelled")) and (config.sampling == "balanced" or data.mix is not None):
             raise UsageError(
                 "data.unlabelled: rows without a label have no class to balance and no domain to mix",
-                hint="finetune.sampling: shuffle, and no data.mix",
+                hint="distill.sampling: shuffle, and no data.mix",
             )
         views = _views(ctx, config, data, device)
         teacher, found = _teacher(ctx, lesson, opened, views)
@@ -99,17 +100,26 @@ def taught(ctx: Context, lesson: Lesson, make: Callable[[Dataset], Created]) -> 
         rows = data.indices("val")
         said = evaluate.logits(opened.module.eval(), feed.evaluate, data, rows)
         told, labels = feed.validation().argmax(1), data.labels[rows]
-        own = sum(each.numel() for each in opened.module.parameters())
+        student, first = (
+            {
+                "parameters": sum(each.numel() for each in network.parameters()),
+                "multiply-adds": multiply_adds(network, x),
+            }
+            for network, x in (
+                (opened.module, views(rows[:1], None)),
+                (lesson.members[0], teacher.inputs(rows[:1], None)),
+            )
+        )
     sizes = [sum(each.numel() for each in member.parameters()) for member in lesson.members]
     measured: dict[str, Json] = {
         "teacher_parameters": sum(sizes),
         "teacher_val_accuracy": float((told == labels).mean()),
         "val_agreement": float((told == said.argmax(1)).mean()),
         "unlabelled": len(data.indices("unlabelled")),
+        "multiply_adds": student["multiply-adds"],
+        "teacher_multiply_adds": first["multiply-adds"],
     }
-    notes = _findings(said.argmax(1) == labels, told == labels)
-    if own >= sizes[0] and (config.student.input is None or config.student.base is not None):
-        notes.append(f"student: {own:,} parameters, no fewer than its teacher's {sizes[0]:,}: nothing is saved")
+    notes = [*_findings(said.argmax(1) == labels, told == labels), *_larger(student, first)]
     timings = {**result.timings, "teacher_rows": feed.asked}
     return StageResult(result.folder, {**result.measurements, **measured}, (*result.notes, *notes), timings)
 
@@ -218,6 +228,17 @@ def _loss(
         return total
 
     return loss
+
+
+def _larger(student: Mapping[str, int], teacher: Mapping[str, int]) -> list[str]:
+    """Return in what the student is no smaller than its first teacher; a network is smaller on smaller images."""
+    same = student["multiply-adds"] < teacher["multiply-adds"] and student["parameters"] == teacher["parameters"]
+    more = [
+        f"{count:,} {what}, no fewer than its teacher's {teacher[what]:,}"
+        for what, count in student.items()
+        if count >= teacher[what] and not same
+    ]
+    return [f"student: {'; '.join(more)}"] if more else []
 
 
 def _findings(right: npt.NDArray[np.bool_], teacher_right: npt.NDArray[np.bool_]) -> list[str]:

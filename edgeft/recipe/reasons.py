@@ -63,7 +63,10 @@ def _phrase(stage: Stage, change: Change) -> str:
 
 def _recipe_key(stage: Stage, rest: list[str]) -> str:
     """Return the recipe's key for a config field."""
-    first = _FILLED_FROM.get(rest[0]) if rest[0] in stage.filled else None
+    first = None
+    if rest[0] in stage.filled:
+        tuned = stage.method.kind == "distill" and rest[0] != "model"
+        first = f"finetune.{rest[0]}" if tuned else _FILLED_FROM.get(rest[0])
     return ".".join([first or f"{stage.name}.{rest[0]}", *rest[1:]])
 
 

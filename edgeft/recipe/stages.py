@@ -20,6 +20,8 @@ from edgeft.recipe.target_stages import ANSWERS, bars_of, follows_teacher, requi
 
 _DESCRIBE = "edgeft.models.sources:describe"
 _DESCRIBE_TEXT = "edgeft.models.text_source:describe"
+_TASK = frozenset({"augment", "class_weights", "device", "focal_gamma", "loss", "metric", "precision", "sampling"})
+"""Of `finetune:` what holds for a student, too, unless `distill:` says otherwise: the task, not how it is learned."""
 TEACHER_GRAPH = "teacher_graph"
 """The stage that exports what a student was taught by, to be timed beside it."""
 
@@ -109,8 +111,9 @@ def _distilled(
     ends = [tuned[-1].name, *(each[-1].name for each in others)]
     seen = {} if data == "data" else {"teacher_data": data}
     given = {"data": "data", **seen, **_by_role("checkpoint", ends)}
-    model, sources = recipe.model.model_dump(mode="json"), students_of(block, recipe, weights)
-    last = stage_of("distill", block, {"model": model}, given, sources=sources)
+    sources = students_of(block, recipe, weights)
+    filled = {name: value for name, value in recipe.finetune.values.items() if name in _TASK}
+    last = stage_of("distill", block, {**filled, "model": recipe.model.model_dump(mode="json")}, given, sources=sources)
     proposed = []
     if last.config_json().get("budget_ms") is not None:
         written = {"export": recipe.export.values, "compress": recipe.compress.values}

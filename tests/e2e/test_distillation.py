@@ -26,7 +26,7 @@ def built(edgeft: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
     noise = np.random.default_rng(0).integers(0, 256, (8, 40, 40, 3), dtype=np.uint8)
     for number, pixels in enumerate(noise):
         Image.fromarray(pixels).save(more / f"{number}.png")
-    sets = (f"distill={BLOCK}", "data.unlabelled=more")
+    sets = (f"distill={BLOCK}", "data.unlabelled=more", "compress.follow=teacher")
     found: SimpleNamespace = edgeft("build", folder, "--smoke", *(word for each in sets for word in ("--set", each)))
     return found
 
@@ -34,7 +34,7 @@ def built(edgeft: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
 def test_the_student_ships_at_its_own_size(built: SimpleNamespace, edgeft: Callable[..., Any]) -> None:
     assert built.code in {0, 5, 6}, built.stderr  # a smoke model may fail a gate; it must never crash
     names = [stage["name"] for stage in built.json["stages"]]
-    assert names[:6] == ["data", "teacher_data", "finetune", "merge", "distill", "teacher_graph"]
+    assert names[:7] == ["data", "teacher_data", "finetune", "merge", "distill", "answers", "teacher_graph"]
     bundle = Path(built.json["bundle"])
     manifest = json.loads((bundle / "manifest.json").read_text())
     assert manifest["input"]["height"] == 160
@@ -57,5 +57,12 @@ def test_teacher_student_and_baselines_are_reported_side_by_side(built: SimpleNa
     distill = next(stage for stage in record["stages"] if stage["name"] == "distill")
     assert distill["measurements"]["unlabelled"] == 8
     assert any("pruned" in note for note in distill["notes"])
+    low, high = found["drop"]["interval_pp"]
+    assert low <= found["drop"]["value_pp"] <= high
+    assert record["student"]["base"] is None
+    assert len(record["student"]["history"]) == 1
+    papers = {name: (Path(built.json["bundle"]) / name).read_text() for name in ("LICENSES.md", "MODEL_CARD.md")}
+    assert "- **data without labels**: more: not stated" in papers["LICENSES.md"]
+    assert "| student | cut out of its teacher |" in papers["MODEL_CARD.md"]
     page = (Path(built.json["bundle"]) / "report.html").read_text()
     assert "Student and teacher, each by its highest score, disagree on" in page

@@ -106,6 +106,13 @@ def test_build_object_has_what_scripts_read() -> None:
     assert found["gates"][0]["interval"] == [-0.2, 0.95]
 
 
+def test_a_student_is_told_beside_its_teacher() -> None:
+    drop = {"metric": "balanced_accuracy", "value_pp": 1.64, "interval_pp": [0.4, 2.9]}
+    record = {**RECORD, "verify": {"distillation": {"drop": drop}}}
+    assert "1.6 points of balanced accuracy below its teacher (0.4 to 2.9)" in build_text(record)
+    assert build_object(record)["below_teacher"] == drop
+
+
 def test_plan_text_and_object(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     text = plan_text(PLAN)

@@ -91,3 +91,16 @@ def test_candidates_are_quantized_as_the_recipe_says(tmp_path: Path) -> None:
     recipe = load_recipe(SOLAR_CELLS, blocks)
     (propose,) = [stage for stage in stages(recipe, Store(tmp_path)) if stage.name == "propose"]
     assert propose.config_json()["compress"] == {"precision": "fp16"}
+
+
+def test_a_student_learns_the_task_that_its_teacher_was_tuned_to(tmp_path: Path) -> None:
+    def distill(*overrides: str) -> Any:  # noqa: ANN401 - JSON
+        recipe = load_recipe(SOLAR_CELLS, ("finetune.class_weights=balanced", "finetune.metric=auroc", *overrides))
+        return {stage.name: stage for stage in stages(recipe, Store(tmp_path))}["distill"].config_json()
+
+    found = distill("distill={prune: 0.3}")
+    assert (found["class_weights"], found["metric"]) == ("balanced", "auroc")
+    assert found["augment"]
+    assert found["label_smoothing"] == 0  # how fast and how hard is its own
+    own = distill("distill={prune: 0.3, class_weights: none, augment: []}")
+    assert (own["class_weights"], own["metric"], own["augment"]) == ("none", "auroc", [])
