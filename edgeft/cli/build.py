@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeft.cli.ci import Github, Junit, Summary
-from edgeft.cli.options import Cache, Device, Folder, JsonFlag, Overrides, Seed, Smoke, SshConfig, Strict
+from edgeft.cli.options import BudgetMs, Cache, Device, Folder, JsonFlag, Overrides, Seed, Smoke, SshConfig, Strict
 
 NoLatency = Annotated[bool, typer.Option("--no-latency", help="Leave the latency gate out.")]
 
@@ -27,6 +27,7 @@ def build(
     out: Out = None,
     strict: Strict = False,
     seed: Seed = None,
+    budget_ms: BudgetMs = None,
     adapters: Annotated[
         Path | None,
         typer.Option(
@@ -68,7 +69,7 @@ def build(
     from edgeft.pipeline.device.place import place_of
 
     with stdout_reserved(), narrate() as emit:
-        recipe = open_recipe(folder, overrides, smoke=smoke, seed=seed, offline=offline)
+        recipe = open_recipe(folder, overrides, smoke=smoke, seed=seed, offline=offline, budget_ms=budget_ms)
         stages = cache_of(recipe.folder, cache)
         record = run_build(
             recipe,
@@ -93,6 +94,7 @@ def plan(
     no_latency: NoLatency = False,
     cache: Cache = None,
     seed: Seed = None,
+    budget_ms: BudgetMs = None,
     device: Device = "local",
     ssh_config: SshConfig = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="Print the recipe with every default as YAML.")] = False,
@@ -113,7 +115,7 @@ def plan(
     from edgeft.recipe.plan import make_plan
 
     with stdout_reserved(), narrate() as emit:
-        recipe = open_recipe(folder, overrides, smoke=smoke, seed=seed)
+        recipe = open_recipe(folder, overrides, smoke=smoke, seed=seed, budget_ms=budget_ms)
         store = Store(cache_of(recipe.folder, cache))
         fingerprint = partial(
             asked,

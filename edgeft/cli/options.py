@@ -22,6 +22,15 @@ Overrides = Annotated[
 
 Smoke = Annotated[bool, typer.Option("--smoke", help="Shrink data and training to about a minute.")]
 
+BudgetMs = Annotated[
+    float | None,
+    typer.Option(
+        "--budget-ms",
+        metavar="MS",
+        help="Ship a student that takes at most so long: distill.student=auto and distill.budget_ms.",
+    ),
+]
+
 Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Override the recipe's seed.")]
 
 Cache = Annotated[

@@ -13,9 +13,15 @@ CACHE_NAME = ".edgeft"
 
 
 def open_recipe(
-    path: Path, overrides: Sequence[str] | None, *, smoke: bool, seed: int | None, offline: bool = False
+    path: Path,
+    overrides: Sequence[str] | None,
+    *,
+    smoke: bool,
+    seed: int | None,
+    offline: bool = False,
+    budget_ms: float | None = None,
 ) -> "Recipe":
-    """Load the recipe at `path` with the command line's overrides applied.
+    """Load the recipe at `path` with the command line's overrides applied; `budget_ms` asks for a student that fits.
 
     Raises:
         UsageError: the recipe or an override is wrong.
@@ -25,7 +31,8 @@ def open_recipe(
     from edgeft.recipe.load import load_recipe
 
     seeded = [f"seed={seed}"] if seed is not None else []
-    return load_recipe(path, overrides=(*(overrides or ()), *seeded), smoke=smoke)
+    budget = ["distill.student=auto", f"distill.budget_ms={budget_ms}"] if budget_ms is not None else []
+    return load_recipe(path, overrides=(*(overrides or ()), *seeded, *budget), smoke=smoke)
 
 
 def cache_of(folder: Path, cache: Path | None) -> Path:

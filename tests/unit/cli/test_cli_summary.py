@@ -225,3 +225,12 @@ def test_offline_is_told_to_the_hub_libraries_before_they_load(
     assert RUNNER.invoke(app, ["build", "cells", "--offline"]).exit_code == 0
     assert (os.environ["HF_HUB_OFFLINE"], os.environ["TRANSFORMERS_OFFLINE"]) == ("1", "1")
     assert engine.called["strict"] is False
+
+
+def test_a_budget_asks_for_a_student(tmp_path: Path) -> None:
+    sample = Path(__file__).parents[3] / "samples" / "solar_cells"
+    done = RUNNER.invoke(app, ["plan", str(sample), "--cache", str(tmp_path), "--budget-ms", "4.5", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert "propose" in [stage["stage"] for stage in found["stages"]]
+    assert found["recipe"]["distill"]["budget_ms"] == 4.5
