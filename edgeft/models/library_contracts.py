@@ -20,6 +20,14 @@ def contract_of(library: str, architecture: str) -> InputContract | None:
     return _timm(architecture) if library == "timm" else _torchvision(architecture)
 
 
+def takes_one_size(library: str, architecture: str) -> bool:
+    """Return whether the architecture's weights hold for images of its own size alone, as positions of patches do."""
+    if library == "torchvision":
+        return architecture.startswith("vit_")
+    config = get_pretrained_cfg(architecture) if timm.is_model(architecture) else None
+    return config is not None and bool(config.fixed_input_size)
+
+
 def architectures(library: str) -> list[str]:
     """Return every image classification architecture of `library`."""
     return list(timm.list_models() if library == "timm" else torchvision.models.list_models(module=torchvision.models))

@@ -38,11 +38,13 @@ def describe(config: ModelConfig) -> InputContract:
     with `shorter_side` scales `resize_to` in proportion.
 
     Raises:
-        UsageError: the architecture is unknown, or the overrides contradict each other.
+        UsageError: the architecture is unknown, takes images of one size alone, or the overrides contradict each other.
     """
     native = native_contract(config.library, config.architecture)
     changed = config.input
     height, width = changed.height or native.height, changed.width or native.width
+    if (height, width) != (native.height, native.width):
+        _require_other_size(config, native)
     resize = changed.resize or native.resize
     resize_to = changed.resize_to
     if resize == "shorter_side" and resize_to is None:
@@ -57,6 +59,16 @@ def describe(config: ModelConfig) -> InputContract:
         mean=changed.mean or native.mean,
         std=changed.std or native.std,
     )
+
+
+def _require_other_size(config: ModelConfig, native: InputContract) -> None:
+    from edgeft.models.library_contracts import takes_one_size
+
+    if takes_one_size(config.library, config.architecture):
+        raise UsageError(
+            f"model.input: {config.base} takes images of {native.height} x {native.width} pixels alone",
+            hint="leave height and width out, or take a network of convolutions",
+        )
 
 
 def create(

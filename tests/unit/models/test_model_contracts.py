@@ -64,3 +64,11 @@ def test_describing_imports_no_training_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("base", ["timm/vit_tiny_patch16_224", "torchvision/vit_b_16"])
+def test_a_network_of_patches_takes_images_of_its_own_size_alone(base: str) -> None:
+    own = describe(ModelConfig(base=base, input=InputOverride(height=224, width=224)))
+    assert (own.height, own.width) == (224, 224)
+    with pytest.raises(UsageError, match=f"{base} takes images of 224 x 224 pixels alone"):
+        describe(ModelConfig(base=base, input=InputOverride(height=160, width=160)))
