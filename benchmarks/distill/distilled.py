@@ -5,9 +5,12 @@
 
 Each run is `edgeft build SAMPLE` with that block and its baselines, into OUT/SEED; what is there already is not run
 again. Latency is what the build measures of the shipped file beside the teacher's float graph, ABBA on one thread: keep
-the machine quiet. Ends with the table over seeds: mean and standard deviation of the test metric of teacher, student
-without a teacher, student from random weights, student, and what ships; and the loss from teacher to what ships with
-the 95 % interval of its mean (Student's t over seeds).
+the machine quiet. Of three teachers the second and third have the seeds that follow: take seeds as far apart, e.g.
+0 3 6, or the runs share teachers and their spread is too small.
+
+Ends with the table over seeds: mean and standard deviation of the test metric of teacher, student without a teacher,
+student from random weights, student, and what ships; and the loss from teacher to what ships with the 95 % interval of
+its mean (Student's t over seeds).
 """
 
 import argparse

@@ -141,6 +141,20 @@ def test_answers_are_kept_by_content(images: Taught, tmp_path: Path) -> None:
     rows = len(Dataset.open(images.data).indices("train")) + len(Dataset.open(images.data).indices("val"))
     again = images.distill(tmp_path / "b", {"base": "timm/test_resnet"}, memo=memo, lr=1e-4)
     assert (first.timings["teacher_rows"], again.timings["teacher_rows"]) == (rows, 0)
+    other = tmp_path / "other"
+    shutil.copytree(images.data, other)
+    pixels = np.load(other / "pixels.npy")
+    pixels[0, 0, 0, 0] ^= 1
+    np.save(other / "pixels.npy", pixels)
+    student = images.distill(tmp_path / "e", IMAGES, epochs=1).folder
+    changes: dict[str, dict[str, Any]] = {
+        "augment": {"augment": "inspection"},
+        "data": {"inputs": {"data": other}},
+        "teacher": {"inputs": {"checkpoint": student}},
+        "hint": {"relations": 1.0},
+    }
+    for name, changed in changes.items():
+        assert images.distill(tmp_path / name, IMAGES, memo=memo, epochs=1, **changed).timings["teacher_rows"] > 0, name
     plain = images.distill(tmp_path / "c", IMAGES)
     assert sha256_tree(plain.folder) == sha256_tree(first.folder)
     for file in memo.iterdir():
