@@ -32,10 +32,18 @@ _AXES: Sequence[tuple[str, tuple[str, ...]]] = (
     (r".*intermediate\.dense\.bias", ("inner",)),
     (r".*layer\.\d+\.output\.dense\.weight", ("hidden", "inner")),
     (r".*output\.dense\.bias", ("hidden",)),
+    (r".*_layer_norm\.(weight|bias)", ("hidden",)),
+    (r".*attention\.[qkv]_lin\.weight", ("heads", "hidden")),
+    (r".*attention\.[qkv]_lin\.bias", ("heads",)),
+    (r".*attention\.out_lin\.weight", ("hidden", "heads")),
+    (r".*ffn\.lin1\.weight", ("inner", "hidden")),
+    (r".*ffn\.lin1\.bias", ("inner",)),
+    (r".*ffn\.lin2\.weight", ("hidden", "inner")),
+    (r".*(ffn\.lin2|attention\.out_lin)\.bias", ("hidden",)),
     (r"classifier\.weight", ("", "hidden")),
     (r"classifier\.bias", ("",)),
 )
-"""What each axis of BERT's tensors counts, by name; RoBERTa and XLM-R have the same."""
+"""What each axis of BERT's tensors counts, by name, and of DistilBERT's; RoBERTa, XLM-R and ELECTRA have BERT's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ def cut(
     if student.hidden is None and student.feed_forward is None and share is None:
         return Cut(module, tuple(notes))
     found = narrowed(module, meta, student.hidden, student.feed_forward, share, judge.importance(module))
-    for key, what in (("hidden_size", "hidden dimensions"), ("intermediate_size", "units of each feed-forward")):
+    for key, what in (("hidden_size", "hidden dimensions"), (_units(module), "units of each feed-forward")):
         now, before = (int(getattr(each.encoder.config, key)) for each in (found, module))
         if now != before:
             notes.append(f"{now} of {before} {what}")
@@ -117,7 +125,7 @@ def narrowed(
     """
     state, config = module.state_dict(), module.encoder.config
     axes = {name: _axes(name) for name in state}
-    width, units = text.width(module.encoder), int(config.intermediate_size)
+    width, units = text.width(module.encoder), int(getattr(config, _units(module)))
     hidden = hidden or width
     inner = _pruned(hidden, units, share) if share is not None else inner or units
     head = width // int(config.num_attention_heads)
@@ -145,7 +153,9 @@ def narrowed(
         for axis, kind in enumerate(axes[name]):
             value = value.index_select(axis, known[kind].to(value.device)) if kind else value
         found[name] = value
-    changes = {"hidden_size": hidden, "num_attention_heads": hidden // head, "intermediate_size": inner}
+    changes = {"hidden_size": hidden, "num_attention_heads": hidden // head, _units(module): inner}
+    if hasattr(config, "embedding_size"):  # ELECTRA's, as wide as the hidden states where nothing projects them
+        changes["embedding_size"] = hidden
     return _with(module, meta, changes, found)
 
 
@@ -153,10 +163,17 @@ def _with(
     module: text.TextClassifier, meta: CheckpointMeta, changes: Mapping[str, int], state: Mapping[str, Tensor]
 ) -> text.TextClassifier:
     """Return a module of the same configuration but `changes`, with the weights `state`."""
-    config = AutoConfig.for_model(**{**text.config_json(module), **changes}).to_dict()
+    own = module.encoder.config.attribute_map
+    named = {own.get(name, name): value for name, value in changes.items()}
+    config = AutoConfig.for_model(**{**text.config_json(module), **named}).to_dict()
     made = text.from_config(config, len(meta.classes), meta.pooling or "mean", meta.dropout)
     made.load_state_dict(state)
     return made.eval().to(next(module.parameters()).device)
+
+
+def _units(module: text.TextClassifier) -> str:
+    """Return what the configuration calls the units of each feed-forward."""
+    return "intermediate_size" if hasattr(module.encoder.config, "intermediate_size") else "hidden_dim"
 
 
 def _require_chain(teacher: text.TextClassifier, meta: CheckpointMeta) -> None:

@@ -1,11 +1,13 @@
 """Students cut out of a text teacher: what stays keeps its weights, what goes is what matters least."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
+from transformers import DistilBertConfig, ElectraConfig, PretrainedConfig
 
 from edgeft.core.errors import UsageError
 from edgeft.data.dataset import Dataset
@@ -112,11 +114,47 @@ def test_what_cannot_be_cut_is_refused(teacher: Teacher) -> None:
         with pytest.raises(UsageError, match=said):
             cut(module, meta, StudentConfig(**student), share, judge)
     odd = text.from_config(
-        {"model_type": "distilbert", "dim": 8, "n_heads": 2, "hidden_dim": 16, "n_layers": 2, "vocab_size": 17},
-        3,
-        "mean",
-        0.0,
+        ElectraConfig(hidden_size=8, embedding_size=4, num_hidden_layers=1, vocab_size=17).to_dict(), 3, "mean", 0.0
     )
     with pytest.raises(UsageError, match="none of the places that BERT's tensors have"):
         narrowed(odd, meta, 4, 8, None, {name: torch.ones(len(each)) for name, each in odd.named_parameters()})
     assert np.isfinite(judge.loss(module))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        DistilBertConfig(dim=24, hidden_dim=48, n_heads=3, n_layers=2, vocab_size=60),
+        ElectraConfig(
+            hidden_size=24,
+            embedding_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=3,
+            intermediate_size=48,
+            vocab_size=60,
+        ),
+    ],
+    ids=["distilbert", "electra"],
+)
+def test_encoders_with_other_names_are_cut_alike(config: PretrainedConfig, teacher: Teacher) -> None:
+    torch.manual_seed(0)
+    module = text.from_config(config.to_dict(), 3, "mean", 0.0).eval()
+    meta = replace(teacher.meta, encoder=text.config_json(module))
+    ids = torch.randint(0, 60, (4, 9))
+    tokens = {**teacher.tokens, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    layers = [part for part in module.modules() if type(part).__name__ in {"TransformerBlock", "ElectraLayer"}]
+    with torch.no_grad():
+        for layer in layers:
+            first = getattr(layer, "ffn", layer).lin1 if hasattr(layer, "ffn") else layer.intermediate.dense
+            first.weight[::2] = 0
+            first.bias[::2] = 0
+    importance = {
+        name: each.detach().abs().flatten(1).sum(1) if each.ndim > 1 else each.detach().abs()
+        for name, each in module.named_parameters()
+    }
+    found = narrowed(module, meta, None, 24, None, importance)
+    assert torch.allclose(found(tokens), module(tokens), atol=1e-5)
+    smaller = narrowed(module, meta, 16, 24, None, importance)
+    assert smaller(tokens).shape == (4, 3)
+    assert smaller.encoder.embeddings.word_embeddings.weight.shape == (60, 16)
+    assert fewer_layers(module, meta, [1])(tokens).shape == (4, 3)
