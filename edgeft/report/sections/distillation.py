@@ -33,11 +33,20 @@ def distillation(record: View, pictures: Pictures) -> Markup:
         )
     speed = _speed(found, measured_on(record))
     return section(
-        "distillation", "Student and teacher", _table(found), speed, *grouped(rows, pair, pictures), lead=lead
+        "distillation", "Student and teacher", _table(found, record), speed, *grouped(rows, pair, pictures), lead=lead
     )
 
 
-def _table(found: View) -> Markup:
+def _milliseconds(arm: str, found: View, record: View) -> str:
+    """Return an arm's median latency; baselines are the student's own network."""
+    ships = found.at("arms", arm).flag("ships") or arm not in _WHAT
+    told = found.at("latency", "base") if arm == "teacher" else record.at("latency", "new" if ships else "base")
+    taken = told.number("median_ms")
+    many = (found.number("teachers") or 1) if arm == "teacher" else 1
+    return "not timed" if taken is None else f"{fixed(taken * many, 2)} ms"
+
+
+def _table(found: View, record: View) -> Markup:
     metric = found.text("metric").replace("_", " ")
     teacher = found.at("arms", "teacher").number("size_bytes")
     rows: list[list[Content]] = []
@@ -54,10 +63,12 @@ def _table(found: View) -> Markup:
                 f"{span(interval, 1, 100)} %" if interval else "no interval",
                 size(own),
                 f"{fixed(teacher / own, 1)} times" if teacher and own else "",
+                _milliseconds(arm, found, record),
             ]
         )
-    header = ["model", "what", metric, METRIC_INTERVAL, "size", "smaller than the teacher"]
-    return table("Test split; weights as stored, of what ships the model file", header, rows, words=(1,))
+    header = ["model", "what", metric, METRIC_INTERVAL, "size", "smaller than the teacher", "median latency"]
+    caption = "Test split; sizes of weights as stored, latencies of graphs in float; of what ships, of its file"
+    return table(caption, header, rows, words=(1,))
 
 
 def _speed(found: View, where: str) -> Markup:

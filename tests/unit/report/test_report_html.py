@@ -233,6 +233,7 @@ def test_a_student_stands_beside_its_teacher(complete: dict[str, Any], tmp_path:
         "teachers": 2,
         "arms": {
             "teacher": {**told, "value": 0.9},
+            "student": {**told, "value": 0.89, "size_bytes": 6_000_000},
             "int8": {"value": 0.884, "interval": None, "size_bytes": 1_500_000},
         },
         "agreement": 0.99,
@@ -258,6 +259,9 @@ def test_a_student_stands_beside_its_teacher(complete: dict[str, Any], tmp_path:
         "2 teachers, averaged",
         "88.4 %",
         "8.0 times",
+        "16.00 ms",
+        f"{complete['latency']['base']['median_ms']:.2f} ms",
+        f"{complete['latency']['new']['median_ms']:.2f} ms",
         "What ships is 8.00 times (7.50 to 8.60) as fast as the teacher (2 of them, one after the other) in float",
         "in float on this machine: 2.00 ms",
         "2.00 ms against 16.00 ms",
