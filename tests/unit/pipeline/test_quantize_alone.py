@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from edgeft.core.errors import DataError, UsageError
 from edgeft.pipeline.quantize import FILES, Request, quantize
@@ -98,6 +99,22 @@ def test_the_last_layer_is_an_integer_one_with_float_outputs(request_: Request) 
     producers = {output: node.op_type for node in graph.node for output in node.output}
     assert (last.op_type, producers[last.input[0]], producers[last.input[1]]) == ("Gemm", *["DequantizeLinear"] * 2)
     assert [item for item in record["lint"] if not item["expected"]] == []
+
+
+def test_a_weight_called_temperature_is_left_as_it_is(request_: Request) -> None:
+    given = onnx.load(request_.model)
+    (weight,) = (tensor for tensor in given.graph.initializer if tensor.name == "fc")
+    expected = numpy_helper.to_array(weight)
+    for node in given.graph.node:
+        node.input[:] = ["temperature" if name == weight.name else name for name in node.input]
+    weight.name = "temperature"
+    onnx.save(given, request_.model)
+    record = quantize(dataclasses.replace(request_, latency=False))
+    found = onnx.load(request_.out / "candidates" / "fp32" / "model.onnx").graph.initializer
+    (kept,) = (numpy_helper.to_array(tensor) for tensor in found if tensor.name == "temperature")
+    assert np.array_equal(kept, expected)
+    assert [item["temperature"] for item in by_name(record).values()] == [None, None]
+    assert by_name(record)["int8"]["validation"]["agreement"] > 0.99
 
 
 @pytest.mark.parametrize(("int8", "code", "status"), [(14.0, 6, "failed"), (10.0, 0, "inconclusive")])
