@@ -161,10 +161,10 @@ def _statistics(
     sums: dict[str, Doubles] = {}
     one_by_one = replace(execution, batch=1)  # all tensors of an image are alive together
     for image in tensors_of(ir.to_proto(model), tensors, rows, one_by_one, emit, "equalise"):
-        for name, (x,) in zip(tensors, image, strict=True):
-            lows[name] = np.minimum(lows.get(name, np.float32(np.inf)), x.min(axis=(1, 2)))
-            highs[name] = np.maximum(highs.get(name, np.float32(-np.inf)), x.max(axis=(1, 2)))
-            squares = np.einsum("chw,chw->c", x, x, dtype=np.float64) / x[0].size
+        for name, x in zip(tensors, image, strict=True):  # [k, C, H, W], where k windows of an image are in one batch
+            lows[name] = np.minimum(lows.get(name, np.float32(np.inf)), x.min(axis=(0, 2, 3)))
+            highs[name] = np.maximum(highs.get(name, np.float32(-np.inf)), x.max(axis=(0, 2, 3)))
+            squares = np.einsum("nchw,nchw->c", x, x, dtype=np.float64) / x[:, 0].size
             sums[name] = sums[name] + squares if name in sums else squares
     return {name: ChannelStatistics(lows[name], highs[name], sums[name] / len(rows)) for name in tensors}
 
