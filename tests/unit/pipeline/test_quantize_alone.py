@@ -78,6 +78,7 @@ def test_int8_that_is_faster_and_holds_the_margin_ships(request_: Request, machi
     assert json.loads((out / "report.json").read_text()) == record
     assert (out / "model.onnx").read_bytes() == (out / "candidates" / "int8" / "model.onnx").read_bytes()
     assert [gate["verdict"] for gate in record["gates"]] == ["PASS", "PASS"]
+    assert "chosen among" not in record["gates"][0]["detail"]  # the first rung held the margin
     found = by_name(record)
     assert found["fp32"]["validation"]["value"] == 1.0  # the labels are the float model's decisions
     assert found["int8"]["validation"]["n"] == 400
@@ -338,6 +339,7 @@ def test_a_model_of_batch_one_is_trained_one_by_one(
         dataclasses.replace(request_, model=tmp_path / "one.onnx", latency=False, method="qat", images=16)
     )
     assert by_name(record)["int8"]["method"].endswith("qat_120x1")
+    assert "chosen among 2 on the same inputs, so the bound is optimistic" in record["gates"][0]["detail"]
     assert by_name(record)["int8"]["validation"]["agreement"] > 0.99
 
 
