@@ -281,6 +281,7 @@ def test_a_text_encoder_with_two_inputs_is_quantized_dynamically(request_: Reque
         record = quantize(dataclasses.replace(text, precision=precision, method=method))
         assert set(by_name(record)) == {"fp32", precision}
         assert by_name(record)[precision]["method"].startswith(kind)
+        assert by_name(record)[precision]["unsafe_pairs"] is None
         assert record["gates"][0]["name"] == f"accuracy {precision}"
     record = quantize(dataclasses.replace(text, method="mse"))
     static = by_name(record)["int8"]
@@ -306,6 +307,7 @@ def test_fp16_is_judged_like_any_other(request_: Request, machine: Machine) -> N
     assert [gate["name"] for gate in record["gates"]] == ["accuracy fp16", "latency fp16 vs_fp32"]
     fp32, fp16 = by_name(record)["fp32"], by_name(record)["fp16"]
     assert fp16["size_bytes"] < fp32["size_bytes"]
+    assert fp16["unsafe_pairs"] is None
     (finding,) = record["lint"]
     assert "float16 was chosen" in finding["reason"]
 
