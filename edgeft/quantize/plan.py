@@ -105,9 +105,10 @@ def make_plan(model: ir.Model, placement: Placement, keep_float: Mapping[str, st
                 integer.add(found.output)
         elif found is not None:
             skips.append(found)
-    ops, useless = _drop_useless_moves(_drop_lone_shortcuts(ops))
+    ops, lone = _drop_lone_shortcuts(ops)
+    ops, useless = _drop_useless_moves(ops)
     absorbed = {str(op.absorbed.name) for op in ops if op.absorbed is not None}
-    skips = [skip for skip in (*skips, *useless) if skip.layer not in absorbed]
+    skips = [skip for skip in (*skips, *lone, *useless) if skip.layer not in absorbed]
     if not any(op.rule.weight is not None for op in ops):
         reasons = "; ".join(f"{skip.layer}: {skip.reason}" for skip in skips[:3]) or "it has no operators"
         raise QuantizationError(
@@ -349,16 +350,18 @@ def _drop_useless_moves(ops: list[IntegerOp]) -> tuple[list[IntegerOp], list[Ski
     return kept[::-1], dropped[::-1]
 
 
-def _drop_lone_shortcuts(ops: list[IntegerOp]) -> list[IntegerOp]:
+def _drop_lone_shortcuts(ops: list[IntegerOp]) -> tuple[list[IntegerOp], list[Skip]]:
     """Drop every Add whose shortcut would be quantized although no convolution of its other branch is."""
     weighted = {op.node for op in ops if op.rule.weight is not None}
-    kept = []
+    kept: list[IntegerOp] = []
+    dropped: list[Skip] = []
     for op in ops:
         lone = op.node.op_type == "Add" and op.rule.output is OutputRule.FLOAT
         if lone and weighted.isdisjoint(own_branches(op.node.inputs)[1 - op.rule.activations[0]]):
+            dropped.append(Skip(op.name, "no weights of its other branch are integers"))
             continue
         kept.append(op)
-    return kept
+    return kept, dropped
 
 
 def _with_tensors(ops: list[IntegerOp], skips: list[Skip]) -> Plan:
