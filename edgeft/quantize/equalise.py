@@ -23,6 +23,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeft.core.events import EventSink, ignore
+from edgeft.graph.opset import DEFAULT_DOMAINS
 from edgeft.quantize.affine import Doubles, Floats, QuantizationError
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.plan import clip_limits, constant
@@ -140,7 +141,7 @@ def find_junctions(model: ir.Model) -> Iterator[Junction]:
 
 def _is_plain_conv(node: ir.Node) -> bool:
     """Return whether `node` is a 2-D Conv with constant float weights, of one group or depthwise."""
-    weight = constant(node.inputs[1]) if node.op_type == "Conv" else None
+    weight = constant(node.inputs[1]) if node.op_type == "Conv" and node.domain in DEFAULT_DOMAINS else None
     if weight is None or weight.ndim != 4 or weight.dtype != np.float32:  # noqa: PLR2004 - [O, C, kh, kw]
         return False
     groups = node.attributes.get_int("group", 1)
