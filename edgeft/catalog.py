@@ -81,7 +81,14 @@ METHODS: tuple[Method, ...] = (
         3,
         (*_GRAPH, "onnxscript", "timm", "torch"),
     ),
-    Method("compress", "auto", "edgeft.quantize.config:CompressConfig", "edgeft.quantize.stage:run", 20, _GRAPH),
+    Method(
+        "compress",
+        "auto",
+        "edgeft.quantize.config:CompressConfig",
+        "edgeft.quantize.stage:run",
+        20,
+        (*_GRAPH, "torch"),
+    ),
     Method("choose", "fastest", "edgeft.pipeline.stage_configs:ChooseConfig", "edgeft.pipeline.choose:run", 1, _GRAPH),
     Method(
         "decide", "argmax", "edgeft.pipeline.stage_configs:ArgmaxConfig", "edgeft.pipeline.decide:argmax", 2, _RUNTIME

@@ -153,7 +153,9 @@ def ladder() -> Callable[..., None]:
         graph, known = onnx.load(model), np.load(model.with_name("validation.npz"))
         method = method_for(graph, placement, "int8", "auto", images)
         steps = Ladder(placement, method, ArrayRows("pixels", pixels), pixels, climb_rule("auto"))
-        evaluation = Evaluation(ArrayRows("pixels", known["pixels"]), known["labels"], Bar("accuracy", MARGIN_PP, 0))
+        evaluation = Evaluation(
+            ArrayRows("pixels", known["pixels"]), known["labels"], Bar("accuracy", MARGIN_PP, 0), calibrate=True
+        )
         made = compress(graph, evaluation, steps, execution=Execution(threads)).candidates[-1]
         onnx.save(made.judged.model, out / "int8.onnx")
         print(json.dumps({"rungs": [rung["rung"] for rung in made.ladder], "method": made.method}))

@@ -35,13 +35,10 @@ def load(path: Path, *, external_data: bool = False) -> onnx.ModelProto:
             f"{path}: tensor {outside[0].name!r} lies outside the model file; external data is not accepted here",
             hint='save the model as one file: onnx.save(onnx.load("model.onnx"), "single.onnx")',
         )
-    total = model.ByteSize()
+    if model.ByteSize() + sum(_tensor_bytes(tensor, _named(path, tensor)) for tensor in outside) > MAX_BYTES:
+        raise DataError(f"{path}: the model and its external data exceed 2 GB, more than one ONNX file can hold")
     for tensor in outside:
-        data = _read_external(path, tensor)
-        total += len(data)
-        if total > MAX_BYTES:
-            raise DataError(f"{path}: the model and its external data exceed 2 GB, more than one ONNX file can hold")
-        tensor.raw_data = data
+        tensor.raw_data = _read_external(path, tensor)
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
     return model
@@ -64,10 +61,15 @@ def _parse(path: Path) -> onnx.ModelProto:
     return model
 
 
+def _named(path: Path, tensor: onnx.TensorProto) -> str:
+    """Return what errors call the external data of `tensor`."""
+    return f"{path}: external data of tensor {tensor.name!r}"
+
+
 def _read_external(path: Path, tensor: onnx.TensorProto) -> bytes:
     """Return the bytes of `tensor` from the file it names."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    where = f"{path}: external data of tensor {tensor.name!r}"
+    where = _named(path, tensor)
     wanted = _tensor_bytes(tensor, where)
     offset, length = _number(entries, "offset", 0, where), _number(entries, "length", wanted, where)
     if length != wanted:

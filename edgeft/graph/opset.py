@@ -13,12 +13,14 @@ from onnx import version_converter
 from edgeft.core.errors import DataError
 
 OLDEST, LOWEST, HIGHEST = 11, 18, 23
+DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
+"""Of ONNX's own operators. One of another domain may bear the name of one of these and compute something else."""
 _OPERATOR = re.compile(r"(?:for|operator|Op) (\w+)")
 
 
 def opset_of(model: onnx.ModelProto) -> int:
     """Return the version of the default ONNX domain that `model` imports, 0 where it imports none."""
-    return max((item.version for item in model.opset_import if item.domain in {"", "ai.onnx"}), default=0)
+    return max((item.version for item in model.opset_import if item.domain in DEFAULT_DOMAINS), default=0)
 
 
 def to_common_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:

@@ -24,6 +24,7 @@ from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter import RewritePass
 from onnxscript.rewriter.rules import common as rules
 
+from edgeft.graph.guarded_rules import affine_conv_rule, conv_affine_rule, same_pads_rule
 from edgeft.graph.passes.flatten_reshapes import flatten_reshapes_
 from edgeft.graph.passes.plain_reshapes import plain_reshapes_
 from edgeft.graph.passes.pool_spatial_means import pool_spatial_means_
@@ -48,9 +49,9 @@ _CLIPS = (
     *(rules.successive_relu_clip_rule, rules.successive_clip_relu_rule),
 )
 _LAYERS = (
-    *(rules.normalize_pad_format_conv_rule, rules.fuse_pad_into_conv_rule),
+    *(same_pads_rule, rules.fuse_pad_into_conv_rule),
     *(rules.fuse_batchnorm_into_conv_rule, rules.fuse_batchnorm_into_conv_transpose_rule),
-    *(rules.fuse_batchnorm_into_gemm_rule, rules.affine_conv_fusion_rule, rules.conv_affine_fusion_rule),
+    *(rules.fuse_batchnorm_into_gemm_rule, affine_conv_rule, conv_affine_rule),
     *(rules.transpose_b_matmul_add_to_gemm_rule, rules.matmul_add_to_gemm_rule),
 )
 _GROUPS = (_NO_OPS, _SHAPES, _CLIPS, _LAYERS)

@@ -181,7 +181,7 @@ def _measure(
     asked = request.precision
     block = by_name[asked]["validation"]
     measured = "drop_pp" in block
-    gates = [_accuracy_gate(asked, block, request.max_drop_pp)] if measured else []
+    gates = [_accuracy_gate(by_name[asked], request.max_drop_pp)] if measured else []
     holding = [FP32, asked] if block.get("holds_margin", True) else [FP32]
     margin = f"the margin of {request.max_drop_pp:g} pp accuracy" if measured else ""
     compared: dict[str, Any] = {}
@@ -237,11 +237,12 @@ def _ship(graph: Path, folder: Path, exporter: Exporter) -> list[str]:
     return [MODEL, *(str(file.relative_to(folder)) for file in files)]
 
 
-def _accuracy_gate(name: str, block: dict[str, Any], max_drop_pp: float) -> Gate:
+def _accuracy_gate(candidate: dict[str, Any], max_drop_pp: float) -> Gate:
     from edgeft.core.record import Verdict
     from edgeft.verify.power import images_needed
     from edgeft.verify.verdicts import at_most
 
+    name, block, rungs = candidate["name"], candidate["validation"], len(candidate["ladder"])
     n, (low, high) = block["n"], block["drop_interval_pp"]
     verdict = at_most(low, high, max_drop_pp)
     changed = round((1 - block["agreement"]) * n)
@@ -249,6 +250,8 @@ def _accuracy_gate(name: str, block: dict[str, Any], max_drop_pp: float) -> Gate
     if verdict is Verdict.INCONCLUSIVE:
         needed = images_needed(max_drop_pp, max(changed, 1) / n)
         detail += f"; {needed} labelled inputs would certify {max_drop_pp:g} pp at this rate"
+    if rungs > 1:
+        detail += f"; chosen among {rungs} on the same inputs, so the bound is optimistic: measure it on others"
     interval = (low, high)
     return Gate(
         f"accuracy {name}", verdict, block["drop_pp"], interval, max_drop_pp, "pp", n, detail, judged.ACCURACY_EXIT

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edgeft.core.ahead import run_ahead
 from edgeft.core.events import EventSink, Message, Progress, ignore
 from edgeft.core.memory import give_back
-from edgeft.quantize.affine import Floats, QuantizationError
+from edgeft.quantize.affine import Doubles, Floats, QuantizationError
 from edgeft.quantize.calibration_file import calibration_key, load_statistics, save_statistics
 from edgeft.quantize.collected import CalibrationRequest, CalibrationStatistics
 from edgeft.quantize.observers import Glance, Histogram, Sample, glance
@@ -129,7 +129,7 @@ def observe(
         chunk = np.ascontiguousarray(pixels[start : start + execution.batch])
         _refuse_nonfinite(chunk, start)
         averaged = max(0, min(request.mean_images - start, len(chunk)))
-        rows: dict[str, list[Floats]] = {}
+        rows: dict[str, list[Doubles]] = {}
 
         def look(position: int, chunk: Pixels = chunk, averaged: int = averaged) -> dict[str, Glance | Floats]:
             wanted = [o for o in outputs if o in request.observed or (o in mean_names and position < averaged)]
@@ -145,9 +145,9 @@ def observe(
                 if isinstance(found, Glance):
                     statistics.histograms[tensor].add_(found, request.observed[tensor])
                 else:
-                    rows.setdefault(mean_names[tensor], []).append(found)
+                    rows.setdefault(mean_names[tensor], []).append(found.mean(axis=0, dtype=np.float64))
         for tensor, parts in rows.items():
-            total = np.concatenate(parts).astype(np.float64).sum(axis=0)
+            total = np.stack(parts).sum(axis=0)
             statistics.mean_sums[tensor] = statistics.mean_sums.get(tensor, np.zeros_like(total)) + total
         statistics.images += len(chunk)
         statistics.mean_images += averaged

@@ -24,7 +24,7 @@ from edgeft.quantize.affine import Integers
 from edgeft.quantize.collected import CalibrationRequest, CalibrationStatistics
 from edgeft.quantize.observers import Histogram
 
-_VERSION = 2
+_VERSION = 3
 """Raised when equal inputs give other statistics."""
 _DIGEST_BYTES = 64
 _ROWS_AT_ONCE = 64

@@ -50,7 +50,7 @@ class Candidate:
         name: its precision: "fp32", "fp16", "int8" or "int4".
         judged: its graph and what it is worth on the data that candidates are compared on.
         method: how it was made.
-        unsafe_pairs: of its weights.
+        unsafe_pairs: of its weights; None where none multiplies integers, so that none was counted.
         skips: operators left in float.
         ladder: what was tried on the way to it, in order; empty for fp32.
     """
@@ -58,7 +58,7 @@ class Candidate:
     name: str
     judged: Judged
     method: str
-    unsafe_pairs: int = 0
+    unsafe_pairs: int | None = None
     skips: tuple[Skip, ...] = ()
     ladder: tuple[Mapping[str, Json], ...] = ()
 

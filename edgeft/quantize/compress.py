@@ -46,6 +46,8 @@ class Evaluation:
         bar: metric and margin.
         tensor: the tensor that is compared.
         outputs: what computes it for a candidate: the target's runtime; None is onnxruntime.
+        calibrate: whether a temperature is fitted through each candidate: only where the graph is of edgeft's export,
+            for an initializer called `temperature` in another file is one of its weights.
     """
 
     inputs: Rows
@@ -53,6 +55,7 @@ class Evaluation:
     bar: Bar
     tensor: str = LOGITS
     outputs: Outputs | None = None
+    calibrate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def compress(
 ) -> Compressed:
     """Return the candidates of `graph`.
 
-    Where the graph divides its logits by a temperature, one is fitted through each candidate.
+    Where `evaluation.calibrate` and the graph divides by a temperature, one is fitted through each candidate.
 
     Args:
         graph: a float graph.
@@ -145,7 +148,7 @@ def _judged(
     float_temperature: float | None,
     evaluation: Evaluation,
 ) -> Judged:
-    """Return `model` with the temperature fitted through it, and what it is worth.
+    """Return `model`, with the temperature fitted through it where that is asked for, and what it is worth.
 
     Args:
         model: a candidate's graph.
@@ -157,7 +160,7 @@ def _judged(
     if evaluation.labels is None:
         return Judged(model, None, output_error(values, expected))
     temperature = None
-    if has_temperature(model):
+    if evaluation.calibrate and has_temperature(model):
         temperature = fit_temperature(values, evaluation.labels)
         model = with_temperature(model, temperature)
     own = temperature or 1.0

@@ -23,6 +23,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeft.core.events import EventSink, ignore
+from edgeft.graph.opset import DEFAULT_DOMAINS
 from edgeft.quantize.affine import Doubles, Floats, QuantizationError
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.plan import clip_limits, constant
@@ -140,7 +141,7 @@ def find_junctions(model: ir.Model) -> Iterator[Junction]:
 
 def _is_plain_conv(node: ir.Node) -> bool:
     """Return whether `node` is a 2-D Conv with constant float weights, of one group or depthwise."""
-    weight = constant(node.inputs[1]) if node.op_type == "Conv" else None
+    weight = constant(node.inputs[1]) if node.op_type == "Conv" and node.domain in DEFAULT_DOMAINS else None
     if weight is None or weight.ndim != 4 or weight.dtype != np.float32:  # noqa: PLR2004 - [O, C, kh, kw]
         return False
     groups = node.attributes.get_int("group", 1)
@@ -161,10 +162,10 @@ def _statistics(
     sums: dict[str, Doubles] = {}
     one_by_one = replace(execution, batch=1)  # all tensors of an image are alive together
     for image in tensors_of(ir.to_proto(model), tensors, rows, one_by_one, emit, "equalise"):
-        for name, (x,) in zip(tensors, image, strict=True):
-            lows[name] = np.minimum(lows.get(name, np.float32(np.inf)), x.min(axis=(1, 2)))
-            highs[name] = np.maximum(highs.get(name, np.float32(-np.inf)), x.max(axis=(1, 2)))
-            squares = np.einsum("chw,chw->c", x, x, dtype=np.float64) / x[0].size
+        for name, x in zip(tensors, image, strict=True):  # [k, C, H, W], where k windows of an image are in one batch
+            lows[name] = np.minimum(lows.get(name, np.float32(np.inf)), x.min(axis=(0, 2, 3)))
+            highs[name] = np.maximum(highs.get(name, np.float32(-np.inf)), x.max(axis=(0, 2, 3)))
+            squares = np.einsum("nchw,nchw->c", x, x, dtype=np.float64) / x[:, 0].size
             sums[name] = sums[name] + squares if name in sums else squares
     return {name: ChannelStatistics(lows[name], highs[name], sums[name] / len(rows)) for name in tensors}
 

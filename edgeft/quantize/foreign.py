@@ -12,14 +12,19 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx.helper import find_min_ir_version_for, tensor_dtype_to_np_dtype
+from onnx.helper import (
+    find_min_ir_version_for,
+    make_tensor_value_info,
+    np_dtype_to_tensor_dtype,
+    tensor_dtype_to_np_dtype,
+)
 from onnx_ir.passes.common import NameFixPass
 
 from edgeft.core.errors import DataError
 from edgeft.data.samples import Feeds, InputSpec, Samples
 from edgeft.graph.execute import open_session
 from edgeft.graph.load import load
-from edgeft.graph.opset import opset_of, to_common_opset
+from edgeft.graph.opset import DEFAULT_DOMAINS, opset_of, to_common_opset
 from edgeft.graph.simplify import dynamic_tensors, simplify_
 from edgeft.graph.taps import with_outputs
 from edgeft.quantize.candidates import LOGITS
@@ -178,12 +183,23 @@ def _with_sizes(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]]) ->
 
 
 def _give_ranks_(model: onnx.ModelProto, foreign: Foreign, row: Feeds) -> None:
-    """Declare the rank of every output that declares no shape, as found by running `row`."""
+    """Declare ranks that shape inference cannot know, as found by running `row`.
+
+    These are outputs that declare no shape, and what operators of other domains than ONNX's own make.
+    """
     open_ = [value for value in model.graph.output if not value.type.tensor_type.HasField("shape")]
-    session = _session(model, foreign.path) if open_ else None
+    known = {*DEFAULT_DOMAINS, *(function.domain for function in model.functions)}
+    outputs = {value.name for value in model.graph.output}
+    made = [name for node in model.graph.node if node.domain not in known for name in node.output if name]
+    inner = [name for name in made if name not in outputs]
+    session = _session(with_outputs(model, inner), foreign.path) if open_ or inner else None
     for value in open_:
         for _ in _first(session, value.name, row, foreign).shape:
             value.type.tensor_type.shape.dim.add()
+    for name in inner:
+        found = _first(session, name, row, foreign)
+        kind = np_dtype_to_tensor_dtype(found.dtype)
+        model.graph.value_info.append(make_tensor_value_info(name, kind, [None] * found.ndim))
 
 
 def _name_nodes_(model: ir.Model, given: set[str]) -> None:

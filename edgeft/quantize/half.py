@@ -15,7 +15,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from edgeft.core.events import EventSink, ignore
-from edgeft.quantize.affine import QuantizationError
+from edgeft.quantize.affine import Floats, QuantizationError
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.plan import Skip
 from edgeft.quantize.rows import First, Rows, tensors_of
@@ -60,11 +60,11 @@ def to_half(
         emit: where progress goes.
 
     Raises:
-        QuantizationError: there are no inputs, or an activation is NaN or infinite.
+        QuantizationError: there are no inputs, or an activation is NaN.
     """
     large = _large(float_model, First(rows, method.images), execution, emit)
     weights = {
-        tensor.name: float(np.abs(numpy_helper.to_array(tensor)).max(initial=0))
+        tensor.name: _largest(numpy_helper.to_array(tensor))
         for tensor in float_model.graph.initializer
         if tensor.data_type == TensorProto.FLOAT
     }
@@ -131,7 +131,7 @@ def _large(model: onnx.ModelProto, rows: Rows, execution: Execution, emit: Event
     """Return the largest magnitude of each float tensor that comes near fp16's largest.
 
     Raises:
-        QuantizationError: there are no inputs, or a tensor holds NaN or Inf.
+        QuantizationError: there are no inputs, or a tensor holds NaN.
     """
     tensors = [name for node in model.graph.node for name in node.output if name]
     found = dict.fromkeys(tensors, 0.0)
@@ -139,8 +139,12 @@ def _large(model: onnx.ModelProto, rows: Rows, execution: Execution, emit: Event
         for name, values in zip(tensors, batch, strict=True):
             if values.dtype != np.float32:
                 continue
-            largest = float(np.abs(values).max(initial=0))
-            if not np.isfinite(largest):
-                raise QuantizationError(f"activation {name!r} holds NaN or Inf", hint="check the calibration data")
-            found[name] = max(found[name], largest)
+            if np.isnan(values).any():
+                raise QuantizationError(f"activation {name!r} holds NaN", hint="check the calibration data")
+            found[name] = max(found[name], _largest(values))
     return {name: value for name, value in found.items() if value * _HEADROOM > LARGEST}
+
+
+def _largest(values: Floats) -> float:
+    """Return the largest finite magnitude: an infinity is the same number in half precision, as in masks."""
+    return float(np.abs(values).max(initial=0, where=np.isfinite(values)))

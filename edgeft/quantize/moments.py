@@ -62,12 +62,18 @@ class MomentAccumulator:
         self._cross: Doubles | None = None
         self._sampled = 0
 
-    def add(self, q: Integers, real: Floats | None = None) -> None:
-        """Add integer inputs, [N, C, H, W] or [N, ..., I], and the float graph's inputs for the same images."""
+    def add(self, q: Integers, real: Floats | None = None, *, images: int | None = None) -> None:
+        """Add integer inputs, [N, C, H, W] or [N, ..., I], and the float graph's inputs for the same images.
+
+        Args:
+            q: the integers.
+            real: the float graph's.
+            images: how many images they come from, where that is not N: [N * L, I].
+        """
         total, positions = position_sums(q, self._layout, self._zero_point)
         self._sum = _added(self._sum, total)
         self._count += positions
-        chosen = evenly_spaced(positions, self._per_image * len(q))
+        chosen = evenly_spaced(positions, self._per_image * (images or len(q)))
         x = patches(q, self._layout, self._zero_point, chosen).astype(np.float32) - np.float32(self._zero_point)
         self._first = _added(self._first, x.sum(axis=1, dtype=np.float64))
         second = np.matmul(x.transpose(0, 2, 1), x) if self._whole else np.einsum("gpk,gpk->gk", x, x)

@@ -111,27 +111,24 @@ def rounding_noise(
     model = ir.from_proto(exact.model)
     insert_pairs_(model, {tensor: found for tensor, found in params.items() if tensor not in ends})
     rounding = Extractor(ir.to_proto(model))
-    expected = np.concatenate(
-        list(_run(exact, _batches(inputs, execution), output, execution.threads)), dtype=np.float64
-    )
+    before = list(_batches(inputs, execution))
+    expected = np.concatenate(list(_run(exact, before, output, execution.threads)), dtype=np.float64)
 
     def cost(tensor: str, batches: Iterable[Floats]) -> float:
         found = _run(exact, ({tensor: batch} for batch in batches), output, execution.threads)
         return float(np.square(np.concatenate(list(found)) - expected).mean())
 
-    before: Feeds = inputs
     behind, inside = np.zeros((2, len(chain)))
     for index, segment in enumerate(chain[:last]):
         tensor = segment.tensors[-1]
-        values = np.concatenate(list(_run(exact, _batches(before, execution), tensor, execution.threads)))
+        values = list(_run(exact, before, tensor, execution.threads))
         if tensor in params:
-            starts = range(0, len(values), execution.batch)
-            parts = (quantize(values[i : i + execution.batch], params[tensor]) for i in starts)
+            parts = (quantize(batch, params[tensor]) for batch in values)
             behind[index] = cost(tensor, (dequantize(q, params[tensor]) for q in parts))
         if not params.keys().isdisjoint(segment.tensors[:-1]):
-            rounded = _run(rounding, _batches(before, execution), tensor, execution.threads, optimise=False)
+            rounded = _run(rounding, before, tensor, execution.threads, optimise=False)
             inside[index] = cost(tensor, rounded)
-        before = {tensor: values}
+        before = [{tensor: batch} for batch in values]
         emit(Progress("find noisy tensors", index + 1, last))
     return Noise(chain, behind, inside)
 

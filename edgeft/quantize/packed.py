@@ -70,8 +70,19 @@ def unpack(packed: onnx.ModelProto, graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def packed_tokens(rows: Rows) -> NDArray[np.int64]:
-    """Return int64 [N, K, L]: the inputs of all of `rows`, each row's tokens repeated in place of its padding."""
+    """Return int64 [N, K, L]: the inputs of all of `rows`, each row's tokens repeated in place of its padding.
+
+    Raises:
+        QuantizationError: two inputs differ in length.
+    """
     feeds = rows[: len(rows)]
+    lengths = {name: np.shape(values)[1] for name, values in feeds.items()}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
+        raise QuantizationError(
+            f"the inputs hold different numbers of tokens a row ({told}); static int8 is for inputs of one length",
+            hint="use --method dynamic or fp16 (in a recipe: compress.method, compress.precision)",
+        )
     whole = np.stack([np.asarray(values, np.int64) for values in feeds.values()], axis=1)
     mask = _mask(feeds)
     if mask is None:

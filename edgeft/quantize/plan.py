@@ -13,6 +13,7 @@ from types import MappingProxyType
 import numpy as np
 import onnx_ir as ir
 
+from edgeft.graph.opset import DEFAULT_DOMAINS
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.placement import OpRule, OutputRule, Placement
 
@@ -105,9 +106,10 @@ def make_plan(model: ir.Model, placement: Placement, keep_float: Mapping[str, st
                 integer.add(found.output)
         elif found is not None:
             skips.append(found)
-    ops, useless = _drop_useless_moves(_drop_lone_shortcuts(ops))
+    ops, lone = _drop_lone_shortcuts(ops)
+    ops, useless = _drop_useless_moves(ops)
     absorbed = {str(op.absorbed.name) for op in ops if op.absorbed is not None}
-    skips = [skip for skip in (*skips, *useless) if skip.layer not in absorbed]
+    skips = [skip for skip in (*skips, *lone, *useless) if skip.layer not in absorbed]
     if not any(op.rule.weight is not None for op in ops):
         reasons = "; ".join(f"{skip.layer}: {skip.reason}" for skip in skips[:3]) or "it has no operators"
         raise QuantizationError(
@@ -143,9 +145,9 @@ def _examine(node: ir.Node, placement: Placement, integer: set[ir.Value]) -> Int
     name = node.name or str(node.outputs[0].name)
     if node.op_type in _SILENT_OPS or _moves_integers(node):
         return None
-    rule = _rule(node, placement)
-    if rule is None:
-        return Skip(name, placement.float_reason(node.op_type))
+    rule, foreign = _rule(node, placement), foreign_reason(node)
+    if rule is None or foreign is not None:
+        return Skip(name, foreign or placement.float_reason(node.op_type))
     inputs = _activations(node, rule)
     reason = _refusal(node, rule, inputs, integer) or _unwanted(node, rule, inputs, placement)
     if reason is not None:
@@ -156,6 +158,13 @@ def _examine(node: ir.Node, placement: Placement, integer: set[ir.Value]) -> Int
     if output.is_graph_output():
         return Skip(name, "its output is an output of the graph, which stays float")
     return IntegerOp(node, rule, inputs, output, absorbed)
+
+
+def foreign_reason(node: ir.Node) -> str | None:
+    """Return why `node`, of another domain than ONNX's own, stays float, whatever it is called; None for ONNX's own."""
+    if node.domain in DEFAULT_DOMAINS:
+        return None
+    return f"{node.domain}.{node.op_type} is none of ONNX's own operators"
 
 
 def _rule(node: ir.Node, placement: Placement) -> OpRule | None:
@@ -320,9 +329,10 @@ def _output(node: ir.Node, placement: Placement) -> tuple[ir.Value, ir.Node | No
 
 def clip_limits(node: ir.Node) -> tuple[float, float] | None:
     """Return (min, max) of a Relu or Clip with constant limits that let 0 pass, or None."""
-    if node.op_type == "Relu":
+    own = node.domain in DEFAULT_DOMAINS
+    if own and node.op_type == "Relu":
         return 0.0, float("inf")
-    if node.op_type != "Clip":
+    if not own or node.op_type != "Clip":
         return None
     limits = [float("-inf"), float("inf")]
     for position in (1, 2):
@@ -349,16 +359,18 @@ def _drop_useless_moves(ops: list[IntegerOp]) -> tuple[list[IntegerOp], list[Ski
     return kept[::-1], dropped[::-1]
 
 
-def _drop_lone_shortcuts(ops: list[IntegerOp]) -> list[IntegerOp]:
+def _drop_lone_shortcuts(ops: list[IntegerOp]) -> tuple[list[IntegerOp], list[Skip]]:
     """Drop every Add whose shortcut would be quantized although no convolution of its other branch is."""
     weighted = {op.node for op in ops if op.rule.weight is not None}
-    kept = []
+    kept: list[IntegerOp] = []
+    dropped: list[Skip] = []
     for op in ops:
         lone = op.node.op_type == "Add" and op.rule.output is OutputRule.FLOAT
         if lone and weighted.isdisjoint(own_branches(op.node.inputs)[1 - op.rule.activations[0]]):
+            dropped.append(Skip(op.name, "no weights of its other branch are integers"))
             continue
         kept.append(op)
-    return kept
+    return kept, dropped
 
 
 def _with_tensors(ops: list[IntegerOp], skips: list[Skip]) -> Plan:

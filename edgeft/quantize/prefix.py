@@ -3,9 +3,11 @@
 Only tensors that later operators still read are kept: integers as they are, floats in half precision, whose rounding
 is far below that of 8 bits. A tensor that is larger than what it is computed from is not kept but computed again on the
 way to the next: the widest tensors inside a mobile net's block are never held for all images at once.
+
+What is kept stays split as it was computed, for an operator may fold another axis into the first: [N * L, C].
 """
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -32,42 +34,36 @@ class Prefix:
         self._model = model
         self._remaining = list(targets)
         self._execution = execution
-        self._live: dict[ir.Value, Integers] = {model.graph.inputs[0]: pixels}
+        starts = range(0, len(pixels), execution.batch)
+        chunks = [pixels[start : start + execution.batch] for start in starts]
+        self._live: dict[ir.Value, list[Integers]] = {model.graph.inputs[0]: chunks}
         self._streamed = 0
 
     def advance(self, target: ir.Value) -> Iterator[Integers]:
-        """Yield `target` [n, ...] a batch at a time; targets must be asked for in the order given, each to its end."""
-        yield from self._chunks(self._live[target]) if target in self._live else self._compute(target)
+        """Yield `target` a batch at a time; targets must be asked for in the order given, each to its end."""
+        yield from self._live[target] if target in self._live else self._compute(target)
         self._remaining.remove(target)
         needed = self._boundary(self._remaining)
-        self._live = {value: array for value, array in self._live.items() if value in needed}
-
-    def _chunks(self, array: Integers) -> Iterable[Integers]:
-        for start in range(0, len(array), self._execution.batch):
-            yield array[start : start + self._execution.batch]
+        self._live = {value: chunks for value, chunks in self._live.items() if value in needed}
 
     def _compute(self, target: ir.Value) -> Iterator[Integers]:
         """Yield `target` a batch at a time, and keep it unless it is larger than what it is computed from."""
         sources = self._boundary([target])
         graph = ir.convenience.extract(self._model.graph, list(sources), [target])
-        _keep_halves_(graph, {str(source.name) for source in sources if self._live[source].dtype == np.float16})
+        _keep_halves_(graph, {str(source.name) for source in sources if self._live[source][0].dtype == np.float16})
         model = ir.Model(graph, ir_version=self._model.ir_version)
         session = make_session(model, self._execution.threads)
-        arrays = [self._live[source] for source in sources]
-        kept: Integers | None = None
-        done = 0
-        for chunk in zip(*map(self._chunks, arrays), strict=True):
+        kept: list[Integers] = []
+        for index, chunk in enumerate(zip(*(self._live[source] for source in sources), strict=True)):
             feeds = {f.name: np.ascontiguousarray(part) for f, part in zip(session.get_inputs(), chunk, strict=True)}
             part = session.run(None, feeds)[0]
-            if not done:
-                small = part[0].nbytes <= max(array[0].nbytes for array in arrays)
+            if not index:
+                small = part.nbytes <= max(array.nbytes for array in chunk)
                 self._streamed = 0 if small or self._streamed == _MOST_STREAMED else self._streamed + 1
-                kept = None if self._streamed else np.empty((len(arrays[0]), *part.shape[1:]), part.dtype)
-            if kept is not None:
-                kept[done : done + len(part)] = part
-            done += len(part)
+            if not self._streamed:
+                kept.append(part)
             yield part
-        if kept is not None:
+        if kept:
             self._live[target] = kept
 
     def _boundary(self, targets: Sequence[ir.Value]) -> list[ir.Value]:

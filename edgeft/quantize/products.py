@@ -12,7 +12,7 @@ from edgeft.quantize.affine import Doubles, Floats, QuantizationError
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.layout import weight_layout
 from edgeft.quantize.placement import OpRule, Placement
-from edgeft.quantize.plan import Skip, constant, weight_refusal
+from edgeft.quantize.plan import Skip, constant, foreign_reason, weight_refusal
 from edgeft.quantize.rows import First, Rows, tensors_of
 
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -104,6 +104,8 @@ def input_statistics(
 
 def _examine(node: ir.Node, placement: Placement, kinds: Collection[str], no_kernel: str) -> Product | str:
     """Return `node` as a product with constant weights, or why it is none."""
+    if (foreign := foreign_reason(node)) is not None:
+        return foreign
     rule = placement.rule(node.op_type)
     if rule is None or rule.weight is None or node.op_type not in kinds:
         return f"{no_kernel} {node.op_type}"

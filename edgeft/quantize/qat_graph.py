@@ -176,9 +176,15 @@ def _source(node: ir.Node, moves: set[str]) -> ir.Node | None:
 
 
 def _same_grid(a: ir.Node, b: ir.Node) -> bool:
-    """Return whether two nodes, each a Q or a DQ, have equal scales and zero points."""
-    pairs = zip(a.inputs[1:], b.inputs[1:], strict=True)
-    return all(np.array_equal(np.asarray(constant(x)), np.asarray(constant(y))) for x, y in pairs)
+    """Return whether two nodes, each a Q or a DQ, have equal scales and zero points; one that is left out is 0."""
+    (scale, zero), (other_scale, other_zero) = map(_grid, (a, b))
+    return np.array_equal(scale, other_scale) and bool(np.all(zero == other_zero))
+
+
+def _grid(node: ir.Node) -> tuple[Integers, Integers]:
+    """Return scale and zero point of a Q or DQ."""
+    zero = constant(node.inputs[2]) if len(node.inputs) > 2 else None  # noqa: PLR2004 - optional third input
+    return np.asarray(constant(node.inputs[1])), np.asarray(0) if zero is None else zero
 
 
 def _scale_bounds(model: ir.Model) -> dict[str, float]:

@@ -92,7 +92,7 @@ class Rung:
         judged: the Q/DQ graph and what it is worth.
         seconds: making it took, without judging.
         skips: operators left in float.
-        unsafe_pairs: of its weights.
+        unsafe_pairs: of its weights; None where none multiplies integers.
         notes: what a reader must know.
         method: of a statically quantized rung.
         reference: the float graph that it follows tensor by tensor; None where that is not known.
@@ -104,7 +104,7 @@ class Rung:
     judged: Judged
     seconds: float
     skips: tuple[Skip, ...]
-    unsafe_pairs: int
+    unsafe_pairs: int | None
     notes: tuple[str, ...] = ()
     method: StaticMethod | None = None
     reference: onnx.ModelProto | None = None
@@ -196,7 +196,8 @@ def one_step(
 ) -> Rung:
     """Return the graph of a method that has no rung after it."""
     started = time.perf_counter()
-    rows, unsafe = ladder.calibration, 0
+    rows = ladder.calibration
+    unsafe: int | None = None
     match method:
         case DynamicMethod():
             name = DYNAMIC

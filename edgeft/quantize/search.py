@@ -136,7 +136,10 @@ def _times(chain: tuple[Segment, ...], profile: Mapping[str, float]) -> np.ndarr
     owner = {tensor: index for index, segment in enumerate(chain) for tensor in segment.tensors}
     times = np.zeros(len(chain))
     for tensor, milliseconds in profile.items():
-        times[owner.get(tensor.partition("::")[0], 0)] += milliseconds
+        name = tensor
+        while name not in owner and "::" in name:  # a file's own names may hold it, too: onnx::Relu_12
+            name = name.rpartition("::")[0]
+        times[owner.get(name, 0)] += milliseconds
     return times
 
 

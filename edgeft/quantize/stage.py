@@ -43,7 +43,7 @@ def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
     exporter = catalog.exporter(config.target)
     own = not exporter.cross and exporter.fingerprint().get("runtime") != ONNXRUNTIME
     outputs = target_outputs(exporter, ctx.threads) if own else None
-    evaluation = Evaluation(data.part(val), data.labels[val], bar, outputs=outputs)
+    evaluation = Evaluation(data.part(val), data.labels[val], bar, outputs=outputs, calibrate=True)
     ladder, notes = None, []
     if config.precision != "fp32":
         rows = calibration_rows(data, config.calib_images, ctx.seed_for("calibration images"))

@@ -14,6 +14,7 @@ calibration); docs/quantization.md.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import onnx_ir as ir
@@ -95,6 +96,7 @@ def quantize_weights_(  # noqa: PLR0913 - one sweep, every argument is a differe
     prefix = Prefix(model, inputs, pixels, execution)
     float_inputs = _named(float_model, [str(op.inputs[0].name) for op in plan.weighted])
     float_prefix = Prefix(float_model, float_inputs, pixels, execution)
+    counts = [len(pixels[start : start + execution.batch]) for start in range(0, len(pixels), execution.batch)]
     unsafe = 0
     uncorrected = []
     for done, (op, source, float_source) in enumerate(zip(plan.weighted, inputs, float_inputs, strict=True), start=1):
@@ -103,13 +105,9 @@ def quantize_weights_(  # noqa: PLR0913 - one sweep, every argument is a differe
         input_params = source_params(model, plan, tensor, params)
         related = method.follow_float or method.gptq
         moments = MomentAccumulator(layout, input_params, len(pixels), covariance=related)
-        chunks = prefix.advance(source)
-        if method.follow_float:
-            for chunk, real in zip(chunks, float_prefix.advance(float_source), strict=True):
-                moments.add(chunk, real)
-        else:
-            for chunk in chunks:
-                moments.add(chunk)
+        reals = float_prefix.advance(float_source) if method.follow_float else repeat(None, len(counts))
+        for chunk, real, images in zip(prefix.advance(source), reals, counts, strict=True):
+            moments.add(chunk, real, images=images)
         give_back()  # chunks of wide tensors are gone; rounding shall not come on top of them
         mean = float_means[str(op.node.outputs[0].name)] if method.correct_bias else None
         if method.correct_bias and op.rule.bias is None:

@@ -61,7 +61,7 @@ def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
 
 
 def has_temperature(model: onnx.ModelProto) -> bool:
-    """Return whether `model` divides its logits by an initializer `temperature`, as graphs of edgeft's export do."""
+    """Return whether `model`, a graph of edgeft's export, divides its logits by an initializer `temperature`."""
     return any(tensor.name == TEMPERATURE for tensor in model.graph.initializer)
 
 

@@ -42,8 +42,8 @@ def explain(node: ir.Node, placement: Placement) -> Cause | None:
     """Return why `node` of a Q/DQ graph runs in float on `placement`'s target; None where nothing explains it."""
     if _reads(node, set(placement.float_outputs)):
         return Cause("it works on the logits, which stay float by design", _NOTHING, expected=True)
-    if _is_preprocessing(node):
-        return Cause("it normalises the pixels: mean and std differ between channels", _NOTHING, expected=True)
+    if prepared := _prepared(node):
+        return Cause(_preparation(prepared), _NOTHING, expected=True)
     gate = placement.gate(node.op_type)
     rule = gate or placement.rule(node.op_type)
     if rule is None:
@@ -225,12 +225,28 @@ def _is_redundant(clip: ir.Node, quantizer: ir.Node) -> bool:
     return bool(low >= lower - step / 2 and high <= upper + step / 2)
 
 
-def _is_preprocessing(node: ir.Node) -> bool:
-    """Return whether only pixel arithmetic lies between the graph's inputs and `node`."""
+def _preparation(prepared: set[ir.Value]) -> str:
+    """Return what is done with these inputs of the graph before anything is quantized."""
+    if all(value.dtype == ir.DataType.UINT8 for value in prepared):
+        return "it normalises the pixels: mean and std differ between channels"
+    names = ", ".join(sorted(f"{value.name!r}" for value in prepared))
+    return f"it prepares {names}, before anything is quantized"
+
+
+def _prepared(node: ir.Node) -> set[ir.Value]:
+    """Return the graph's inputs that `node` works on, where only arithmetic lies between; empty where more does."""
     if node.op_type not in _PREPROCESSING:
-        return False
-    producers = [value.producer() for value in node.inputs if value is not None and not value.is_initializer()]
-    return all(producer is None or _is_preprocessing(producer) for producer in producers)
+        return set()
+    found: set[ir.Value] = set()
+    for value in node.inputs:
+        if value is None or value.is_initializer():
+            continue
+        producer = value.producer()
+        before = {value} if producer is None else _prepared(producer)
+        if not before:
+            return set()
+        found |= before
+    return found
 
 
 def _reads(node: ir.Node, names: set[str]) -> bool:

@@ -12,7 +12,8 @@ import onnxruntime as ort
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, parser
+from onnx.reference import ReferenceEvaluator
 
 from edgeft.graph.passes.flatten_reshapes import flatten_reshapes_
 from edgeft.graph.passes.forget_origin import forget_origin_
@@ -211,3 +212,63 @@ def test_names_are_unique_and_origin_is_forgotten(proto: onnx.ModelProto) -> Non
     nodes = [node.name for node in model.graph]
     assert len(set(nodes)) == len(nodes)
     assert b"/home" not in ir.to_proto(model).SerializeToString()
+
+
+def small(body: str, constants: dict[str, np.ndarray], *outputs: str) -> onnx.ModelProto:
+    """A model of x [N, 3, 6, 6] written as text, for a case that random models do not hold."""
+    text = f'<ir_version: 10, opset_import: ["" : 20]> g (float[N,3,6,6] x) => (float[N,C,H,W] y) {{ {body} }}'
+    model = parser.parse_model(text)
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    for name in outputs:
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def simplified(proto: onnx.ModelProto) -> onnx.ModelProto:
+    model = ir.from_proto(proto)
+    simplify_(model)
+    return ir.to_proto(model)
+
+
+def evaluated(proto: onnx.ModelProto) -> list[np.ndarray]:
+    """Return all outputs by onnx's reference: onnxruntime refuses automatic padding of dilated kernels."""
+    x = np.random.default_rng(0).normal(size=(2, 3, 6, 6)).astype(np.float32)
+    return ReferenceEvaluator(proto).run(None, {"x": x})
+
+
+WEIGHTS = {
+    "w": np.random.default_rng(1).normal(size=(4, 3, 3, 3)).astype(np.float32),
+    "b": np.random.default_rng(2).normal(size=4).astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("pad", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+@pytest.mark.parametrize(("dilations", "strides"), [("1, 1", "2, 2"), ("2, 2", "1, 1"), ("1, 2", "2, 1")])
+def test_automatic_padding_of_dilated_kernels_keeps_outputs(pad: str, dilations: str, strides: str) -> None:
+    proto = small(f'y = Conv<auto_pad="{pad}", dilations=[{dilations}], strides=[{strides}]>(x, w, b)', WEIGHTS)
+    for found, expected in zip(evaluated(simplified(proto)), evaluated(proto), strict=True):
+        assert_same(found, expected)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1, 1)], ids=str)
+@pytest.mark.parametrize(
+    "body",
+    ["c = Conv(x, w, b) m = Mul(c, s) y = Add(m, o)", "m = Mul(x, s) a = Add(m, o) y = Conv<pads=[0,0,0,0]>(a, w, b)"],
+)
+def test_scalars_of_any_rank_around_a_conv_keep_outputs(body: str, shape: tuple[int, ...]) -> None:
+    constants = {"s": np.full(shape, 2, np.float32), "o": np.full(shape, 3, np.float32)}
+    proto = small(body, WEIGHTS | constants)
+    assert_same(run(simplified(proto)), run(proto))
+
+
+_BEHIND = "c = Conv(x, w, b) m = Mul(c, s) y = Add(m, o) d = Conv(x, w, b) n = Mul(d, t) z = Add(n, p)"
+_BEFORE = "m = Mul(x, s) a = Add(m, o) n = Mul(x, t) c = Add(n, p) y = Conv<{0}>(a, w, b) z = Conv<{0}>(c, w, b)"
+
+
+@pytest.mark.parametrize("body", [_BEHIND, _BEFORE.format("pads=[0,0,0,0]")], ids=["behind", "before"])
+def test_convolutions_that_share_weights_keep_outputs(body: str) -> None:
+    constants = {name: np.float32(value) for name, value in zip("stop", (2, 3, 5, 7), strict=True)}
+    proto = small(body, WEIGHTS | constants, "z")
+    onnx.checker.check_model(simplified(proto), full_check=True)
+    for found, expected in zip(evaluated(simplified(proto)), evaluated(proto), strict=True):
+        assert_same(found, expected)

@@ -30,6 +30,10 @@ def test_a_typo_gets_the_nearest_names() -> None:
     assert "'gradual'" in caught.value.hint
 
 
+def test_what_trains_int8_is_part_of_its_key() -> None:
+    assert "torch" in catalog.find("compress", "auto").needs
+
+
 def test_every_exporter_is_a_lowering(points: Points) -> None:
     points["edgeft.exporters"] = [EntryPoint("npu", "vendor.npu:Exporter", "edgeft.exporters")]
     assert catalog.find("lower", "npu").run == "edgeft.pipeline.lower:run"

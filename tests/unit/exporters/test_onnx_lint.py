@@ -49,15 +49,15 @@ class Net:
         self.add("DequantizeLinear", [f"{name}.w", f"{name}.ws", f"{name}.wz"], f"{name}.wd", axis=0)
         return self.add("Conv", [x, f"{name}.wd"], name, pads=[1, 1, 1, 1])
 
-    def lint(self, last: str, folder: Path) -> dict[str, LintFinding]:
-        """Return node -> finding of the net that ends with `last` [N, 4, 8, 8] pooled to scores."""
+    def lint(self, last: str, folder: Path, *more: onnx.ValueInfoProto) -> dict[str, LintFinding]:
+        """Return node -> finding of the net that ends with `last` [N, 4, 8, 8] pooled to scores; `more` are inputs."""
         pooled = self.pair(self.add("GlobalAveragePool", [last], "pool"))
         self.add("Flatten", [pooled], "logits")
         self.add("Softmax", ["logits"], "scores", axis=1)
         graph = helper.make_graph(
             self.nodes,
             "net",
-            [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", 8, 8, 3])],
+            [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", 8, 8, 3]), *more],
             [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 4])],
             [numpy_helper.from_array(array, name) for name, array in self.arrays.items()],
         )
@@ -185,3 +185,17 @@ def test_nodes_without_names_are_found_again(tmp_path: Path) -> None:
         node.name = ""
     found = net.lint(net.pair(net.conv(quantized, "c2", 4)), tmp_path)
     assert [finding.op_type for finding in found.values() if "no integer kernel" in finding.reason] == ["HardSwish"]
+
+
+def test_what_prepares_a_mask_is_not_said_to_normalise_pixels(tmp_path: Path) -> None:
+    net = Net()
+    net.add("Cast", ["attention_mask"], "there", to=TensorProto.FLOAT)
+    net.add("Sub", [net.constant("one", np.float32(1)), "there"], "padding")
+    net.add("Mul", ["padding", net.constant("least", np.float32(-1e4))], "bias")
+    rows = net.conv(net.pair("x"), "c1", 3)
+    net.add("Add", [rows, "bias"], "masked")
+    mask = helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["N", 1, 1, 8])
+    found = net.lint(net.pair("masked"), tmp_path, mask)
+    for name in ("there", "padding", "bias"):
+        assert found[name].reason == "it prepares 'attention_mask', before anything is quantized"
+        assert found[name].expected

@@ -59,6 +59,16 @@ def test_only_inputs_of_weighted_operators_and_shortcuts_are_quantized(residual:
     assert {skip.layer: skip.reason for skip in plan.skips}["head"].startswith("tensorrt gains nothing below 16")
 
 
+def test_an_add_whose_other_branch_stays_float_says_so(residual: onnx.ModelProto) -> None:
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(residual))
+    plain_pixels_(model)
+    plan = make_plan(model, PLACEMENT, dict.fromkeys(("a1", "a2"), "asked for"))
+    assert "a.sum" not in {op.name for op in plan.ops}
+    reasons = {skip.layer: skip.reason for skip in plan.skips}
+    assert reasons["a.sum"] == "no weights of its other branch are integers"
+    assert "b.sum" not in reasons
+
+
 def test_pairs_are_symmetric_int8_and_biases_float(residual: onnx.ModelProto, pixels: Pixels) -> None:
     model = quantized(residual, pixels)
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}

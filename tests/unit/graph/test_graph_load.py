@@ -121,6 +121,17 @@ def test_wrong_extents_are_refused(tmp_path: Path, entries: dict[str, str], mess
         load(external_model(tmp_path, **entries), external_data=True)
 
 
+def test_more_than_2_gb_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = external_model(tmp_path, length=str(3 << 30))
+    os.truncate(tmp_path / "weights.bin", 3 << 30)  # sparse: it takes no room
+    model = onnx.ModelProto.FromString(path.read_bytes())
+    model.graph.initializer[0].dims[:] = [2, 3 << 27]
+    path.write_bytes(model.SerializeToString())
+    monkeypatch.setattr(os, "open", lambda *given, **_: pytest.fail(f"opened {given[0]}"))
+    with pytest.raises(DataError, match="exceed 2 GB"):
+        load(path, external_data=True)
+
+
 def test_external_data_hidden_in_a_subgraph_is_seen(tmp_path: Path) -> None:
     path = external_model(tmp_path)
     inner = onnx.ModelProto.FromString(path.read_bytes()).graph

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from edgeft.core.errors import DataError, UsageError
 from edgeft.pipeline.quantize import FILES, Request, quantize
@@ -77,6 +78,7 @@ def test_int8_that_is_faster_and_holds_the_margin_ships(request_: Request, machi
     assert json.loads((out / "report.json").read_text()) == record
     assert (out / "model.onnx").read_bytes() == (out / "candidates" / "int8" / "model.onnx").read_bytes()
     assert [gate["verdict"] for gate in record["gates"]] == ["PASS", "PASS"]
+    assert "chosen among" not in record["gates"][0]["detail"]  # the first rung held the margin
     found = by_name(record)
     assert found["fp32"]["validation"]["value"] == 1.0  # the labels are the float model's decisions
     assert found["int8"]["validation"]["n"] == 400
@@ -98,6 +100,22 @@ def test_the_last_layer_is_an_integer_one_with_float_outputs(request_: Request) 
     producers = {output: node.op_type for node in graph.node for output in node.output}
     assert (last.op_type, producers[last.input[0]], producers[last.input[1]]) == ("Gemm", *["DequantizeLinear"] * 2)
     assert [item for item in record["lint"] if not item["expected"]] == []
+
+
+def test_a_weight_called_temperature_is_left_as_it_is(request_: Request) -> None:
+    given = onnx.load(request_.model)
+    (weight,) = (tensor for tensor in given.graph.initializer if tensor.name == "fc")
+    expected = numpy_helper.to_array(weight)
+    for node in given.graph.node:
+        node.input[:] = ["temperature" if name == weight.name else name for name in node.input]
+    weight.name = "temperature"
+    onnx.save(given, request_.model)
+    record = quantize(dataclasses.replace(request_, latency=False))
+    found = onnx.load(request_.out / "candidates" / "fp32" / "model.onnx").graph.initializer
+    (kept,) = (numpy_helper.to_array(tensor) for tensor in found if tensor.name == "temperature")
+    assert np.array_equal(kept, expected)
+    assert [item["temperature"] for item in by_name(record).values()] == [None, None]
+    assert by_name(record)["int8"]["validation"]["agreement"] > 0.99
 
 
 @pytest.mark.parametrize(("int8", "code", "status"), [(14.0, 6, "failed"), (10.0, 0, "inconclusive")])
@@ -263,6 +281,7 @@ def test_a_text_encoder_with_two_inputs_is_quantized_dynamically(request_: Reque
         record = quantize(dataclasses.replace(text, precision=precision, method=method))
         assert set(by_name(record)) == {"fp32", precision}
         assert by_name(record)[precision]["method"].startswith(kind)
+        assert by_name(record)[precision]["unsafe_pairs"] is None
         assert record["gates"][0]["name"] == f"accuracy {precision}"
     record = quantize(dataclasses.replace(text, method="mse"))
     static = by_name(record)["int8"]
@@ -288,6 +307,7 @@ def test_fp16_is_judged_like_any_other(request_: Request, machine: Machine) -> N
     assert [gate["name"] for gate in record["gates"]] == ["accuracy fp16", "latency fp16 vs_fp32"]
     fp32, fp16 = by_name(record)["fp32"], by_name(record)["fp16"]
     assert fp16["size_bytes"] < fp32["size_bytes"]
+    assert fp16["unsafe_pairs"] is None
     (finding,) = record["lint"]
     assert "float16 was chosen" in finding["reason"]
 
@@ -321,6 +341,7 @@ def test_a_model_of_batch_one_is_trained_one_by_one(
         dataclasses.replace(request_, model=tmp_path / "one.onnx", latency=False, method="qat", images=16)
     )
     assert by_name(record)["int8"]["method"].endswith("qat_120x1")
+    assert "chosen among 2 on the same inputs, so the bound is optimistic" in record["gates"][0]["detail"]
     assert by_name(record)["int8"]["validation"]["agreement"] > 0.99
 
 

@@ -8,9 +8,10 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgeft.core.events import ignore
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import logits_of
-from edgeft.quantize.equalise import equalise_, find_junctions
+from edgeft.quantize.equalise import _statistics, equalise_, find_junctions
 from edgeft.quantize.rows import ArrayRows, tensors_of
 from edgeft.quantize.static import quantize_static, static_method
 from edgeft_exporters.onnx.placement import PLACEMENT
@@ -114,3 +115,28 @@ def test_what_two_read_or_share_is_no_junction(net: onnx.ModelProto, pixels: Cal
     x = ArrayRows("pixels", pixels(16, seed=4))
     expected, found = (logits_of(each, x, Execution()) for each in (net, made.reference))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_equalisation_sees_every_window_of_an_image() -> None:
+    """The large value of channel 0 lies in the last of four windows that are folded into the batch."""
+    rng = np.random.default_rng(0)
+    arrays = {"a.w": np.eye(8, 3).reshape(8, 3, 1, 1), "b.w": rng.normal(size=(8, 8, 1, 1)) / 8}
+    initializers = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
+    initializers.append(numpy_helper.from_array(np.array([-1, 3, 4, 4]), "windows"))
+    node = helper.make_node
+    nodes = [
+        node("Reshape", ["x", "windows"], ["w"], "w"),
+        node("Conv", ["w", "a.w"], ["a"], "a"),
+        node("Conv", ["a", "b.w"], ["b"], "b"),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4, 3, 4, 4])
+    b = helper.make_tensor_value_info("b", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "windows", [x], [b], initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    values = rng.normal(size=(6, 4, 3, 4, 4)).astype(np.float32)
+    values[:, 3, 0] *= 100
+    found = _statistics(ir.from_proto(model), ["a"], ArrayRows("x", values), EXECUTION, ignore)["a"]
+    by_channel = values.transpose(2, 0, 1, 3, 4).reshape(3, -1)
+    np.testing.assert_array_equal(found.high[:3], by_channel.max(axis=1))
+    np.testing.assert_array_equal(found.low[:3], by_channel.min(axis=1))
+    np.testing.assert_allclose(found.squares[:3], np.square(by_channel.astype(np.float64)).mean(axis=1), rtol=1e-6)

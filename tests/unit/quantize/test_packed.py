@@ -74,6 +74,15 @@ def test_unpacking_gives_the_graph_back() -> None:
     assert again.SerializeToString(deterministic=True) == model.SerializeToString(deterministic=True)
 
 
+def test_inputs_of_different_lengths_are_refused_by_name() -> None:
+    class Uneven(Texts):
+        mask = Texts.mask[:, :3]
+
+    with pytest.raises(QuantizationError, match=r"\('ids' 4, 'mask' 3\)") as caught:
+        packed_tokens(Uneven())
+    assert "--method dynamic" in str(caught.value.hint)
+
+
 def test_tokens_are_repeated_in_place_of_padding() -> None:
     found = packed_tokens(Texts())
     assert found[:, 0].tolist() == [[3, 4, 5, 3], [6, 6, 6, 6], [7, 8, 9, 10]]

@@ -60,6 +60,19 @@ def test_untrained_it_computes_what_the_quantized_graph_computes(
     assert np.abs(found.numpy() - expected).mean() < 1e-3 * expected.std()  # ties apart, float rounding
 
 
+def test_pixels_without_a_zero_point_are_trained_on(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
+    image, dq = net.graph.node[:2]
+    del dq.input[2]  # left out, it is 0
+    dq.input[0], image.input[0], image.output[0] = "pixels", "x", "turned"  # the Transpose moves behind the DQ
+    nodes = [dq, image, *net.graph.node[2:]]
+    nodes[2].input[0] = "turned"
+    del net.graph.node[:]
+    net.graph.node.extend(nodes)
+    made = quantize_static(net, PLACEMENT, pixels(32), static_method("minmax", 32)).model
+    result = tune(made, net, PLACEMENT, pixels(32), replace(METHOD, steps=2), rng=np.random.default_rng(0))
+    assert np.isfinite(result.losses).all()
+
+
 def test_training_brings_unseen_logits_nearer_to_the_float_graph(
     net: onnx.ModelProto, quantized: onnx.ModelProto, pixels: Callable[..., np.ndarray]
 ) -> None:

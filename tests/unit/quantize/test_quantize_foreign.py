@@ -8,11 +8,13 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgeft.core.errors import DataError
 from edgeft.data.samples import InputSpec, Samples
 from edgeft.quantize.foreign import Prepared, prepare, read_model
+from edgeft.quantize.static import quantize_static, static_method
+from edgeft_exporters.onnx.placement import PLACEMENT
 
 Net = Callable[..., Any]
 Rows = Callable[..., Any]
@@ -167,6 +169,29 @@ def test_an_output_without_a_shape_gets_its_rank(tmp_path: Path) -> None:
         saved(tmp_path, _graph([helper.make_node("Relu", ["x"], ["y"])], {"x": ["N", 4]})), np.ones((2, 4), np.float32)
     )
     assert len(found.model.graph.output[0].type.tensor_type.shape.dim) == 2
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+def test_what_a_contrib_operator_makes_gets_its_rank_and_is_quantized(tmp_path: Path, opset: int) -> None:
+    rng, node = np.random.default_rng(0), helper.make_node
+    sizes = {"w1": (16, 24), "w2": (24, 16), "b2": (16,)}
+    arrays = {name: (rng.normal(size=size) / 4).astype(np.float32) for name, size in sizes.items()}
+    nodes = [
+        node("MatMul", ["x", "w1"], ["m1"], "m1"),
+        node("Gelu", ["m1"], ["g"], "g", domain="com.microsoft"),
+        node("MatMul", ["g", "w2"], ["m2"], "m2"),
+        node("Add", ["m2", "b2"], ["y"], "y"),
+    ]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 5, 16]) for name in "xy")
+    graph = helper.make_graph(nodes, "g", [x], [y], [numpy_helper.from_array(a, n) for n, a in arrays.items()])
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
+    values = rng.normal(size=(16, 5, 16)).astype(np.float32)
+    found = imported(saved(tmp_path, helper.make_model(graph, opset_imports=opsets, ir_version=8)), values)
+    made = quantize_static(found.model, PLACEMENT, values, static_method("gptq", 8))
+    assert {skip.layer: skip.reason for skip in made.skips}["g"].startswith("com.microsoft.Gelu")
+    kinds = {name: node.op_type for node in made.model.graph.node for name in node.output}
+    products = [node for node in made.model.graph.node if node.op_type == "MatMul"]
+    assert [[kinds[name] for name in node.input] for node in products] == [["DequantizeLinear"] * 2] * 2
 
 
 def test_an_operator_that_the_runtime_lacks_is_told(tmp_path: Path) -> None:

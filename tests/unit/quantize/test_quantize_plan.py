@@ -74,6 +74,16 @@ def test_a_layer_that_kernels_cannot_take_says_why(
     assert reason in reasons(planned(net))[layer]
 
 
+def test_operators_of_other_domains_stay_float_whatever_they_are_called(net: onnx.ModelProto) -> None:
+    net.opset_import.append(helper.make_opsetid("com.microsoft.nchwc", 1))
+    for name in ("pw", "dw.relu"):
+        edit(net, name).domain = "com.microsoft.nchwc"
+    plan = planned(net)
+    assert reasons(plan)["pw"] == "com.microsoft.nchwc.Conv is none of ONNX's own operators"
+    assert reasons(plan)["dw.relu"] == "com.microsoft.nchwc.Relu is none of ONNX's own operators"
+    assert "dw.relu" not in plan.limits  # nor does a Q take the place of such a Relu
+
+
 def test_weights_that_are_not_finite_stay_float(net: onnx.ModelProto) -> None:
     tensor = next(t for t in net.graph.initializer if t.name == "pw.w")
     array = numpy_helper.to_array(tensor).copy()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeft.graph.segments import Segment
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import Judged
@@ -17,7 +18,7 @@ from edgeft.quantize.ladder import climb
 from edgeft.quantize.on_target import this_device
 from edgeft.quantize.rows import ArrayRows
 from edgeft.quantize.rungs import Ladder
-from edgeft.quantize.search import Device, cheapest, search
+from edgeft.quantize.search import Device, _times, cheapest, search
 from edgeft.quantize.static import static_method
 from edgeft_exporters.onnx import OnnxExporter
 from edgeft_exporters.onnx.placement import PLACEMENT
@@ -83,6 +84,12 @@ def test_a_segment_that_is_slow_in_int8_stays_float(net: onnx.ModelProto, int8: 
     makers = {name: node.op_type for node in model.graph.node for name in node.output}
     assert makers[by_name["stem"].input[1]] == "DequantizeLinear"
     assert "pw.w" in by_name["pw"].input
+
+
+def test_names_that_hold_colons_belong_to_their_own_segments() -> None:
+    chain = tuple(Segment((name,), (name,), 1) for name in ("stem", "onnx::Relu_1", "onnx::Relu_1::b"))
+    profile = {"stem": 1.0, "onnx::Relu_1::q": 2.0, "onnx::Relu_1": 4.0, "onnx::Relu_1::b::dq": 8.0, "pixels::q": 16.0}
+    assert _times(chain, profile).tolist() == [17.0, 6.0, 8.0]  # what no segment makes counts for the first
 
 
 def test_what_loses_the_race_changes_nothing(net: onnx.ModelProto, int8: Ladder) -> None:

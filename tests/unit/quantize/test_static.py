@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from pydantic import ValidationError
 
 from edgeft.quantize.affine import QuantizationError
@@ -248,3 +248,61 @@ def test_int64_inputs_stay_integers_and_what_stays_float_is_told() -> None:
 def test_images_are_refused_where_token_ids_are_expected(pixels: Callable[..., np.ndarray]) -> None:
     with pytest.raises(QuantizationError, match="calibration data is uint8, but input 'ids' takes int64"):
         quantize_static(token_net(), PLACEMENT, pixels(4), static_method("mse", 4))
+
+
+def folding_net(fold: str) -> onnx.ModelProto:
+    """Layers whose first axis is not the batch: rows [N * L, C], or words first, [L, N, C]; `x` to `logits`."""
+    words, width, hidden, classes = 5, 16, 24, 3
+    rng = np.random.default_rng(0)
+    weights = {
+        "up.w": (width, hidden),
+        "up.b": (hidden,),
+        "down.w": (hidden, width),
+        "down.b": (width,),
+        "head.w": (width, classes),
+        "head.b": (classes,),
+    }
+    arrays = {name: (rng.normal(size=shape) / np.sqrt(shape[0])).astype(np.float32) for name, shape in weights.items()}
+    arrays |= {"rows": np.array([-1, width]), "words": np.array([-1, words, width]), "axes": np.array([1])}
+    node = helper.make_node
+    folds = {
+        "rows": (node("Reshape", ["x", "rows"], ["in"], "in"), node("Reshape", ["down", "words"], ["out"], "out")),
+        "words first": (
+            node("Transpose", ["x"], ["in"], "in", perm=[1, 0, 2]),
+            node("Transpose", ["down"], ["out"], "out", perm=[1, 0, 2]),
+        ),
+    }
+    before, after = folds[fold]
+
+    def product(x: str, name: str, y: str) -> list[onnx.NodeProto]:
+        if fold == "rows":
+            return [node("Gemm", [x, f"{name}.w", f"{name}.b"], [y], name)]
+        return [node("MatMul", [x, f"{name}.w"], [f"{y}.m"], name), node("Add", [f"{y}.m", f"{name}.b"], [y], f"{y}.+")]
+
+    nodes = [
+        before,
+        *product("in", "up", "up"),
+        node("Relu", ["up"], ["relu"], "relu"),
+        *product("relu", "down", "down"),
+        after,
+        node("ReduceMean", ["out", "axes"], ["mean"], "mean", keepdims=0),
+        node("Gemm", ["mean", "head.w", "head.b"], ["logits"], "head"),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", words, width])
+    out = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", classes])
+    initializers = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    graph = helper.make_graph(nodes, "folding", [x], [out], initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+@pytest.mark.parametrize("fold", ["rows", "words first"])
+@pytest.mark.parametrize("method", ["minmax", "gptq"])
+def test_an_axis_folded_into_the_batch_is_no_obstacle(fold: str, method: str) -> None:
+    net = folding_net(fold)
+    x = np.random.default_rng(1).normal(size=(21, 5, 16)).astype(np.float32)  # the last batch of 8 holds 5
+    made = quantize_static(net, PLACEMENT, x, static_method(method, 21, 0.5))
+    rows = ArrayRows("x", x)
+    expected, found = (logits_of(model, rows, Execution()) for model in (net, made.model))
+    noise = ((found - expected) ** 2).mean() / expected.var(axis=0).mean()
+    assert noise < 0.01
+    assert np.abs((found - expected).mean(axis=0)).max() < 0.02 * expected.std()

@@ -57,6 +57,13 @@ def _normal(text: str) -> str:
     return re.sub(r"\s+", " ", text)
 
 
+def test_unsafe_pairs_are_told_only_where_they_were_counted(complete: dict[str, Any], verify_folder: Folder) -> None:
+    folder, shipped = verify_folder(complete), complete["candidates"]["candidates"][1]
+    assert "unsafe weight pairs" in Page(render(complete, folder)).text()
+    shipped["unsafe_pairs"] = None  # fp16 multiplies no integers
+    assert "unsafe weight pairs" not in Page(render(complete, folder)).text()
+
+
 def test_tags_nest(page: Page) -> None:
     assert page.open == []
 

@@ -339,7 +339,7 @@ def build() -> dict:
                     "size_bytes": 13_480_210,
                     "temperature": 1.31,
                     "validation": validation(0.8836, 0.0, 0.0, 0.0, 1.0, 0.0),
-                    "unsafe_pairs": 0,
+                    "unsafe_pairs": None,
                     "skipped": [],
                     "method": "none",
                 },
