@@ -1,11 +1,18 @@
 """Gates: which verdict, which exit code."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from edgeft.core.record import Gate, Verdict
+from edgeft.core.stage import Context
 from edgeft.pipeline.gates import deadline, gate_from_json, max_ratio, status
+from edgeft.pipeline.stage_configs import VerifyConfig
+from edgeft.pipeline.verification import distillation
 from edgeft.recipe.model import LatencyBar
 
 PASSED = Gate("accuracy", Verdict.PASS, 0.1, (0.0, 0.5), 2.0, "pp", 100, "fine", 5)
@@ -43,6 +50,32 @@ def test_a_deadline_holds_where_the_whole_interval_does(limit: float, verdict: V
     arm = {"median_ms": 20.0, "samples": 400, "p99": {"value_ms": 25.0, "low_ms": 24.0, "high_ms": 27.0}}
     gate = deadline(limit, arm)
     assert (gate.verdict, gate.value, gate.interval, gate.exit_code) == (verdict, 25.0, (24.0, 27.0), 6)
+
+
+def test_a_budget_is_a_deadline_of_the_median() -> None:
+    arm = {"median_ms": 5.1, "samples": 400, "p50": {"value_ms": 5.1, "low_ms": 5.0, "high_ms": 5.2}, "p99": None}
+    gate = deadline(4.9, arm, "p50")
+    assert (gate.name, gate.verdict, gate.value) == ("latency p50", Verdict.FAIL, 5.1)
+    assert deadline(5.2, arm, "p50").verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(("margin", "verdict"), [(3.0, Verdict.PASS), (2.0, Verdict.INCONCLUSIVE), (0.3, Verdict.FAIL)])
+def test_a_margin_from_the_teacher_is_a_gate_of_accuracy(margin: float, verdict: Verdict) -> None:
+    labels = np.zeros(400, dtype=np.int64)
+    scores = np.tile(np.float32([0.9, 0.1]), (400, 1))
+    worse = scores.copy()
+    worse[:6] = [0.2, 0.8]
+    held: Any = SimpleNamespace(split=SimpleNamespace(labels=labels, data=SimpleNamespace(classes=("a", "b"))))
+    config = VerifyConfig(max_drop_from_teacher_pp=margin)
+    drop = distillation._drop(Context(Path(), Path(), 0, 1), config, held, scores, worse)
+    assert drop["value_pp"] == pytest.approx(1.5)
+    assert drop["changed"] == 6
+    gate = distillation.teacher_gate(drop, 400)
+    assert gate is not None
+    assert (gate.verdict, gate.limit, gate.exit_code) == (verdict, margin, 5)
+    open_ = distillation._drop(Context(Path(), Path(), 0, 1), VerifyConfig(), held, scores, worse)
+    assert open_["interval_pp"] == drop["interval_pp"]
+    assert distillation.teacher_gate(open_, 400) is None
 
 
 def test_too_few_samples_for_a_p99_are_inconclusive() -> None:
