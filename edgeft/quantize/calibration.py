@@ -25,6 +25,7 @@ from edgeft.quantize.affine import Doubles, Floats, QuantizationError
 from edgeft.quantize.calibration_file import calibration_key, load_statistics, save_statistics
 from edgeft.quantize.collected import CalibrationRequest, CalibrationStatistics
 from edgeft.quantize.observers import Glance, Histogram, Sample, glance
+from edgeft.quantize.one_input import Calibration
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -59,7 +60,7 @@ def make_session(model: ir.Model, threads: int) -> ort.InferenceSession:
     return ort.InferenceSession(ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def input_name(model: ir.Model, pixels: Pixels) -> str:
+def input_name(model: ir.Model, pixels: Calibration) -> str:
     """Return the name of the graph's single input after checking that `pixels` fit it.
 
     Raises:
@@ -94,7 +95,7 @@ def input_name(model: ir.Model, pixels: Pixels) -> str:
 
 def observe(
     model: ir.Model,
-    pixels: Pixels,
+    pixels: Calibration,
     request: CalibrationRequest,
     *,
     execution: Execution | None = None,
@@ -162,7 +163,7 @@ def observe(
 def _kept(
     memo: Path | None,
     model: ir.Model,
-    pixels: Pixels,
+    pixels: Calibration,
     request: CalibrationRequest,
     execution: Execution,
     emit: EventSink,

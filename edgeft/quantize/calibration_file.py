@@ -20,9 +20,9 @@ import onnx_ir as ir
 from edgeft.core.atomic import write_atomic
 from edgeft.core.digest import sha256_bytes, sha256_json
 from edgeft.core.keys import versions
-from edgeft.quantize.affine import Integers
 from edgeft.quantize.collected import CalibrationRequest, CalibrationStatistics
 from edgeft.quantize.observers import Histogram
+from edgeft.quantize.one_input import Calibration
 
 _VERSION = 3
 """Raised when equal inputs give other statistics."""
@@ -30,7 +30,9 @@ _DIGEST_BYTES = 64
 _ROWS_AT_ONCE = 64
 
 
-def calibration_key(model: ir.Model, pixels: Integers, request: CalibrationRequest, *, threads: int, batch: int) -> str:
+def calibration_key(
+    model: ir.Model, pixels: Calibration, request: CalibrationRequest, *, threads: int, batch: int
+) -> str:
     """Return the digest of everything that the statistics depend on.
 
     Args:
@@ -103,7 +105,7 @@ def load_statistics(path: Path) -> CalibrationStatistics | None:
     return CalibrationStatistics(histograms, sums, head["images"], head["mean_images"])
 
 
-def _digest(pixels: Integers) -> str:
+def _digest(pixels: Calibration) -> str:
     """Return the digest of shape, type and bytes, read a few images at a time."""
     digest = sha256(f"{pixels.dtype} {pixels.shape}".encode())
     for start in range(0, len(pixels), _ROWS_AT_ONCE):

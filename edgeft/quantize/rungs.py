@@ -15,10 +15,11 @@ import onnx
 from edgeft.core.events import EventSink
 from edgeft.core.stage import Json
 from edgeft.quantize.affine import Floats, QuantizationError
-from edgeft.quantize.calibration import Execution, Pixels
+from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import LOGITS, Judged
 from edgeft.quantize.dynamic import DynamicMethod, quantize_dynamic
 from edgeft.quantize.half import HalfMethod, to_half
+from edgeft.quantize.one_input import Calibration, OneInput
 from edgeft.quantize.placement import Placement
 from edgeft.quantize.plan import Skip
 from edgeft.quantize.rows import Images, Rows
@@ -125,7 +126,7 @@ def closed_form(
 ) -> Rung:
     """Return the statically quantized graph; where there is a device, with float where that is faster."""
     started = time.perf_counter()
-    pixels = _one_input(ladder.calibration)
+    pixels = OneInput(ladder.calibration)
     found = None
     if ladder.device is not None:
         spared = _spared(graph, ladder, method, pixels, execution, emit)
@@ -166,7 +167,7 @@ def partial_float(
     started = time.perf_counter()
     if first.method is None:
         raise QuantizationError(f"{first.label} was not made by a static method")
-    pixels = _one_input(ladder.calibration)
+    pixels = OneInput(ladder.calibration)
     method = dataclasses.replace(first.method, spare=_SPARE_MORE)
     made = quantize_static(graph, ladder.placement, pixels, method, execution=execution, emit=emit, memo=ladder.memo)
     seconds = time.perf_counter() - started
@@ -220,7 +221,7 @@ def swapped(graph: onnx.ModelProto, ladder: Ladder, execution: Execution, emit: 
         EdgeftError: torch or images are missing, nothing can be swapped, or the graph cannot be trained.
     """
     _require_torch()
-    _one_input(ladder.calibration)
+    OneInput(ladder.calibration)
     from edgeft.quantize.follow import Lessons
     from edgeft.quantize.heal import heal
 
@@ -292,7 +293,7 @@ def _spared(
     graph: onnx.ModelProto,
     ladder: Ladder,
     method: StaticMethod,
-    pixels: Pixels,
+    pixels: Calibration,
     execution: Execution,
     emit: EventSink,
 ) -> Mapping[str, str]:
@@ -308,7 +309,7 @@ def _search(
     graph: onnx.ModelProto,
     ladder: Ladder,
     device: Device,
-    pixels: Pixels,
+    pixels: Calibration,
     spared: Mapping[str, str],
     execution: Execution,
     emit: EventSink,
@@ -321,16 +322,3 @@ def _search(
         return quantize_static(graph, ladder.placement, pixels[:_ROUGH_IMAGES], method, execution=execution).model
 
     return search(graph, build({}), ladder.placement, build, device, emit=emit)
-
-
-def _one_input(rows: Rows) -> Pixels:
-    """Return the array [N, ...] of the one input that `rows` hold.
-
-    Raises:
-        QuantizationError: there are several.
-    """
-    feeds = rows[: len(rows)]
-    if len(feeds) != 1:
-        raise QuantizationError(f"the graph has {len(feeds)} inputs ({', '.join(feeds)}); this is for graphs with one")
-    (values,) = feeds.values()
-    return np.asarray(values)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeft import catalog
 from edgeft.core.digest import sha256_file
@@ -21,6 +20,7 @@ from edgeft.quantize.compress import Evaluation, compress, write_candidates
 from edgeft.quantize.foreign import Foreign, Prepared, prepare, read_model
 from edgeft.quantize.ladder import climb_rule, method_for
 from edgeft.quantize.on_target import target_outputs, this_device
+from edgeft.quantize.one_input import OneInput
 from edgeft.quantize.rungs import Ladder
 
 METRIC = "accuracy"
@@ -118,7 +118,7 @@ def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
             exporter.placement,
             method,
             calibration,
-            _only(calibration),
+            OneInput(calibration) if len(foreign.inputs) == 1 else None,
             climb_rule(config.method),
             ctx.seed_for("quantization-aware training"),
             memo=ctx.workspace / "memo",
@@ -145,12 +145,6 @@ def run(ctx: Context, inputs: Inputs, config: StandaloneConfig) -> StageResult:
             "classes in the model's order, and the inputs preprocessed as it expects?"
         )
     return StageResult(ctx.folder, measurements, (*prepared.notes, *notes, *made.notes), made.timings)
-
-
-def _only(samples: Samples) -> NDArray[Any] | None:
-    """Return the array of a model's one input, or None where it has several."""
-    feeds = samples[: len(samples)]
-    return next(iter(feeds.values())) if len(feeds) == 1 else None
 
 
 def _sizes(samples: Samples) -> str:

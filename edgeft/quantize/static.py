@@ -26,6 +26,7 @@ from edgeft.quantize.importance import channel_importance
 from edgeft.quantize.insert import insert_activations_
 from edgeft.quantize.noisy import Noise, multiplications, rounding_noise
 from edgeft.quantize.observers import Histogram
+from edgeft.quantize.one_input import Calibration
 from edgeft.quantize.placement import IntegerType, Placement, TensorType
 from edgeft.quantize.plan import Plan, Skip, make_plan
 from edgeft.quantize.pools import pool_integers_
@@ -137,7 +138,7 @@ def static_method(
 def quantize_static(
     float_model: onnx.ModelProto,
     placement: Placement,
-    pixels: Pixels,
+    pixels: Calibration,
     method: StaticMethod,
     *,
     execution: Execution | None = None,

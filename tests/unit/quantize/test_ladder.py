@@ -11,6 +11,7 @@ from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import Judged, logits_of, output_error
 from edgeft.quantize.ladder import best, climb, climb_rule
+from edgeft.quantize.one_input import OneInput
 from edgeft.quantize.rows import ArrayRows
 from edgeft.quantize.rungs import CLOSED_FORM, PARTIAL_FLOAT, QAT, Ladder, Rung
 from edgeft.quantize.static import static_method
@@ -127,3 +128,28 @@ def test_training_follows_a_teachers_answers_where_they_are_given(
     found = [logits_of(rung.judged.model, ArrayRows("pixels", unseen), Execution()) for rung in rungs]
     start, trained = (np.abs(each - away(unseen)).mean() for each in found)
     assert trained < 0.8 * start
+
+
+def test_calibration_inputs_are_read_few_at_a_time(
+    net: onnx.ModelProto, int8: Ladder, judge: Callable, pixels: Callable[..., np.ndarray]
+) -> None:
+    asked: list[int] = []
+
+    class Counted(ArrayRows):
+        def __getitem__(self, rows: slice) -> dict[str, np.ndarray]:
+            found = super().__getitem__(rows)
+            asked.append(len(found["pixels"]))
+            return found
+
+    method = static_method("gptq", 16)
+    whole = replace(int8, method=method, climb="never")
+    rows = Counted("pixels", pixels(200))
+    (found,) = climb(net, replace(whole, calibration=rows), judge(1.0), execution=Execution())
+    assert max(asked) <= 16
+    assert sum(asked) >= 200
+    (expected,) = climb(
+        net, replace(whole, calibration=ArrayRows("pixels", pixels(200))), judge(1.0), execution=Execution()
+    )
+    assert found.judged.model == expected.judged.model
+    some = OneInput(rows)[np.array([5, 3, 5])]
+    np.testing.assert_array_equal(some, pixels(200)[[5, 3, 5]])
