@@ -150,6 +150,9 @@ class KnowledgeConfig(TrainConfig):
 
     parallel: ClassVar[bool] = False
 
+    lr: PositiveFloat = 1e-3
+    """Peak learning rate of the trunk's topmost trained group; 1e-4 for texts unless set: a pretrained encoder forgets
+    at rates that suit convolutions."""
     student: StudentConfig = StudentConfig()
     """Who is taught; by default the teacher itself, which `prune` makes smaller."""
     prune: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
@@ -197,6 +200,15 @@ class KnowledgeConfig(TrainConfig):
     """Training rows on which is measured what matters least."""
     baselines: tuple[Baseline, ...] = ()
     """Train the same student without its teacher, too, or from random weights, and report all; `true` is both."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _encoders_learn_gently(cls, values: object) -> object:
+        if not isinstance(values, dict) or "lr" in values:
+            return values
+        model = values.get("model")
+        base = model.get("base") if isinstance(model, dict) else getattr(model, "base", None)
+        return {**values, "lr": 1e-4} if str(base).startswith("transformers") else values
 
     @field_validator("baselines", mode="before")
     @classmethod

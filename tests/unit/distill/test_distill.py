@@ -209,3 +209,11 @@ def test_prompts_are_not_matched_token_by_token(tmp_path: Path) -> None:
     inputs = {"student": folder, "tokenizer": folder / "tokenizer.json"}
     with pytest.raises(UsageError, match=r"distill\.hidden: the teacher's prompts stand among"):
         taught.distill(tmp_path / "a", student, inputs=inputs, epochs=1, hidden=1.0)
+
+
+def test_an_encoder_learns_gently_unless_told(images: Taught, texts: Taught) -> None:
+    def lr(taught: Taught, **values: Json) -> float:
+        student = STUDENTS["texts" if taught is texts else "images"]
+        return KnowledgeConfig.model_validate({"model": taught.model, "student": student, **values}).lr
+
+    assert (lr(images), lr(texts), lr(texts, lr=0.01)) == (1e-3, 1e-4, 0.01)

@@ -41,8 +41,8 @@ def test_a_hint_changes_what_is_learned_and_leaves_no_projection(
 ) -> None:
     taught = request.getfixturevalue(kind)
     student = {"images": IMAGES, "texts": TEXTS}[kind]
-    plain = taught.distill(tmp_path / "plain", student, epochs=2, alpha=1.0)
-    hinted = taught.distill(tmp_path / "hinted", student, epochs=2, alpha=1.0, **{name: 1.0})
+    plain = taught.distill(tmp_path / "plain", student, epochs=2, alpha=1.0, lr=1e-3)
+    hinted = taught.distill(tmp_path / "hinted", student, epochs=2, alpha=1.0, lr=1e-3, **{name: 1.0})
     own, other = (load(each.folder)[0].state_dict() for each in (plain, hinted))
     assert own.keys() == other.keys()
     assert any(not torch.equal(own[key], other[key]) for key in own)
