@@ -24,6 +24,7 @@ from edgeft.distill.importance import Judge
 from edgeft.distill.lesson import Lesson, alone, taught
 from edgeft.distill.students import Basis, create_student, cut
 from edgeft.distill.teacher import Views, teachers_of
+from edgeft.finetune.environment import training_process
 from edgeft.models.checkpoint import META, CheckpointMeta, load, save
 from edgeft.models.sources import Created
 
@@ -103,7 +104,7 @@ def untrained(ctx: Context, inputs: Inputs, config: KnowledgeConfig) -> tuple[st
     module, meta = load(inputs["checkpoint"])
     model, data = model_of(config.student, config.model), Dataset.open(inputs["data"])
     lesson = Lesson(inputs, config.model_copy(update={"model": model}), [module], meta)
-    return tuple(_written(ctx.folder, lesson, data, partial(_student, ctx, lesson, data)))
+    return tuple(_written(ctx, ctx.folder, lesson, data, partial(_student, ctx, lesson, data)))
 
 
 def _student(ctx: Context, lesson: Lesson, data: Dataset) -> Created:
@@ -134,13 +135,14 @@ def _begun(ctx: Context, lesson: Lesson) -> tuple[Path, list[str]]:
     if lesson.config.prune_steps > 1:
         return _pruned(ctx, lesson)
     data, folder = Dataset.open(lesson.inputs["data"]), ctx.workspace / "begun"
-    return folder, _written(folder, lesson, data, partial(_student, ctx, lesson, data))
+    return folder, _written(ctx, folder, lesson, data, partial(_student, ctx, lesson, data))
 
 
-def _written(folder: Path, lesson: Lesson, data: Dataset, make: Callable[[], Created]) -> list[str]:
+def _written(ctx: Context, folder: Path, lesson: Lesson, data: Dataset, make: Callable[[], Created]) -> list[str]:
     """Write what `make` makes to `folder`, unless it is there; return what is to be said of it."""
     if not (folder / META).is_file():
-        created = make()
+        with training_process(ctx.seed_for("student"), ctx.threads):
+            created = make()
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / _NOTES, json.dumps(created.notes))
         meta = CheckpointMeta.of(created.module, lesson.config.model, data.classes, data.contract)
@@ -167,7 +169,7 @@ def _pruned(ctx: Context, lesson: Lesson) -> tuple[Path, list[str]]:
             return cut(_basis(ctx, lesson, data, whole), student, share)
 
         try:
-            told = _written(begun, lesson, data, less)
+            told = _written(ctx, begun, lesson, data, less)
         except UsageError as error:
             raise UsageError(
                 f"step {number} of {config.prune_steps}: {error.message}",

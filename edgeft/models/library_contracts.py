@@ -3,10 +3,13 @@
 import math
 
 import timm
+import torch
 import torchvision.models
 from timm.models import get_pretrained_cfg
 from torchvision.transforms import InterpolationMode
 
+from edgeft.models.architectures import build
+from edgeft.models.probing import at_rest
 from edgeft.runtime.preprocess import Filter, InputContract
 
 _LEVELS = 255.0
@@ -20,12 +23,25 @@ def contract_of(library: str, architecture: str) -> InputContract | None:
     return _timm(architecture) if library == "timm" else _torchvision(architecture)
 
 
-def takes_one_size(library: str, architecture: str) -> bool:
-    """Return whether the architecture's weights hold for images of its own size alone, as positions of patches do."""
+def takes(library: str, architecture: str, height: int, width: int) -> bool:
+    """Return whether the architecture runs on images of that size: positions of patches may fit its own alone.
+
+    Where the library does not tell for sure, a network with random weights is asked.
+    """
     if library == "torchvision":
-        return architecture.startswith("vit_")
-    config = get_pretrained_cfg(architecture) if timm.is_model(architecture) else None
-    return config is not None and bool(config.fixed_input_size)
+        sure = not architecture.startswith("vit_")
+    else:
+        config = get_pretrained_cfg(architecture) if timm.is_model(architecture) else None
+        sure = config is None or not config.fixed_input_size
+    if sure:
+        return True
+    module = build(library, architecture, dropout=0.0, hub=False)
+    try:
+        with at_rest(module):
+            module(torch.zeros(1, 3, height, width))
+    except (AssertionError, RuntimeError):
+        return False
+    return True
 
 
 def architectures(library: str) -> list[str]:

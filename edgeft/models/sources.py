@@ -1,6 +1,7 @@
 """Where models come from: an architecture by name, pretrained weights from a file or hub, and a new classifier.
 
-`describe` imports no training library for architectures in contracts.json, so that planning stays quick.
+`describe` imports no training library for architectures in contracts.json at their own size, so that planning stays
+quick.
 """
 
 from collections.abc import Sequence
@@ -38,13 +39,13 @@ def describe(config: ModelConfig) -> InputContract:
     with `shorter_side` scales `resize_to` in proportion.
 
     Raises:
-        UsageError: the architecture is unknown, takes images of one size alone, or the overrides contradict each other.
+        UsageError: the architecture is unknown, takes no images of that size, or the overrides contradict each other.
     """
     native = native_contract(config.library, config.architecture)
     changed = config.input
     height, width = changed.height or native.height, changed.width or native.width
     if (height, width) != (native.height, native.width):
-        _require_other_size(config, native)
+        _require_size(config, height, width, native)
     resize = changed.resize or native.resize
     resize_to = changed.resize_to
     if resize == "shorter_side" and resize_to is None:
@@ -61,13 +62,14 @@ def describe(config: ModelConfig) -> InputContract:
     )
 
 
-def _require_other_size(config: ModelConfig, native: InputContract) -> None:
-    from edgeft.models.library_contracts import takes_one_size
+def _require_size(config: ModelConfig, height: int, width: int, native: InputContract) -> None:
+    from edgeft.models.library_contracts import takes
 
-    if takes_one_size(config.library, config.architecture):
+    if not takes(config.library, config.architecture, height, width):
         raise UsageError(
-            f"model.input: {config.base} takes images of {native.height} x {native.width} pixels alone",
-            hint="leave height and width out, or take a network of convolutions",
+            f"model.input: {config.base} takes no images of {height} x {width} pixels, its own are {native.height} x "
+            f"{native.width}",
+            hint="leave height and width out (of a student: distill.student.input), or take a network of convolutions",
         )
 
 

@@ -16,6 +16,7 @@ from edgeft.recipe.model import Recipe
 if TYPE_CHECKING:
     from edgeft.bundle.sign import SigningKey
 
+_HUB = "hub"
 _ARM_NUMBERS = ("median_ms", "p50", "p90", "p99", "load_ms", "first_ms", "peak_rss_bytes", "samples")
 
 
@@ -58,7 +59,7 @@ def assemble(
         decision=json.loads((entries["decide"].folder / DECISION).read_bytes())[SHIPPED],
         gates=[gate for gate in record.gates if not _is_timing(gate)],
         measurements=_measurements(record),
-        licenses=[license_of(what, source) for source, what in _origins(recipe, record.student).items()],
+        licenses=[license_of(what, source) for what, source in _origins(recipe, record.student)],
         report_html=render(report, entries["verify"].folder),
         report_json=report,
         model_card=model_card(report),
@@ -67,21 +68,22 @@ def assemble(
     pack(out, parts, key)
 
 
-def _origins(recipe: Recipe, student: Mapping[str, Any] | None) -> dict[str, str]:
-    """Return what the model was made from, each source as the recipe names it, with what it is."""
+def _origins(recipe: Recipe, student: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Return what the model was made from and where that came from, as the recipe names it; each place once."""
     from edgeft.bundle.licenses import DATA, STUDENT, UNLABELLED, WEIGHTS
 
-    named = (
-        (DATA, recipe.data.values["source"]),
-        (UNLABELLED, recipe.data.values.get("unlabelled")),
-        (WEIGHTS, getattr(recipe.model, "weights", None)),
-        (STUDENT, (student or {}).get("weights")),
+    model, named = recipe.model, student or {}
+    written = (
+        (DATA, recipe.data.values["source"], None),
+        (UNLABELLED, recipe.data.values.get("unlabelled"), None),
+        (WEIGHTS, getattr(model, "weights", None), getattr(model, "base", None)),
+        (STUDENT, named.get("weights"), named.get("base")),
     )
     found: dict[str, str] = {}
-    for what, source in named:
+    for what, source, base in written:
         if source:
-            found.setdefault(str(source), what)
-    return found
+            found.setdefault(f"{source} ({base})" if source == _HUB else str(source), what)
+    return [(what, source) for source, what in found.items()]
 
 
 def _chosen(record: RunRecord) -> dict[str, Any]:

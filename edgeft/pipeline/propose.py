@@ -17,7 +17,7 @@ from typing import Any
 
 from edgeft import catalog
 from edgeft.core.atomic import write_atomic
-from edgeft.core.errors import UsageError
+from edgeft.core.errors import DataError, UsageError
 from edgeft.core.events import Message
 from edgeft.core.stage import Context, Inputs, Json, StageResult
 from edgeft.pipeline.stage_configs import ProposeConfig
@@ -72,7 +72,7 @@ def run(ctx: Context, inputs: Inputs, config: ProposeConfig) -> StageResult:
     for number, candidate in enumerate(_candidates(inputs, block), 1):
         try:
             found.append(_measure(ctx, inputs, config, number, candidate))
-        except UsageError as error:
+        except (UsageError, DataError) as error:
             missed.append(f"student: {_named(candidate)} cannot be made: {error.message}")
     if not found:
         raise UsageError("; ".join(missed), hint="name students that can: distill.candidates")
@@ -81,17 +81,17 @@ def run(ctx: Context, inputs: Inputs, config: ProposeConfig) -> StageResult:
         nearest = min(found, key=lambda each: each.milliseconds)
         raise UsageError(
             f"distill.budget_ms: {budget:g}, and no candidate is as fast on this device; the nearest is {nearest.name} "
-            f"with {nearest.milliseconds:.2f} ms",
+            f"with {nearest.milliseconds:.2f} ms" + "".join(f"; {each}" for each in missed),
             hint=f"distill.budget_ms: {nearest.milliseconds * 1.1:.2f}, or add smaller students to distill.candidates",
         )
     finalists = within[: int(block["finalists"])]
-    values, winner = _halved(ctx, inputs, block, finalists)
+    values, winner, failed = _halved(ctx, inputs, block, finalists)
     proposal = {"chosen": dict(winner.candidate), "number": winner.number}
     write_atomic(ctx.folder / PROPOSAL, json.dumps(proposal, indent=1) + "\n")
     told: list[Json] = [
         {"candidate": each.name, "milliseconds": each.milliseconds, "size_bytes": each.size_bytes} for each in found
     ]
-    notes = (f"student: {winner.name}, {winner.milliseconds:.2f} ms untrained, within {budget:g} ms", *missed)
+    notes = (f"student: {winner.name}, {winner.milliseconds:.2f} ms untrained, within {budget:g} ms", *missed, *failed)
     trials: dict[str, Json] = {name: dict(each) for name, each in values.items()}
     return StageResult(ctx.folder, {"chosen": winner.name, "trials": trials}, notes, {"candidates": told})
 
@@ -191,27 +191,38 @@ def _run(kind: str, name: str, ctx: Context, inputs: Inputs, values: Mapping[str
 
 def _halved(
     ctx: Context, inputs: Inputs, block: Mapping[str, Any], finalists: Sequence[Measured]
-) -> tuple[dict[str, dict[str, Json]], Measured]:
+) -> tuple[dict[str, dict[str, Json]], Measured, list[str]]:
     """Train the finalists in rounds, each twice as long as the one before, the last one for `trial_epochs`.
 
     The worse half of each round is left out: successive halving (Jamieson & Talwalkar 2016), all of a round compared at
     once. Optuna's pruner decides as values come in, so that whoever is tried first goes on.
 
     Returns:
-        Of each finalist the validation metric by epochs, and the winner.
+        Of each finalist the validation metric by epochs, the winner, and who could not be taught.
+
+    Raises:
+        UsageError: nobody can be taught.
     """
     told: dict[str, dict[str, Json]] = {each.name: {} for each in finalists}
+    failed: list[str] = []
     if len(finalists) == 1:
-        return told, finalists[0]
+        return told, finalists[0], failed
     live, scores = list(finalists), dict.fromkeys(told, 0.0)
     while len(live) > 1:
         epochs = max(1, int(block["trial_epochs"]) >> (math.ceil(math.log2(len(live))) - 1))
-        for each in live:
-            scores[each.name] = _tried(ctx, inputs, block, each, epochs)
+        for each in tuple(live):
+            try:
+                scores[each.name] = _tried(ctx, inputs, block, each, epochs)
+            except (UsageError, DataError) as error:
+                failed.append(f"student: {each.name} cannot be taught: {error.message}")
+                live.remove(each)
+                continue
             told[each.name][str(epochs)] = scores[each.name]
+        if not live:
+            raise UsageError("; ".join(failed), hint="name students that can: distill.candidates")
         live.sort(key=lambda each: -scores[each.name])
         live = live[: math.ceil(len(live) / 2)]
-    return told, live[0]
+    return told, live[0], failed
 
 
 def _tried(ctx: Context, inputs: Inputs, block: Mapping[str, Any], finalist: Measured, epochs: int) -> float:

@@ -10,7 +10,7 @@ from edgeft.quantize.affine import QuantizationError
 
 
 class OneInput:
-    """Rows [N, ...] of a graph's one input, in the type that it takes; each read is a fresh array.
+    """Rows [N, ...] of a graph's one input, in the type that it takes.
 
     Args:
         rows: N rows, N > 0.

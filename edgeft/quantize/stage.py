@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeft import catalog
-from edgeft.core.errors import DataError
+from edgeft.core.errors import DataError, IntegrityError, UsageError
 from edgeft.core.stage import Context, Inputs, Json, StageResult
 from edgeft.data.answers import Answers
 from edgeft.data.dataset import Dataset
@@ -24,7 +24,8 @@ from edgeft.quantize.config import CompressConfig
 from edgeft.quantize.ladder import climb_rule, method_for
 from edgeft.quantize.on_target import ONNXRUNTIME, target_outputs, this_device
 from edgeft.quantize.rows import ArrayRows, Rows
-from edgeft.quantize.rungs import Ladder
+from edgeft.quantize.rungs import Ladder, Method
+from edgeft.quantize.static import StaticMethod
 
 
 def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
@@ -33,6 +34,7 @@ def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
     Raises:
         DataError: a split is empty, or an input folder is damaged.
         QuantizationError: the graph cannot be quantized, or its activations are not finite.
+        UsageError: training shall follow a teacher, and the method trains nothing.
     """
     data = Dataset.open(inputs["data"])
     graph = load(inputs["graph"] / "model.onnx")
@@ -52,7 +54,7 @@ def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
         method = method_for(
             graph, exporter.placement, config.precision, config.method, config.bias_images, config.float_share
         )
-        answers = Answers.open(inputs["answers"]) if "answers" in inputs else None
+        answers = _answers(inputs, data, method)
         ladder = Ladder(
             exporter.placement,
             method,
@@ -68,6 +70,21 @@ def run(ctx: Context, inputs: Inputs, config: CompressConfig) -> StageResult:
     made = compress(graph, evaluation, ladder, execution=Execution(ctx.threads), emit=ctx.emit)
     write_candidates(ctx.folder, made.candidates)
     return StageResult(ctx.folder, _measurements(made.candidates), (*notes, *made.notes), made.timings)
+
+
+def _answers(inputs: Inputs, data: Dataset, method: Method) -> Answers | None:
+    """Return what training follows in place of float; None where the recipe does not ask for it."""
+    if "answers" not in inputs:
+        return None
+    if not isinstance(method, StaticMethod):
+        raise UsageError(
+            f"compress.follow: teacher, and of this network `auto` makes {method.label}, which is not trained",
+            hint="compress.method: qat",
+        )
+    found = Answers.open(inputs["answers"])
+    if not np.array_equal(found.rows, data.studied()):
+        raise IntegrityError(f"{inputs['answers']}: answers to other rows than the data's", hint="build again")
+    return found
 
 
 def calibration_rows(data: Dataset, count: int, seed: int) -> Rows:

@@ -7,7 +7,12 @@ from edgeft.core.stage import Json
 from edgeft.recipe.stage import Stage
 
 _SHOWN = 3
+_FILLED_BY = {"answers": "distill", "distill": "finetune"}
+"""Kinds of stages whose config takes fields of the same names from another block."""
 _FILLED_FROM = {
+    "compress": "compress",
+    "distill": "distill",
+    "export": "export",
     "input": "model.input",
     "max_escape": "decide.max_escape",
     "max_overkill": "decide.max_overkill",
@@ -65,8 +70,8 @@ def _recipe_key(stage: Stage, rest: list[str]) -> str:
     """Return the recipe's key for a config field."""
     first = None
     if rest[0] in stage.filled:
-        tuned = stage.method.kind == "distill" and rest[0] != "model"
-        first = f"finetune.{rest[0]}" if tuned else _FILLED_FROM.get(rest[0])
+        block = _FILLED_BY.get(stage.method.kind) if rest[0] != "model" else None
+        first = f"{block}.{rest[0]}" if block else _FILLED_FROM.get(rest[0])
     return ".".join([first or f"{stage.name}.{rest[0]}", *rest[1:]])
 
 

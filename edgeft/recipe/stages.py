@@ -112,7 +112,9 @@ def _distilled(
     seen = {} if data == "data" else {"teacher_data": data}
     given = {"data": "data", **seen, **_by_role("checkpoint", ends)}
     sources = students_of(block, recipe, weights)
-    filled = {name: value for name, value in recipe.finetune.values.items() if name in _TASK}
+    unbalanced = {"sampling"} if recipe.data.values.get("unlabelled") else set()  # no label, no class to balance
+    task = _TASK - unbalanced
+    filled = {name: value for name, value in recipe.finetune.values.items() if name in task}
     last = stage_of("distill", block, {**filled, "model": recipe.model.model_dump(mode="json")}, given, sources=sources)
     proposed = []
     if last.config_json().get("budget_ms") is not None:
@@ -125,7 +127,7 @@ def _distilled(
     asked = []
     if follows_teacher(recipe):
         method = bare(catalog.find("answers", "teacher"))
-        asked = [stage_of(ANSWERS, method, {"device": last.config_json()["device"]}, given)]
+        asked = [stage_of(ANSWERS, method, {"device": last.config_json().get("device", "auto")}, given)]
     more = [stage for each in others for stage in each]
     return [*more, *proposed, last, *asked, graph], {**seen, **_by_role("teacher", ends)}
 
@@ -150,25 +152,25 @@ def _own_input(recipe: Recipe, store: Store) -> dict[str, Json] | None:
     text = getattr(recipe.model, "takes_texts", False)  # then the distill stage refuses it
     if text or not isinstance(student, dict) or not (student.get("input") or student.get("base")):
         return None
-    written = student.get("input")
-    changes: dict[str, Any] = written if isinstance(written, dict) else {}
+    written, named = student.get("input"), student.get("base")
+    changes = {key: value for key, value in (written if isinstance(written, dict) else {}).items() if value is not None}
     model: dict[str, Any] = recipe.model.model_dump(mode="json")
     teacher: dict[str, Any] = _contract(recipe.model, store)
-    changed = {name: value for name, value in model["input"].items() if value is not None and name != "resize_to"}
-    changes = {name: value for name, value in changes.items() if value is not None}
-    values = {**model, "base": student.get("base") or model["base"], "weights": None}
+    shared = {"height", "width", "resize"} if named else model["input"].keys() - {"resize_to"}
+    kept = {key: value for key, value in model["input"].items() if key in shared and value is not None}
+    asked: dict[str, Any] = {"resize": teacher["resize"], **kept, **changes}
+    cropped = asked["resize"] == "shorter_side" and teacher["resize_to"] is not None
+    if cropped and not named and "resize_to" not in asked:
+        old = max(teacher["height"], teacher["width"])  # the same part of each picture
+        new = max(int(asked.get(side) or teacher[side]) for side in ("height", "width"))
+        asked["resize_to"] = round(teacher["resize_to"] * new / old)
     try:
         own = type(recipe.model).model_validate(
-            {**values, "input": {"resize": teacher["resize"], **changed, **changes}}
+            {**model, "base": named or model["base"], "weights": None, "input": asked}
         )
     except ValidationError as error:
         raise UsageError(f"distill.student: {refusals(error)}") from error
-    asked: Any = own.model_dump()["input"]
-    if asked["resize"] == "shorter_side" and asked["resize_to"] is None and teacher["resize_to"] is not None:
-        old = max(teacher["height"], teacher["width"])  # the same part of each picture
-        new = max(asked["height"] or teacher["height"], asked["width"] or teacher["width"])
-        asked = {**asked, "resize_to": round(teacher["resize_to"] * new / old)}
-    found = _contract(type(recipe.model).model_validate({**values, "input": asked}), store)
+    found = _contract(own, store)
     return None if found == teacher else found
 
 

@@ -27,6 +27,7 @@ def built(edgeft: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
     for number, pixels in enumerate(noise):
         Image.fromarray(pixels).save(more / f"{number}.png")
     sets = (f"distill={BLOCK}", "data.unlabelled=more", "compress.follow=teacher")
+    sets += ("verify.accuracy.max_drop_from_teacher_pp=99",)
     found: SimpleNamespace = edgeft("build", folder, "--smoke", *(word for each in sets for word in ("--set", each)))
     return found
 
@@ -40,6 +41,9 @@ def test_the_student_ships_at_its_own_size(built: SimpleNamespace, edgeft: Calla
     assert manifest["input"]["height"] == 160
     parity = [gate for gate in built.json["gates"] if gate["name"].startswith("parity")]
     assert {gate["verdict"] for gate in parity} == {"PASS"}
+    (taught,) = [gate for gate in built.json["gates"] if gate["name"] == "accuracy vs teacher"]
+    assert (taught["verdict"], taught["limit"]) == ("PASS", 99)
+    assert taught["value"] == built.json["below_teacher"]["value_pp"]
     assert edgeft("verify", bundle).code == 0
 
 

@@ -9,6 +9,7 @@ import math
 
 import onnx_ir as ir
 
+from edgeft.graph.opset import DEFAULT_DOMAINS
 from edgeft.graph.passes.report import PassReport, Refusal
 from edgeft.graph.passes.surgery import constant_ints, replace_
 
@@ -19,7 +20,7 @@ def flatten_reshapes_(model: ir.Model) -> PassReport:
     """Replace every Reshape in the main graph of `model` that only merges all axes but the first by Flatten."""
     changed, refused = [], []
     for node in tuple(model.graph):
-        if node.op_type != "Reshape" or node.domain not in {"", "ai.onnx"}:
+        if node.op_type != "Reshape" or node.domain not in DEFAULT_DOMAINS:
             continue
         name = node.name or node.op_type
         if node.outputs[0].shape is not None and len(node.outputs[0].shape) != _RANK:

@@ -9,6 +9,7 @@ computed the sizes becomes dead.
 import numpy as np
 import onnx_ir as ir
 
+from edgeft.graph.opset import DEFAULT_DOMAINS
 from edgeft.graph.passes.report import PassReport, Refusal
 
 
@@ -16,7 +17,7 @@ def plain_reshapes_(model: ir.Model) -> PassReport:
     """Make the target of every Reshape in the main graph of `model` constant where sizes are known by name."""
     changed, refused = [], []
     for node in tuple(model.graph):
-        if node.op_type != "Reshape" or node.domain not in {"", "ai.onnx"}:
+        if node.op_type != "Reshape" or node.domain not in DEFAULT_DOMAINS:
             continue
         if node.inputs[1] is None or ir.convenience.get_const_tensor(node.inputs[1]) is not None:
             continue

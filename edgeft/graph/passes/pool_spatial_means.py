@@ -9,6 +9,7 @@ GlobalAveragePool and none for ReduceMean.
 
 import onnx_ir as ir
 
+from edgeft.graph.opset import DEFAULT_DOMAINS
 from edgeft.graph.passes.report import PassReport, Refusal
 from edgeft.graph.passes.surgery import constant_ints, replace_
 
@@ -20,7 +21,7 @@ def pool_spatial_means_(model: ir.Model) -> PassReport:
     """Replace every spatial ReduceMean in the main graph of `model` by GlobalAveragePool (and Flatten)."""
     changed, refused = [], []
     for node in tuple(model.graph):
-        if node.op_type != "ReduceMean" or node.domain not in {"", "ai.onnx"}:
+        if node.op_type != "ReduceMean" or node.domain not in DEFAULT_DOMAINS:
             continue
         name = node.name or node.op_type
         if reason := _refuse(node):

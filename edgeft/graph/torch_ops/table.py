@@ -4,6 +4,7 @@ from typing import Final
 
 import onnx_ir as ir
 
+from edgeft.graph.opset import DEFAULT_DOMAINS
 from edgeft.graph.torch_ops import (
     activations,
     elementwise,
@@ -28,7 +29,6 @@ OPERATORS: Final[Operators] = {
     **quantize.OPERATORS,
     **reduction.OPERATORS,
 }
-_DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
 
 
 def operator_of(node: ir.Node) -> Operator:
@@ -37,7 +37,7 @@ def operator_of(node: ir.Node) -> Operator:
     Raises:
         UnsupportedNodeError: there is none; names the node and what is supported.
     """
-    found = OPERATORS.get(node.op_type) if node.domain in _DEFAULT_DOMAINS else None
+    found = OPERATORS.get(node.op_type) if node.domain in DEFAULT_DOMAINS else None
     if found is None:
         raise UnsupportedNodeError(
             f"{title(node)}: the torch executor has no such operator; it has {', '.join(sorted(OPERATORS))}",

@@ -15,21 +15,22 @@ _TABLE_LIMIT = 40
 
 def training(record: View) -> Markup:
     """Return the section."""
-    epochs = record.views("history")
-    if not epochs:
+    parts = {"Student": record.at("student").views("history"), "Teacher": record.views("history")}
+    told = {name: epochs for name, epochs in parts.items() if epochs}
+    if not told:
         return section(
             "training",
             "Training",
             absent("No training history is in this record: nothing was trained, or the run stopped early."),
         )
-    taught = record.at("student").views("history")
-    if not taught:
-        return section("training", "Training", _figures(epochs), _table(epochs), lead=_lead(epochs))
-    parts = [
-        join(element("h3", name), note(_lead(each)), _figures(each), _table(each))
-        for name, each in (("Student", taught), ("Teacher", epochs))
-    ]
-    return section("training", "Training", *parts)
+    if "Student" in told:
+        named = [
+            join(element("h3", name), note(_lead(epochs)), _figures(epochs), _table(epochs))
+            for name, epochs in told.items()
+        ]
+        return section("training", "Training", *named)
+    (epochs,) = told.values()
+    return section("training", "Training", _figures(epochs), _table(epochs), lead=_lead(epochs))
 
 
 def _lead(epochs: Sequence[View]) -> str:

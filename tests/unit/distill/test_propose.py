@@ -81,20 +81,27 @@ def test_halving_leaves_the_worse_out_and_trains_the_better_on(monkeypatch: pyte
 
     def tried(_: Context, __: object, ___: object, finalist: Measured, epochs: int) -> float:
         asked.append((finalist.name, epochs))
+        if finalist.name == "e":
+            raise UsageError("no place for features")
         return worth[finalist.name]
 
     monkeypatch.setattr(propose, "_tried", tried)
     context = Context(tmp_path, tmp_path, seed=0, threads=1)
     finalists = [Measured(number, {}, name, 1.0, 1) for number, name in enumerate(worth, 1)]
-    told, winner = propose._halved(context, {}, {"trial_epochs": 8}, finalists)
-    assert winner.name == "a"
+    told, winner, failed = propose._halved(context, {}, {"trial_epochs": 8}, finalists)
+    assert (winner.name, failed) == ("a", [])
     assert {name for name, epochs in asked if epochs == 4} == set(worth)
     assert {name for name, epochs in asked if epochs == 8} == {"a", "c"}
     assert set(told["b"]) == {"4"}
     assert propose._halved(context, {}, {"trial_epochs": 8}, finalists[:1])[1].name == "a"
     assert len(asked) == 6
-    told, _ = propose._halved(context, {}, {"trial_epochs": 4}, finalists[:3])
+    told, _, _ = propose._halved(context, {}, {"trial_epochs": 4}, finalists[:3])
     assert {tuple(values) for values in told.values()} == {("2",), ("2", "4")}
+    lost = Measured(5, {}, "e", 1.0, 1)
+    _, winner, failed = propose._halved(context, {}, {"trial_epochs": 4}, [lost, *finalists[1:2]])
+    assert (winner.name, failed) == ("b", ["student: e cannot be taught: no place for features"])
+    with pytest.raises(UsageError, match="e cannot be taught"):
+        propose._halved(context, {}, {"trial_epochs": 4}, [lost, lost])
 
 
 @pytest.mark.parametrize(
@@ -164,6 +171,13 @@ def test_a_candidate_that_cannot_be_made_is_left_out(images: Taught, tmp_path: P
     assert any("drop_blocks 50 cannot be made: distill.student.drop_blocks: 50" in note for note in found.notes)
     with pytest.raises(UsageError, match="drop_blocks 50 cannot be made"):
         proposed(images, tmp_path / "b", candidates=few[:1])
+
+
+def test_a_finalist_that_cannot_be_taught_is_left_out(images: Taught, tmp_path: Path) -> None:
+    few = [{"student": {"base": name}} for name in ("timm/test_vit", "timm/test_efficientnet")]
+    found = proposed(images, tmp_path, candidates=few, trial_epochs=1, features=1.0)
+    assert found.measurements["chosen"] == "base timm/test_efficientnet"
+    assert any("test_vit cannot be" in note for note in found.notes)
 
 
 def test_candidates_are_made_as_what_ships(texts: Taught, tmp_path: Path) -> None:

@@ -66,9 +66,14 @@ def test_describing_imports_no_training_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_what_takes_other_sizes_though_its_library_doubts_it_is_asked() -> None:
+    found = describe(ModelConfig(base="timm/xcit_nano_12_p16_224", input=InputOverride(height=112, width=112)))
+    assert (found.height, found.width) == (112, 112)
+
+
 @pytest.mark.parametrize("base", ["timm/vit_tiny_patch16_224", "torchvision/vit_b_16"])
 def test_a_network_of_patches_takes_images_of_its_own_size_alone(base: str) -> None:
     own = describe(ModelConfig(base=base, input=InputOverride(height=224, width=224)))
     assert (own.height, own.width) == (224, 224)
-    with pytest.raises(UsageError, match=f"{base} takes images of 224 x 224 pixels alone"):
+    with pytest.raises(UsageError, match=f"{base} takes no images of 160 x 160 pixels, its own are 224"):
         describe(ModelConfig(base=base, input=InputOverride(height=160, width=160)))

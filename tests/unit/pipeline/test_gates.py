@@ -1,5 +1,6 @@
 """Gates: which verdict, which exit code."""
 
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,10 +11,13 @@ import pytest
 
 from edgeft.core.record import Gate, Verdict
 from edgeft.core.stage import Context
+from edgeft.pipeline import timed
 from edgeft.pipeline.gates import deadline, gate_from_json, max_ratio, status
+from edgeft.pipeline.latency import measure
 from edgeft.pipeline.stage_configs import VerifyConfig
 from edgeft.pipeline.verification import distillation
 from edgeft.recipe.model import LatencyBar
+from edgeft.runtime import abba
 
 PASSED = Gate("accuracy", Verdict.PASS, 0.1, (0.0, 0.5), 2.0, "pp", 100, "fine", 5)
 FAILED = replace(PASSED, verdict=Verdict.FAIL)
@@ -87,3 +91,21 @@ def test_too_few_samples_for_a_p99_are_inconclusive() -> None:
 def test_faster_means_below_one() -> None:
     assert max_ratio(LatencyBar(vs_fp32="faster")) == 1.0
     assert max_ratio(LatencyBar(vs_fp32="not_slower")) == 1.05
+
+
+def test_what_ships_is_held_to_the_budget(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    arm = {"median_ms": 5.1, "samples": 400, "p50": {"value_ms": 5.1, "low_ms": 5.0, "high_ms": 5.2}, "p99": None}
+    told = {"new": arm, "ratio": 0.5, "interval": [0.4, 0.6], "rounds": 9, "noise_floor": 0.01}
+    compared = SimpleNamespace(to_json=lambda: told, gate=lambda: PASSED)
+    fed = SimpleNamespace(model_alone=lambda request: request, end_to_end=lambda _: None)
+    monkeypatch.setattr(abba, "compare_requests", lambda *_, **__: compared)
+    monkeypatch.setattr(timed, "timed", lambda *_: fed)
+    place: Any = SimpleNamespace(launching=lambda _: nullcontext(None))
+    files = dict.fromkeys(("fp32", "lowered", "data", "folder"), tmp_path)
+
+    def gates(budget: float | None) -> list[str]:
+        found = measure(LatencyBar(), **files, images=None, emit=lambda _: None, place=place, budget_ms=budget)[1]
+        return [f"{gate.name} {gate.verdict}" for gate in found]
+
+    assert gates(4.0) == ["accuracy PASS", "latency p50 FAIL"]
+    assert gates(None) == ["accuracy PASS"]

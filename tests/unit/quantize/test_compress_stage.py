@@ -9,7 +9,7 @@ from onnx import numpy_helper
 from pydantic import ValidationError
 
 from edgeft.core.digest import sha256_tree
-from edgeft.core.errors import DataError
+from edgeft.core.errors import DataError, IntegrityError, UsageError
 from edgeft.core.stage import Context
 from edgeft.data.answers import Answers
 from edgeft.data.dataset import Dataset
@@ -162,16 +162,24 @@ def test_training_learns_from_rows_without_labels_and_a_teachers_answers(
         folder.mkdir()
     onnx.save(net, graph / "model.onnx")
     config = CompressConfig(method="qat", follow="teacher", calib_images=16, bias_images=8, max_drop_pp=80)
+    own = logits_of(net, ArrayRows("pixels", data.pixels[studied]), Execution())
+    extra = (studied >= 90)[:, None]
+    given = {"graph": graph, "data": data_folder, "answers": answers}
     written = {}
-    for name, share in (("own", 0.0), ("other", 1.0)):
-        own = logits_of(net, ArrayRows("pixels", data.pixels[studied]), Execution())
-        Answers(studied, own + share * np.float32([1, 0, -1])).write(answers)
+    for name, shift in (("own", np.float32([0, 0, 0])), ("other", np.float32([2, 0, -2]))):
+        Answers(studied, own + shift * extra).write(answers)  # of rows without labels alone
         folder = tmp_path / name
         folder.mkdir()
-        run(Context(folder, tmp_path / "work", 7, 1), {"graph": graph, "data": data_folder, "answers": answers}, config)
+        run(Context(folder, tmp_path / "work", 7, 1), given, config)
         told = json.loads((folder / "candidates.json").read_text())["candidates"][1]
         assert told["method"].endswith("+qat_120x16_teacher")
         file = onnx.load(folder / told["file"])
         written[name] = logits_of(file, ArrayRows("pixels", data.pixels[studied]), Execution())
-    apart = (written["other"] - written["own"]).mean(axis=0)
-    assert apart[0] > 0 > apart[2]
+    apart = written["other"] - written["own"]
+    assert apart[:, 0].mean() > 0 > apart[:, 2].mean()
+    context = Context(tmp_path, tmp_path / "work", 7, 1)
+    Answers(studied[::-1], own).write(answers)
+    with pytest.raises(IntegrityError, match="answers to other rows"):
+        run(context, given, config)
+    with pytest.raises(UsageError, match="which is not trained"):
+        run(context, given, config.model_copy(update={"method": "dynamic"}))

@@ -73,6 +73,12 @@ def test_a_student_by_name_reads_images_as_it_was_pretrained(tmp_path: Path) -> 
     assert "teacher_data" not in listed("{base: timm/tf_efficientnet_lite0}")
     smaller = listed("{base: timm/mobilenetv3_small_100}", "model.input={height: 128, width: 128}")
     assert {read(smaller[name])["height"] for name in ("data", "teacher_data")} == {128}
+    alike = "model.input={resize: squash, mean: [127, 127, 127], std: [128, 128, 128], filter: bilinear}"
+    assert read(listed("{base: timm/mobilenetv3_small_100}", alike)["data"])["mean"][0] == pytest.approx(123.675)
+    cropped = ("model.base=timm/tf_efficientnet_lite4", "model.weights=null", "model.input={resize: shorter_side}")
+    assert read(listed("{base: timm/mobilenetv3_small_100}", *cropped)["data"])["resize_to"] == 256
+    large = ("model.base=timm/resnet18", "model.weights=null", "model.input={resize: shorter_side}")
+    assert read(listed("{base: timm/efficientnet_b3}", *large)["data"])["resize_to"] >= 288
 
 
 def test_a_margin_from_the_teacher_needs_one(tmp_path: Path) -> None:
