@@ -9,6 +9,7 @@ from edgeft.core.errors import UsageError
 from edgeft.core.store import Store
 from edgeft.recipe.load import load_recipe
 from edgeft.recipe.plan import make_plan
+from edgeft.recipe.reasons import _recipe_key
 from edgeft.recipe.stage import Stage
 from edgeft.recipe.stages import stages
 
@@ -110,3 +111,18 @@ def test_a_student_learns_the_task_that_its_teacher_was_tuned_to(tmp_path: Path)
     assert found["label_smoothing"] == 0  # how fast and how hard is its own
     own = distill("distill={prune: 0.3, class_weights: none, augment: []}")
     assert (own["class_weights"], own["metric"], own["augment"]) == ("none", "auroc", [])
+
+
+def test_a_reason_names_the_recipes_own_key(tmp_path: Path) -> None:
+    block = "distill={student: auto, budget_ms: 5, device: cpu}"
+    recipe = load_recipe(SOLAR_CELLS, (block, "compress.follow=teacher", "finetune.metric=auroc"))
+    found = {stage.name: stage for stage in stages(recipe, Store(tmp_path))}
+    for stage, field, key in (
+        ("answers", ["device"], "distill.device"),
+        ("distill", ["metric"], "finetune.metric"),
+        ("distill", ["epochs"], "distill.epochs"),
+        ("propose", ["compress", "follow"], "compress.follow"),
+        ("propose", ["distill", "epochs"], "distill.epochs"),
+        ("verify", ["metric"], "verify.accuracy.metric"),
+    ):
+        assert _recipe_key(found[stage], field) == key
