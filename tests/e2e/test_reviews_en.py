@@ -110,3 +110,33 @@ def test_a_learning_rate_is_found(edgeft: Callable[..., Any], recipe: Path) -> N
     hybrid = edgeft("lr-find", recipe, "--smoke", "--set", "finetune={method: hybrid}")
     assert hybrid.code == 2
     assert "no learning rate of its own" in hybrid.json["message"]
+
+
+@pytest.mark.slow
+def test_a_tuned_adapter_teaches_half_of_its_layers(recipe: Path, edgeft: Callable[..., Any]) -> None:
+    sets = ("finetune.method=lora", "distill={student: {layers: 3}, hidden: 1.0}", "data.unlabelled=reviews.csv")
+    ran = edgeft("build", recipe, "--smoke", "--no-latency", *(word for each in sets for word in ("--set", each)))
+    assert ran.code in {0, 5}, ran.stderr
+    names = [stage["name"] for stage in ran.json["stages"]]
+    assert names[:5] == ["data", "finetune", "merge", "distill", "teacher_graph"]
+    bundle = Path(ran.json["bundle"])
+    record = json.loads((bundle / "report.json").read_text())
+    told = record["verify"]["distillation"]
+    assert told["arms"]["student"]["size_bytes"] < 0.8 * told["arms"]["teacher"]["size_bytes"]
+    assert all(row["text"] for row in told["disagreements"])
+    measured = next(stage for stage in record["stages"] if stage["name"] == "distill")["measurements"]
+    assert measured["unlabelled"] > 0
+    assert "Student and teacher, each by its highest score" in (bundle / "report.html").read_text(encoding="utf-8")
+    assert edgeft("verify", bundle).code == 0
+
+
+@pytest.mark.slow
+def test_a_budget_is_met_by_a_proposed_student(recipe: Path, edgeft: Callable[..., Any]) -> None:
+    few = "distill.candidates=[{student: {layers: 3}}, {student: {layers: 1}}]"
+    ran = edgeft("build", recipe, "--smoke", "--budget-ms", "500", "--set", few)
+    assert ran.code in {0, 5, 6}, ran.stderr
+    assert "propose" in [stage["name"] for stage in ran.json["stages"]]
+    (gate,) = [gate for gate in ran.json["gates"] if gate["name"] == "latency p50"]
+    assert (gate["limit"], gate["exit_code"]) == (500, 6)
+    assert gate["value"] < 500
+    assert gate["verdict"] in {"PASS", "INCONCLUSIVE"}  # 60 samples may be too few for an interval
