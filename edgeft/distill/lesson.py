@@ -100,19 +100,10 @@ def taught(ctx: Context, lesson: Lesson, make: Callable[[Dataset], Created]) -> 
         rows = data.indices("val")
         said = evaluate.logits(opened.module.eval(), feed.evaluate, data, rows)
         told, labels = feed.validation().argmax(1), data.labels[rows]
-        student, first = (
-            {
-                "parameters": sum(each.numel() for each in network.parameters()),
-                "multiply-adds": multiply_adds(network, x),
-            }
-            for network, x in (
-                (opened.module, views(rows[:1], None)),
-                (lesson.members[0], teacher.inputs(rows[:1], None)),
-            )
-        )
-    sizes = [sum(each.numel() for each in member.parameters()) for member in lesson.members]
+        student = _size(opened.module, views(rows[:1], None))
+        first = _size(lesson.members[0], teacher.inputs(rows[:1], None))
     measured: dict[str, Json] = {
-        "teacher_parameters": sum(sizes),
+        "teacher_parameters": sum(map(_parameters, lesson.members)),
         "teacher_val_accuracy": float((told == labels).mean()),
         "val_agreement": float((told == said.argmax(1)).mean()),
         "unlabelled": len(data.indices("unlabelled")),
@@ -228,6 +219,15 @@ def _loss(
         return total
 
     return loss
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(each.numel() for each in network.parameters())
+
+
+def _size(network: nn.Module, x: Input) -> dict[str, int]:
+    """Return how large a network is, and how much it computes for one input `x`."""
+    return {"parameters": _parameters(network), "multiply-adds": multiply_adds(network, x)}
 
 
 def _larger(student: Mapping[str, int], teacher: Mapping[str, int]) -> list[str]:

@@ -55,10 +55,11 @@ class CheckpointMeta:
     def of(cls, module: nn.Module, config: ModelConfig, classes: Sequence[str], contract: Contract) -> "CheckpointMeta":
         """Return what `module`, made from `config`, is."""
         if not config.takes_texts:
+            dropped = shapes.dropped(module)
             return cls(
                 *(config.base, tuple(classes), contract, config.dropout),
-                inserts=inserts.outside(inserts.of(module), shapes.dropped(module)),
-                dropped=shapes.dropped(module),
+                inserts=inserts.outside(inserts.of(module), dropped),
+                dropped=dropped,
                 narrowed=getattr(module, shapes.NARROWED, False),
             )
         from edgeft.models import text  # brings transformers, which image models do without

@@ -12,11 +12,11 @@ from edgeft.pipeline.gates import LATENCY_EXIT
 from edgeft.pipeline.record import RunRecord
 from edgeft.pipeline.target_result import TargetResult
 from edgeft.recipe.model import Recipe
+from edgeft.recipe.named import HUB
 
 if TYPE_CHECKING:
     from edgeft.bundle.sign import SigningKey
 
-_HUB = "hub"
 _ARM_NUMBERS = ("median_ms", "p50", "p90", "p99", "load_ms", "first_ms", "peak_rss_bytes", "samples")
 
 
@@ -82,7 +82,7 @@ def _origins(recipe: Recipe, student: Mapping[str, Any] | None) -> list[tuple[st
     found: dict[str, str] = {}
     for what, source, base in written:
         if source:
-            found.setdefault(f"{source} ({base})" if source == _HUB else str(source), what)
+            found.setdefault(f"{source} ({base})" if source == HUB else str(source), what)
     return [(what, source) for source, what in found.items()]
 
 

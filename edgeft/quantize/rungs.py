@@ -221,7 +221,7 @@ def swapped(graph: onnx.ModelProto, ladder: Ladder, execution: Execution, emit: 
         EdgeftError: torch or images are missing, nothing can be swapped, or the graph cannot be trained.
     """
     _require_torch()
-    OneInput(ladder.calibration)
+    OneInput(ladder.calibration)  # or it says that there are several
     from edgeft.quantize.follow import Lessons
     from edgeft.quantize.heal import heal
 

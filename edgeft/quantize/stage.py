@@ -1,8 +1,7 @@
 """The compress stage: candidates of the deployment graph, each with what it is worth on validation.
 
 Reads the train split (calibration), rows without labels (training) and the val split (temperature, comparison); never
-test. Writes
-`candidates/<name>/model.onnx` and `candidates.json`. Which candidate ships is chosen later, on the device.
+test. Writes `candidates/<name>/model.onnx` and `candidates.json`. Which candidate ships is chosen later, on the device.
 """
 
 from dataclasses import dataclass

@@ -11,7 +11,7 @@ from edgeft.recipe.paths import locate
 
 TOKENIZER = "tokenizer.json"
 _SNAPSHOT = "edgeft.models.hub:snapshot"
-_HUB = "hub"
+HUB = "hub"
 _CHECKPOINT = "model.json"
 
 
@@ -43,9 +43,9 @@ def weights_of(recipe: Recipe) -> dict[str, Path]:
         DataError: what is named is missing, or no such thing.
     """
     written, text = getattr(recipe.model, "weights", None), getattr(recipe.model, "takes_texts", False)
-    if text and written == _HUB:
+    if text and written == HUB:
         return {"weights": catalog.resolve(_SNAPSHOT)(getattr(recipe.model, "architecture", ""))}
-    if written is None or written == _HUB:
+    if written is None or written == HUB:
         return {}
     path = locate(str(written), recipe.folder, key="model.weights")
     if text:
@@ -94,9 +94,9 @@ def students_of(block: Block, recipe: Recipe, weights: Mapping[str, Path]) -> di
         if not isinstance(student, dict):
             continue
         written = student.get("weights")
-        if written is None or (written == _HUB and not text):
+        if written is None or (written == HUB and not text):
             continue
-        if written == _HUB:
+        if written == HUB:
             path = catalog.resolve(_SNAPSHOT)(str(student["base"]).partition("/")[2])
         else:
             path = locate(str(written), recipe.folder, key=f"distill.{key}.weights")

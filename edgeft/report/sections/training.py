@@ -1,4 +1,4 @@
-"""How the training went, of a student its own after its teacher's: loss and validation metrics by epoch."""
+"""How the training went, of a student its own before its teacher's: loss and validation metrics by epoch."""
 
 from collections.abc import Sequence
 
