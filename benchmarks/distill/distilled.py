@@ -34,7 +34,7 @@ def built(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     folder = args.out / str(seed)
     failed = folder.with_name(f"{folder.name}.failed")
     if not (folder / "report.json").is_file() and not (failed / "report.json").is_file():
-        changes = [f"seed={seed}", f"data.limit={args.limit or 'null'}", f"distill={args.distill}", *args.set]
+        changes = [f"seed={seed}", f"data.limit={args.limit}", f"distill={args.distill}", *args.set]
         beside = f"distill.baselines=[{', '.join(args.baselines)}]"
         sets = [part for change in [*changes, beside] for part in ("--set", change)]
         command = ["-m", "edgeft", "build", args.sample, "--cache", args.out / "cache", "--out", folder, *sets]
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--distill", required=True, help="the recipe's block, as YAML in braces")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--limit", type=int, default=0, help="rows of each class in each split; 0 takes all")
+    parser.add_argument("--limit", default="null", help="data.limit: rows of each class in each split, or {train: 100}")
     parser.add_argument(
         "--baselines", nargs="+", choices=BASELINES, default=BASELINES, help="both; of prune_steps from_scratch alone"
     )

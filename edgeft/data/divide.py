@@ -10,7 +10,7 @@ from edgeft.core.seeds import derive_seed
 from edgeft.data.audit.finding import Finding
 from edgeft.data.classes import check_ok_class, freeze_classes
 from edgeft.data.config import DataConfig, LabelledConfig
-from edgeft.data.partition import partition
+from edgeft.data.partition import SPLITS, partition
 from edgeft.data.sources.rows import SourceRow, read_rows, read_table
 
 
@@ -55,7 +55,7 @@ def divided(rows: Sequence[SourceRow], config: LabelledConfig, ignored: Sequence
         tuple(rows[i] for i in chosen),
         tuple(division.splits[i] for i in chosen),
         tuple(classes),
-        tuple(division.findings),
+        (*division.findings, *_left_out(config)),
         tuple(ignored),
     )
 
@@ -75,12 +75,31 @@ def limited(rows: Sequence[SourceRow], splits: Sequence[str], config: LabelledCo
     """Return the positions that `config.limit` leaves, ascending: the same ones for the same seed."""
     if config.limit is None:
         return list(range(len(rows)))
+    limits = dict.fromkeys(SPLITS, config.limit) if isinstance(config.limit, int) else config.limit
     rng = np.random.default_rng(derive_seed(config.split.seed, "limit"))
     taken: dict[tuple[str, str], int] = {}
     chosen = []
     for i in rng.permutation(len(rows)).tolist():
         key = (splits[i], rows[i].label)
         taken[key] = taken.get(key, 0) + 1
-        if taken[key] <= config.limit:
+        if taken[key] <= limits.get(key[0], len(rows)):
             chosen.append(i)
     return sorted(chosen)
+
+
+def _left_out(config: LabelledConfig) -> list[Finding]:
+    limit = config.limit
+    if limit is None:
+        return []
+    if isinstance(limit, int):
+        message = f"a trial: at most {limit} rows of each class in each split were used; no result is meaningful"
+        return [Finding("limit", "warning", message, numbers={"limit": limit})]
+    shares = ", ".join(f"{most} rows of each class in {split}" for split, most in limit.items())
+    return [
+        Finding(
+            "limit",
+            "warning",
+            f"at most {shares} were used",
+            numbers={str(split): most for split, most in limit.items()},
+        )
+    ]

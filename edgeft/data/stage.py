@@ -99,7 +99,7 @@ def run(ctx: Context, inputs: Inputs, config: DataConfig) -> StageResult:
     )
     findings = [
         *divided.findings,
-        *_source_findings(divided.ignored, config.limit),
+        *_passed_over(divided.ignored),
         quarantine_finding(out, len(divided.rows)),
         *copies,
         *_picture_findings(selected, facts, counts, contract),
@@ -153,15 +153,11 @@ def _copies(selected: Selection, facts: ImageFacts, config: DataConfig) -> tuple
     return findings, yielding([*exact, *near], selected.splits) if config.duplicates == "drop" else set()
 
 
-def _source_findings(ignored: Sequence[str], limit: int | None) -> list[Finding]:
-    findings = []
-    if ignored:
-        message = f"{len(ignored)} files were passed over (first: {ignored[0]})"
-        findings.append(Finding("files passed over", "warning", message, ignored[:MAX_ITEMS], {"files": len(ignored)}))
-    if limit is not None:
-        message = f"a trial: at most {limit} images of each class in each split were used; no result is meaningful"
-        findings.append(Finding("limit", "warning", message, numbers={"limit": limit}))
-    return findings
+def _passed_over(ignored: Sequence[str]) -> list[Finding]:
+    if not ignored:
+        return []
+    message = f"{len(ignored)} files were passed over (first: {ignored[0]})"
+    return [Finding("files passed over", "warning", message, ignored[:MAX_ITEMS], {"files": len(ignored)})]
 
 
 def _picture_findings(selected: Selection, facts: ImageFacts, counts: Counts, contract: InputContract) -> list[Finding]:

@@ -71,7 +71,6 @@ def run(ctx: Context, inputs: Inputs, config: TextDataConfig) -> StageResult:
     findings = [
         *found.findings,
         *kept.findings,
-        *([_trial(config.limit)] if config.limit is not None else []),
         *([] if trimmed is None else [trimmed.finding]),
         *told,
         cut_texts(np.asarray(lengths), contract.max_length),
@@ -170,8 +169,3 @@ def _refuse_empty(rows: Sequence[SourceRow]) -> None:
 def _source(row: SourceRow) -> Text:
     text = row.text or ""
     return text if row.pair is None else (text, row.pair)
-
-
-def _trial(limit: int) -> Finding:
-    message = f"a trial: at most {limit} texts of each class in each split were used; no result is meaningful"
-    return Finding("limit", "warning", message, numbers={"limit": limit})

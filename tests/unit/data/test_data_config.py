@@ -30,6 +30,7 @@ def test_reading_configs_imports_nothing_heavy() -> None:
         ({"split": {"folds": 3, "fold": 3}}, "fold 3 of 3 folds: expected 0 .. 2"),
         ({"classes": ["a", "b", "a"]}, "a class stands twice"),
         ({"limit": "many"}, "valid integer"),
+        ({"limit": {"training": 5}}, "'train', 'val' or 'test'"),
         ({"colums": {}}, "Extra inputs"),
         ({"delimiter": "--"}, "at most 1 character"),
     ],

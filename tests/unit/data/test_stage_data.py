@@ -200,6 +200,13 @@ def test_limit_takes_the_same_few_of_each_class_and_split(tree: Path, config: Ma
     assert chosen[0] == chosen[1]
 
 
+def test_a_limit_of_train_judges_by_all_of_val_and_test(tree: Path, config: Make, context: Place) -> None:
+    whole = header(run(context(name="whole"), {"source": tree, "images": tree}, config()).folder)["counts"]
+    folder = run(context(name="few"), {"source": tree, "images": tree}, config(limit={"train": 2})).folder
+    assert header(folder)["counts"] == {**whole, "train": {"bad": 2, "ok": 2}}
+    assert finding(folder, "limit")["message"] == "at most 2 rows of each class in train were used"
+
+
 def test_class_order_is_kept(tree: Path, config: Make, context: Place) -> None:
     result = run(context(), {"source": tree, "images": tree}, config(classes=["ok", "bad"]))
     dataset = Dataset.open(result.folder)
