@@ -1,7 +1,7 @@
 """The ordered passes that turn any float graph into one a runtime can fuse.
 
 onnxscript and onnx_ir do what they have (constant folding, BatchNorm and Pad into Conv, no-ops, MatMul + Add as Gemm,
-identities, dead nodes); edgeft.graph.passes does the rest. Rules are named one by one, in groups that must run in this
+dead nodes); edgeft.graph.passes does the rest. Rules are named one by one, in groups that must run in this
 order: a zero bias shared by convolutions would keep BatchNorm from being folded. onnxscript's default set also rewrites
 Flatten as Reshape and drops a Gemm's zero bias, which bias correction fills later. QuantizeLinear and DequantizeLinear
 are never folded.
@@ -12,7 +12,6 @@ from collections.abc import Callable
 import onnx_ir as ir
 from onnx_ir.passes.common import (
     DeduplicateInitializersPass,
-    IdentityEliminationPass,
     InlinePass,
     LiftConstantsToInitializersPass,
     RemoveUnusedNodesPass,
@@ -26,8 +25,10 @@ from onnxscript.rewriter.rules import common as rules
 
 from edgeft.graph.guarded_rules import affine_conv_rule, conv_affine_rule, same_pads_rule
 from edgeft.graph.passes.flatten_reshapes import flatten_reshapes_
+from edgeft.graph.passes.merge_common import merge_common_
 from edgeft.graph.passes.plain_reshapes import plain_reshapes_
 from edgeft.graph.passes.pool_spatial_means import pool_spatial_means_
+from edgeft.graph.passes.remove_identities import remove_identities_
 from edgeft.graph.passes.report import PassReport
 
 _FOLD_UP_TO = 1 << 26
@@ -57,7 +58,9 @@ _LAYERS = (
 _GROUPS = (_NO_OPS, _SHAPES, _CLIPS, _LAYERS)
 _ROUNDS = 16
 """More than any chain of folds needs; a bound, should two rules ever undo each other."""
-_OURS: tuple[Callable[[ir.Model], PassReport], ...] = (pool_spatial_means_, plain_reshapes_, flatten_reshapes_)
+_OURS: tuple[Callable[[ir.Model], PassReport], ...] = (
+    *(merge_common_, pool_spatial_means_, plain_reshapes_, flatten_reshapes_, remove_identities_),
+)
 
 
 def simplify_(model: ir.Model) -> tuple[PassReport, ...]:
@@ -66,7 +69,7 @@ def simplify_(model: ir.Model) -> tuple[PassReport, ...]:
     Every rewrite keeps graph inputs and outputs, their names and types. Running it again changes nothing.
     """
     InlinePass()(model)
-    IdentityEliminationPass()(model)
+    remove_identities_(model)
     fold_constants(
         model,
         onnx_shape_inference=True,
@@ -77,9 +80,9 @@ def simplify_(model: ir.Model) -> tuple[PassReport, ...]:
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     _rewrite_(model)
     ShapeInferencePass()(model)
+    DeduplicateInitializersPass()(model)
     reports = tuple(run(model) for run in _OURS)
     for tidy in (
-        IdentityEliminationPass(),
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         RemoveUnusedNodesPass(),
         RemoveUnusedOpsetsPass(),

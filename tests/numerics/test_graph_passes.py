@@ -17,8 +17,10 @@ from onnx.reference import ReferenceEvaluator
 
 from edgeft.graph.passes.flatten_reshapes import flatten_reshapes_
 from edgeft.graph.passes.forget_origin import forget_origin_
+from edgeft.graph.passes.merge_common import merge_common_
 from edgeft.graph.passes.name_layers import name_layers_
 from edgeft.graph.passes.pool_spatial_means import pool_spatial_means_
+from edgeft.graph.passes.remove_identities import remove_identities_
 from edgeft.graph.passes.report import PassReport
 from edgeft.graph.simplify import simplify_
 
@@ -33,6 +35,7 @@ _BLOCKS = (
     "clip",
     "identity",
     "residual",
+    "twice",
     "pad_conv",
     "squeeze_excite",
     "pool",
@@ -84,6 +87,7 @@ class Builder:
             "clip": lambda: self.add("Clip", x, self.const(np.float32(0)), self.const(np.float32(6))),
             "identity": lambda: self.add("Identity", x),
             "residual": lambda: self.add("Add", x, self.add("Relu", x)),
+            "twice": lambda: self.add("Add", self.add("Neg", self.add("Abs", x)), self.add("Neg", self.add("Abs", x))),
             "pad_conv": lambda: self.conv(self.add("Pad", x, self.ints(0, 0, 1, 1, 0, 0, 1, 1)), pads=0),
             "pad_conv_bn": lambda: self.batch_norm(self.block("pad_conv", x)),
             "squeeze_excite": lambda: self.add("Mul", x, self.add("Sigmoid", self.mean(x, 2, 3, keepdims=1))),
@@ -179,12 +183,20 @@ def test_simplify_leaves_none_of_what_it_promises_to_remove(proto: onnx.ModelPro
     model = ir.from_proto(proto)
     simplify_(model)
     left = {node.op_type for node in model.graph}
-    assert not left & {"BatchNormalization", "Constant", "MatMul"}
+    assert not left & {"BatchNormalization", "Constant", "MatMul", "Identity"}
+    computed = [
+        (node.op_type, *(value.name for value in node.inputs if value), *map(str, node.attributes.values()))
+        for node in model.graph
+    ]
+    assert len(set(computed)) == len(computed)
     spatial = [node for node in model.graph if node.op_type == "ReduceMean" and len(node.inputs[0].shape) == 4]
     assert all(list(node.inputs[1].const_value.numpy()) == [1] for node in spatial)
 
 
-_PASSES = (pool_spatial_means_, flatten_reshapes_, name_layers_, forget_origin_)
+_PASSES = (
+    *(pool_spatial_means_, flatten_reshapes_, name_layers_, forget_origin_),
+    *(merge_common_, remove_identities_),
+)
 
 
 @pytest.mark.parametrize("run_pass", _PASSES, ids=lambda run_pass: run_pass.__name__)
@@ -272,3 +284,22 @@ def test_convolutions_that_share_weights_keep_outputs(body: str) -> None:
     onnx.checker.check_model(simplified(proto), full_check=True)
     for found, expected in zip(evaluated(simplified(proto)), evaluated(proto), strict=True):
         assert_same(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "outputs"),
+    [
+        ("y = Neg(x) z = Identity(y)", ("z",)),
+        ("y = Neg(x) z = Identity(y) a = Relu(z)", ("z", "a")),
+        ("a = Identity(x) y = Identity(a)", ()),
+        ("y = Neg(x) z = Neg(x)", ("z",)),
+        ("a = Neg(x) y = Relu(a) b = Neg(x) z = Relu(b)", ("z",)),
+        ("a = Neg(x) y = Identity(a) z = Identity(a)", ("z",)),
+    ],
+)
+def test_outputs_that_are_the_same_tensor_keep_their_names(body: str, outputs: tuple[str, ...]) -> None:
+    proto = small(body, {}, *outputs)
+    found = simplified(proto)
+    assert [value.name for value in found.graph.output] == [value.name for value in proto.graph.output]
+    for one, other in zip(evaluated(found), evaluated(proto), strict=True):
+        assert_same(one, other)

@@ -1,6 +1,7 @@
 """What each pass refuses, with its reason, and the names it gives; what it changes is proven in tests/numerics."""
 
 import re
+from collections.abc import Callable
 
 import onnx_ir as ir
 import pytest
@@ -8,8 +9,11 @@ from onnx import parser
 
 from edgeft.graph.passes.flatten_reshapes import flatten_reshapes_
 from edgeft.graph.passes.forget_origin import forget_origin_
+from edgeft.graph.passes.merge_common import merge_common_
 from edgeft.graph.passes.name_layers import name_layers_
 from edgeft.graph.passes.pool_spatial_means import pool_spatial_means_
+from edgeft.graph.passes.remove_identities import remove_identities_
+from edgeft.graph.passes.report import PassReport
 from edgeft.graph.simplify import dynamic_tensors, simplify_
 
 
@@ -51,6 +55,38 @@ def test_reshapes_that_are_no_flatten_stay(inputs: str, constants: str, reason: 
     report = flatten_reshapes_(model_of(inputs, "[view] y = Reshape(x, s)", constants))
     assert not report
     assert [(item.node, reason in item.reason) for item in report.refused] == [("view", True)]
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        ("a = Abs(x) b = Abs(x) y = Add(a, b)", ["Abs", "Add"]),
+        ("a = LeakyRelu<alpha=0.1>(x) b = LeakyRelu<alpha=0.1>(x) y = Add(a, b)", ["LeakyRelu", "Add"]),
+        ("a = LeakyRelu<alpha=0.1>(x) b = LeakyRelu<alpha=0.2>(x) y = Add(a, b)", ["LeakyRelu", "LeakyRelu", "Add"]),
+        ("a, i = TopK(x, k) b, j = TopK(x, k) y = Add(a, b)", ["TopK", "Add"]),
+        ("a = RandomNormalLike(x) b = RandomNormalLike(x) y = Add(a, b)", ["RandomNormalLike"] * 2 + ["Add"]),
+        ("a = Sub(x, z) b = Sub(z, x) y = Add(a, b)", ["Sub", "Sub", "Add"]),
+    ],
+)
+def test_what_computes_the_same_is_merged_and_nothing_else(body: str, kept: list[str]) -> None:
+    model = model_of("float[N,3] x, float[N,3] z", body, "int64[1] k={2}")
+    before = len(model.graph)
+    assert len(merge_common_(model).changed) == before - len(kept)
+    assert [node.op_type for node in model.graph] == kept
+
+
+@pytest.mark.parametrize(
+    ("run_pass", "body", "reason"),
+    [
+        (merge_common_, "[one] z = Abs(x) [two] y = Abs(x)", "it makes an output of the graph"),
+        (remove_identities_, "z = Abs(x) [two] y = Identity(z)", "its input is an output, too"),
+        (remove_identities_, "z = Abs(x) [two] y = Identity(x)", "its input is an input or a weight"),
+    ],
+)
+def test_outputs_keep_a_node_of_their_own(run_pass: Callable[[ir.Model], PassReport], body: str, reason: str) -> None:
+    report = run_pass(model_of("float[N,3] x", body, output="float[N,3] y, float[N,3] z"))
+    assert not report
+    assert [(item.node, item.reason) for item in report.refused] == [("two", reason)]
 
 
 def test_a_zero_that_means_zero_is_not_a_batch_axis() -> None:
