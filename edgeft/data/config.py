@@ -125,6 +125,8 @@ class LabelledConfig(Config):
     and judges by all of val and test: what would fewer labels have given?"""
     unlabelled: str | None = None
     """More rows, without labels, that a student learns from (`distill:`): a folder of images, or a table of texts."""
+    unlabelled_limit: PositiveInt | None = None
+    """At most so many of them, spread evenly over the folder or table, for a quick trial."""
     mix: dict[str, Share] | None = None
     """Share of an epoch's training rows by the value of the slice `domain`, e.g. {target: 0.7, source: 0.3} with
     `columns: {slices: {domain: COLUMN}}`; rows of a small domain are repeated, of a large one cut."""

@@ -92,7 +92,13 @@ def run(ctx: Context, inputs: Inputs, config: DataConfig) -> StageResult:
     counts = count(selected.splits, selected.labels, classes, SPLITS)
     more, told = (
         append_images_(
-            target, inputs[UNLABELLED], contract, _known(digests, selected, facts, config), ctx.threads, ctx.emit
+            target,
+            inputs[UNLABELLED],
+            config.unlabelled_limit,
+            contract,
+            _known(digests, selected, facts, config),
+            ctx.threads,
+            ctx.emit,
         )
         if UNLABELLED in inputs
         else ([], [])

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from edgeft.data.text.audit import normal
 from edgeft.data.text.config import TextColumns
 from edgeft.runtime.preprocess import IMAGE_SUFFIXES, InputContract
 
+T = TypeVar("T")
 UNLABELLED = "unlabelled"
 """Their split, and the role of the folder or table that they come from."""
 
@@ -54,13 +56,20 @@ class Known:
 
 
 def append_images_(
-    target: Path, folder: Path, contract: InputContract, known: Known, threads: int, emit: EventSink
+    target: Path,
+    folder: Path,
+    limit: int | None,
+    contract: InputContract,
+    known: Known,
+    threads: int,
+    emit: EventSink,
 ) -> tuple[list[Row], list[Finding]]:
     """Decode the images below `folder` and put them behind those of the .npy file `target`.
 
     Args:
         target: pixels of the labelled images.
         folder: images, at any depth.
+        limit: how many of them at most.
         contract: the model's input.
         known: what is left out.
         threads: how many images are read at a time.
@@ -79,6 +88,7 @@ def append_images_(
     )
     if not paths:
         raise DataError(f"data.unlabelled: {folder} holds no image", hint=f"edgeft reads {' '.join(IMAGE_SUFFIXES)}")
+    count, paths = len(paths), _spread(paths, limit)
     beside = target.with_name(f"{UNLABELLED}.npy")
     facts = read_images(folder, paths, contract, beside, threads=threads, emit=emit)
     seen = set(known.pixel_sha256)
@@ -95,17 +105,22 @@ def append_images_(
     ]
     failures = [facts.failures[at] for at in sorted(facts.failures)]
     return rows, [
-        _finding(len(keep), len(paths), "unreadable, equal to others, or near copies of val or test", failures)
+        _finding(len(keep), count, "unreadable, equal to others, or near copies of val or test", limit, failures)
     ]
 
 
 def read_unlabelled_texts(
-    source: Path, delimiter: str | None, columns: TextColumns, labelled: Sequence[tuple[str, str | None]]
+    source: Path,
+    limit: int | None,
+    delimiter: str | None,
+    columns: TextColumns,
+    labelled: Sequence[tuple[str, str | None]],
 ) -> tuple[list[tuple[str, str, str | None]], Finding]:
     """Read texts without a label: what each is called, the text and the second one.
 
     Args:
         source: a table with the text's column.
+        limit: how many of them at most.
         delimiter: of the table.
         columns: which columns mean what; labels are not read.
         labelled: texts of the labelled rows.
@@ -125,7 +140,8 @@ def read_unlabelled_texts(
         if text.strip() and key not in seen:
             seen.add(key)
             found.append((f"{UNLABELLED}: {table.where(index)}", text, other))
-    return found, _finding(len(found), count, "empty, or equal to others", [])
+    found = _spread(found, limit)
+    return found, _finding(len(found), count, "empty, or equal to others", limit, [])
 
 
 def _join_(target: Path, beside: Path, keep: Sequence[int]) -> int:
@@ -144,10 +160,20 @@ def _join_(target: Path, beside: Path, keep: Sequence[int]) -> int:
     return first
 
 
-def _finding(kept: int, of: int, why: str, failures: Sequence[str]) -> Finding:
+def _spread(items: list[T], limit: int | None) -> list[T]:
+    """Return at most `limit` of `items`, evenly spread, in their order."""
+    if limit is None or len(items) <= limit:
+        return items
+    return [items[number * len(items) // limit] for number in range(limit)]
+
+
+def _finding(kept: int, of: int, why: str, limit: int | None, failures: Sequence[str]) -> Finding:
+    if limit is not None:
+        why = f"{why}, or beyond data.unlabelled_limit ({limit})"
     if not kept:
         raise DataError(
-            f"data.unlabelled: none of {of} rows is left: all are {why}", hint="give rows that are not labelled yet"
+            f"data.unlabelled: none of {of} rows is left: all are {why}",
+            hint="give rows that are not labelled yet, or take more of them",
         )
     message = f"{kept} of {of} rows without a label are taken; the others are {why}"
     return Finding(

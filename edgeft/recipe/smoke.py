@@ -12,7 +12,7 @@ TRIAL_MARGIN_PP = 100.0
 """Margin of candidates on validation: a few images can certify none, and the way through int8 is to be tried. The gates
 of `verify` keep the recipe's margin."""
 _SMALL: Mapping[str, Mapping[str, Json]] = {
-    "data": {"limit": _LIMIT},
+    "data": {"limit": _LIMIT, "unlabelled_limit": 2 * _LIMIT},
     "finetune": {"epochs": 1, "views": 1},
     "distill": {"epochs": 1, "views": 1, "heal_epochs": 1, "trial_epochs": 1},
     "compress": {"calib_images": 32, "bias_images": 16, "search": False},

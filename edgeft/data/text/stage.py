@@ -110,7 +110,8 @@ def _unlabelled(
     if UNLABELLED not in inputs:
         return [], []
     labelled = [(row.text or "", row.pair) for row in rows]
-    found, finding = read_unlabelled_texts(inputs[UNLABELLED], config.delimiter, config.columns, labelled)
+    source, limit = inputs[UNLABELLED], config.unlabelled_limit
+    found, finding = read_unlabelled_texts(source, limit, config.delimiter, config.columns, labelled)
     return found, [finding]
 
 

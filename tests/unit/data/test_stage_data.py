@@ -316,6 +316,13 @@ def test_rows_without_labels_stand_behind_the_labelled_ones(
     told = finding(result.folder, "unlabelled")
     assert (told["numbers"], told["severity"]) == ({"taken": 5, "of": 9}, "warning")
     assert header(result.folder)["counts"] == header(plain.folder)["counts"]
+    few = run(context(name="few"), {**inputs, "unlabelled": more}, config(unlabelled="more", unlabelled_limit=3))
+    data = Dataset.open(few.folder)
+    found = [data.rows[index].path for index in data.indices("unlabelled")]
+    assert found == ["unlabelled/again.png", "unlabelled/deep/4.png"]  # of again, deep/1 (the same picture), deep/4
+    told = finding(few.folder, "unlabelled")
+    assert told["numbers"] == {"taken": 2, "of": 9}
+    assert told["message"].endswith("or beyond data.unlabelled_limit (3)")
 
 
 def test_nothing_new_without_a_label_is_refused(

@@ -241,9 +241,9 @@ def test_texts_without_labels_stand_behind_the_labelled_ones(table: Callable[[Ro
     more.write_text("id,text\n1,a new film\n2,good  FILM 3\n3,a new film\n4,\n5,坏 film\n", encoding="utf-8")
     inputs = {"source": table(reviews()), "tokenizer": tmp_path / "tokenizer.json", "unlabelled": more}
 
-    def made(name: str, **given: Any) -> Dataset:  # noqa: ANN401 - inputs
+    def made(name: str, limit: int | None = None, **given: Any) -> Dataset:  # noqa: ANN401 - inputs
         (tmp_path / name).mkdir()
-        values = {"source": "reviews.csv", "input": {**INPUT, "vocabulary": "used"}}
+        values = {"source": "reviews.csv", "input": {**INPUT, "vocabulary": "used"}, "unlabelled_limit": limit}
         config = TextDataConfig.model_validate(values)
         return Dataset.open(run(Context(tmp_path / name, tmp_path, seed=0, threads=1), given, config).folder)
 
@@ -254,6 +254,9 @@ def test_texts_without_labels_stand_behind_the_labelled_ones(table: Callable[[Ro
     assert data.rows[: len(plain)] == plain.rows
     assert findings(data.folder)["unlabelled"]["numbers"] == {"taken": 2, "of": 5}
     assert findings(data.folder)["unlabelled"]["message"].endswith("the others are empty, or equal to others")
+    few = made("few", limit=1, **inputs)
+    assert [few.rows[index].text for index in few.indices("unlabelled")] == ["a new film"]
+    assert findings(few.folder)["unlabelled"]["numbers"] == {"taken": 1, "of": 5}
     encoder = data.encoder()
     for row in rows:
         found, expected = data.feeds(np.array([row.index])), encoder(row.source)

@@ -117,7 +117,7 @@ def test_a_folder_of_bare_data_gets_the_default_recipe(project: Path) -> None:
 
 def test_smoke_shrinks_what_there_is_to_shrink(project: Path) -> None:
     recipe = load_recipe(project, ["finetune.epochs=30"], smoke=True)
-    assert recipe.data.values["limit"] == 40
+    assert (recipe.data.values["limit"], recipe.data.values["unlabelled_limit"]) == (40, 80)
     assert recipe.finetune.values["epochs"] == 1
     assert recipe.compress.values == {}
     assert len(recipe.verify.latency.rounds) == 1
