@@ -62,7 +62,9 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--distill", required=True, help="the recipe's block, as YAML in braces")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--limit", default="null", help="data.limit: rows of each class in each split, or {train: 100}")
+    parser.add_argument(
+        "--limit", default="null", help="data.limit: rows of each class in each split, or {train: 0.25}"
+    )
     parser.add_argument(
         "--baselines", nargs="+", choices=BASELINES, default=BASELINES, help="both; of prune_steps from_scratch alone"
     )

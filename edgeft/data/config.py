@@ -120,9 +120,9 @@ class LabelledConfig(Config):
     """The class that means "nothing found"; with two classes, the other one is the positive class."""
     split: SplitConfig = SplitConfig()
     """How the rows are divided."""
-    limit: PositiveInt | dict[Literal["train", "val", "test"], PositiveInt] | None = None
-    """At most so many rows of each class in each split, for a quick trial. {train: 100} takes fewer rows to learn from
-    and judges by all of val and test: what would fewer labels have given?"""
+    limit: PositiveInt | dict[Literal["train", "val", "test"], Share] | None = None
+    """At most so many rows of each class in each split, for a quick trial. {train: 0.25} takes a quarter of each class
+    to learn from and judges by all of val and test: what would fewer labels have given?"""
     unlabelled: str | None = None
     """More rows, without labels, that a student learns from (`distill:`): a folder of images, or a table of texts."""
     unlabelled_limit: PositiveInt | None = None

@@ -1,5 +1,7 @@
 """From a table or folder to rows with classes and splits, before any image is opened: what `plan` can already tell."""
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from edgeft.core.seeds import derive_seed
 from edgeft.data.audit.finding import Finding
 from edgeft.data.classes import check_ok_class, freeze_classes
 from edgeft.data.config import DataConfig, LabelledConfig
-from edgeft.data.partition import SPLITS, partition
+from edgeft.data.partition import partition
 from edgeft.data.sources.rows import SourceRow, read_rows, read_table
 
 
@@ -73,16 +75,20 @@ def count_test_images(inputs: Mapping[str, Path], config: DataConfig) -> int:
 
 def limited(rows: Sequence[SourceRow], splits: Sequence[str], config: LabelledConfig) -> list[int]:
     """Return the positions that `config.limit` leaves, ascending: the same ones for the same seed."""
-    if config.limit is None:
+    limit = config.limit
+    if limit is None:
         return list(range(len(rows)))
-    limits = dict.fromkeys(SPLITS, config.limit) if isinstance(config.limit, int) else config.limit
+    keys = [(split, row.label) for split, row in zip(splits, rows, strict=True)]
+    shares = {} if isinstance(limit, int) else {str(split): share for split, share in limit.items()}
+    most = {
+        key: limit if isinstance(limit, int) else math.ceil(shares.get(key[0], 1) * count)
+        for key, count in Counter(keys).items()
+    }
     rng = np.random.default_rng(derive_seed(config.split.seed, "limit"))
-    taken: dict[tuple[str, str], int] = {}
     chosen = []
     for i in rng.permutation(len(rows)).tolist():
-        key = (splits[i], rows[i].label)
-        taken[key] = taken.get(key, 0) + 1
-        if taken[key] <= limits.get(key[0], len(rows)):
+        most[keys[i]] -= 1
+        if most[keys[i]] >= 0:
             chosen.append(i)
     return sorted(chosen)
 
@@ -94,12 +100,6 @@ def _left_out(config: LabelledConfig) -> list[Finding]:
     if isinstance(limit, int):
         message = f"a trial: at most {limit} rows of each class in each split were used; no result is meaningful"
         return [Finding("limit", "warning", message, numbers={"limit": limit})]
-    shares = ", ".join(f"{most} rows of each class in {split}" for split, most in limit.items())
-    return [
-        Finding(
-            "limit",
-            "warning",
-            f"at most {shares} were used",
-            numbers={str(split): most for split, most in limit.items()},
-        )
-    ]
+    shares = " and ".join(f"{share:.0%} of each class in {split}" for split, share in limit.items())
+    numbers = {str(split): share for split, share in limit.items()}
+    return [Finding("limit", "warning", f"only {shares} were used", numbers=numbers)]

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -202,9 +203,10 @@ def test_limit_takes_the_same_few_of_each_class_and_split(tree: Path, config: Ma
 
 def test_a_limit_of_train_judges_by_all_of_val_and_test(tree: Path, config: Make, context: Place) -> None:
     whole = header(run(context(name="whole"), {"source": tree, "images": tree}, config()).folder)["counts"]
-    folder = run(context(name="few"), {"source": tree, "images": tree}, config(limit={"train": 2})).folder
-    assert header(folder)["counts"] == {**whole, "train": {"bad": 2, "ok": 2}}
-    assert finding(folder, "limit")["message"] == "at most 2 rows of each class in train were used"
+    folder = run(context(name="few"), {"source": tree, "images": tree}, config(limit={"train": 0.5})).folder
+    half = {name: math.ceil(count / 2) for name, count in whole["train"].items()}
+    assert header(folder)["counts"] == {**whole, "train": half}
+    assert finding(folder, "limit")["message"] == "only 50% of each class in train were used"
 
 
 def test_class_order_is_kept(tree: Path, config: Make, context: Place) -> None:

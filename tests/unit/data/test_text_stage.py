@@ -195,7 +195,7 @@ def test_a_trial_says_so_and_the_same_seed_divides_alike(
 ) -> None:
     folder = stage(table(reviews()), limit=4).folder
     assert len(Dataset.open(folder)) == 24
-    assert "at most 4 texts" in findings(folder)["limit"]["message"]
+    assert "at most 4 rows" in findings(folder)["limit"]["message"]
     one, other = ((stage(table(reviews())).folder / "rows.jsonl").read_bytes() for _ in range(2))
     assert one == other
 
