@@ -1,6 +1,7 @@
 """What the operating system says about disks, turned into errors a user can act on."""
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,6 +73,30 @@ def require_writable(folder: Path, *, purpose: str, option: str) -> None:
         if error.errno in _FULL:
             raise full(folder, purpose=purpose, option=option) from error
         raise refused(folder, error, purpose=purpose, option=option) from error
+
+
+def take_space(path: Path, *, purpose: str) -> None:
+    """Take on disk now what the sparse file `path` will hold.
+
+    Else it would be filled through its memory map, where a full disk kills the process with a signal.
+
+    Args:
+        path: in the cache; deleted where there is no room.
+        purpose: what it holds, e.g. "pixels".
+
+    Raises:
+        DeviceError: the disk has no room.
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise DeviceError(
+            f"{path.parent}: no room for {size} bytes of {purpose} ({error.strerror})",
+            hint="free disk space or set --cache to a larger disk",
+        ) from error
 
 
 def free_bytes(folder: Path) -> int:

@@ -5,7 +5,6 @@ result does not depend on which thread was quicker.
 """
 
 import hashlib
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edgeft.core.errors import DataError, DeviceError
+from edgeft.core.disk import take_space
+from edgeft.core.errors import DataError
 from edgeft.core.events import EventSink, Progress
 from edgeft.data.hashing import THUMBNAIL, perceptual_hash
 from edgeft.runtime.preprocess import InputContract, decode, preprocess, read_image_bytes
@@ -104,21 +104,11 @@ def read_images(
 def create_array(target: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
     """Make a zeroed uint8 .npy file whose space on disk is already taken.
 
-    A sparse file would be filled through the memory map, where a full disk kills the process with a signal.
-
     Raises:
         DeviceError: the disk has no room.
     """
     array = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
-    try:
-        with target.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, target.stat().st_size)
-    except OSError as error:
-        target.unlink(missing_ok=True)
-        raise DeviceError(
-            f"{target.parent}: no room for {array.nbytes} bytes of pixels ({error.strerror})",
-            hint="free disk space or set --cache to a larger disk",
-        ) from error
+    take_space(target, purpose="pixels")
     return array
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from edgeft.core.atomic import write_atomic
+from edgeft.core.disk import take_space
 from edgeft.core.errors import IntegrityError
 from edgeft.core.events import EventSink, Progress
 from edgeft.finetune.sampling import Rows
@@ -108,6 +109,7 @@ class ActivationCache:
             part = _stored(self._compute(split, view, rows[start : start + self._chunk]))
             if array is None:
                 array = np.lib.format.open_memmap(partial, "w+", np.float32, (len(rows), *part.shape[1:]))
+                take_space(partial, purpose=task)
             array[start : start + self._chunk] = part
             self.computed += len(part)
             self._emit(Progress(task, min(start + self._chunk, len(rows)), len(rows)))

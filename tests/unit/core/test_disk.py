@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeft.core.disk import disk_errors, require_writable
+from edgeft.core.disk import disk_errors, require_writable, take_space
 from edgeft.core.errors import DataError, DeviceError
 
 
@@ -73,6 +73,17 @@ def fill(folder: Path) -> None:
 def test_a_library_error_on_a_really_full_disk_is_a_full_disk(small_disk: Path) -> None:
     with pytest.raises(DeviceError, match="is full"), disk_errors(small_disk, purpose="the cache", option="--cache"):
         fill(small_disk)
+
+
+def test_a_sparse_file_takes_its_space_or_is_gone(small_disk: Path) -> None:
+    for size in (100_000, 1 << 20):
+        with (small_disk / f"{size}.npy").open("wb") as file:
+            file.truncate(size)
+    take_space(small_disk / "100000.npy", purpose="pixels")
+    with pytest.raises(DeviceError, match="no room for 1048576 bytes of pixels"):
+        take_space(small_disk / "1048576.npy", purpose="pixels")
+    (kept,) = small_disk.iterdir()
+    assert kept.stat().st_blocks * 512 >= 100_000
 
 
 def test_the_probe_of_another_run_is_left_alone(tmp_path: Path) -> None:

@@ -211,6 +211,6 @@ def test_a_full_disk_is_an_error_before_anything_is_decoded(tmp_path: Path, monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(DeviceError, match="no room for 90 bytes of pixels"):
+    with pytest.raises(DeviceError, match="no room for 218 bytes of pixels"):
         create_array(tmp_path / "pixels.npy", (5, 2, 3, 3))
     assert list(tmp_path.iterdir()) == []

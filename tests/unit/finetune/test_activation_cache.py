@@ -1,5 +1,7 @@
 """Stored activations: computed once, found again, resumed where a kill left them."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from edgeft.core.errors import DeviceError
 from edgeft.core.events import Event, Progress, ignore
 from edgeft.finetune.cache import CHUNK, ActivationCache
 
@@ -65,3 +68,14 @@ def test_a_kill_costs_at_most_what_was_not_flushed(tmp_path: Path, monkeypatch: 
     assert source.rows == len(ROWS) - CHUNK
     assert (array[:, 0, 0, 0] == ROWS + 1000).all()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["train_1.npy"]
+
+
+def test_a_full_disk_is_an_error_before_anything_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, offset: int, length: int) -> None:
+        del descriptor, offset, length
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DeviceError, match=r"no room for \d+ bytes of features train, view 2 "):
+        ActivationCache(tmp_path, SPLITS, Source(maps=True), ignore).prepare("train", 1)
+    assert list(tmp_path.iterdir()) == []
