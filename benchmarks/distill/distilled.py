@@ -9,8 +9,8 @@ the machine quiet. Of three teachers the second and third have the seeds that fo
 0 3 6, or the runs share teachers and their spread is too small.
 
 Ends with the table over seeds: mean and standard deviation of the test metric of teacher, student without a teacher,
-student from random weights, student, and what ships; and the loss from teacher to what ships with the 95 % interval of
-its mean (Student's t over seeds).
+student from random weights, student, and what ships; and the loss from teacher to what ships, and the student's gain by its teacher,
+each with the 95 % interval of its mean (Student's t over seeds).
 """
 
 import argparse
@@ -56,6 +56,16 @@ def spread(values: list[float]) -> str:
     return f"{100 * statistics.mean(values):.1f}{more}"
 
 
+def difference(ones: list[float], others: list[float]) -> str:
+    """Return the mean over seeds of one - other in points, with its 95 % interval."""
+    points = [100 * (one - other) for one, other in zip(ones, others, strict=True)]
+    mean = statistics.mean(points)
+    if len(points) == 1:
+        return f"{mean:.2f} points (one seed)"
+    half = float(student_t.ppf(0.975, len(points) - 1)) * statistics.stdev(points) / len(points) ** 0.5
+    return f"{mean:.2f} points ({mean - half:.2f} to {mean + half:.2f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sample", type=Path)
@@ -79,15 +89,10 @@ def main() -> None:
     print("|" + "---|" * len(arms))
     values = {arm: [each["arms"][arm]["value"] for each in found] for arm in arms}
     print("| " + " | ".join(spread(values[arm]) for arm in arms) + " |")
-    lost = [100 * (a - b) for a, b in zip(values["teacher"], values["ships"], strict=True)]
-    mean = statistics.mean(lost)
-    half = 0.0
-    if len(lost) > 1:
-        half = float(student_t.ppf(0.975, len(lost) - 1)) * statistics.stdev(lost) / len(lost) ** 0.5
     sizes = [each["arms"]["teacher"]["size_bytes"] / each["arms"]["ships"]["size_bytes"] for each in found]
-    print(
-        f"lost: {mean:.2f} points ({mean - half:.2f} to {mean + half:.2f}); {statistics.mean(sizes):.1f} times smaller"
-    )
+    print(f"lost: {difference(values['teacher'], values['ships'])}; {statistics.mean(sizes):.1f} times smaller")
+    if "without_teacher" in arms:
+        print(f"the student's gain by its teacher: {difference(values['student'], values['without_teacher'])}")
     for seed, each in zip(args.seeds, found, strict=True):
         if told := each.get("latency"):
             faster = told["times_as_fast"]
