@@ -9,8 +9,8 @@ the machine quiet. Of three teachers the second and third have the seeds that fo
 0 3 6, or the runs share teachers and their spread is too small.
 
 Ends with the table over seeds: mean and standard deviation of the test metric of teacher, student without a teacher,
-student from random weights, student, and what ships; and the loss from teacher to what ships, and the student's gain by its teacher,
-each with the 95 % interval of its mean (Student's t over seeds).
+student from random weights, student, and what ships; then what is lost from teacher to what ships, and what the student
+gains by its teacher, each with the 95 % interval of its mean (Student's t over seeds).
 """
 
 import argparse
