@@ -102,4 +102,4 @@ def _left_out(config: LabelledConfig) -> list[Finding]:
         return [Finding("limit", "warning", message, numbers={"limit": limit})]
     shares = " and ".join(f"{share:.0%} of each class in {split}" for split, share in limit.items())
     numbers = {str(split): share for split, share in limit.items()}
-    return [Finding("limit", "warning", f"only {shares} were used", numbers=numbers)]
+    return [Finding("limit", "warning", f"limited to {shares}", numbers=numbers)]

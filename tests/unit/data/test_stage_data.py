@@ -206,7 +206,7 @@ def test_a_limit_of_train_judges_by_all_of_val_and_test(tree: Path, config: Make
     folder = run(context(name="few"), {"source": tree, "images": tree}, config(limit={"train": 0.5})).folder
     half = {name: math.ceil(count / 2) for name, count in whole["train"].items()}
     assert header(folder)["counts"] == {**whole, "train": half}
-    assert finding(folder, "limit")["message"] == "only 50% of each class in train were used"
+    assert finding(folder, "limit")["message"] == "limited to 50% of each class in train"
 
 
 def test_class_order_is_kept(tree: Path, config: Make, context: Place) -> None:
