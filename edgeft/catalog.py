@@ -86,7 +86,7 @@ METHODS: tuple[Method, ...] = (
         "auto",
         "edgeft.quantize.config:CompressConfig",
         "edgeft.quantize.stage:run",
-        20,
+        21,
         (*_GRAPH, "torch"),
     ),
     Method("choose", "fastest", "edgeft.pipeline.stage_configs:ChooseConfig", "edgeft.pipeline.choose:run", 1, _GRAPH),

@@ -5,6 +5,8 @@ kernel's reduction: (kh, kw, cin) of the NHWC im2col for Conv, the row index for
 integers works on this view. Inputs are viewed the same way: [G, P, K] with P positions.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +66,12 @@ class WeightLayout:
         return (height + top + bottom - dh * (kh - 1) - 1) // sh + 1, (
             width + left + right - dw * (kw - 1) - 1
         ) // sw + 1
+
+    def positions(self, shape: Sequence[int]) -> int:
+        """Return how many output positions an input of `shape` has: [N, C, H, W] for Conv, [..., I] else."""
+        if self.geometry is None:
+            return math.prod(shape[:-1])
+        return shape[0] * math.prod(self.output_size(shape[2], shape[3]))
 
     def to_matrix(self, weight: NDArray[np.generic]) -> NDArray[np.generic]:
         """Return `weight` as [G, O, K]."""

@@ -8,7 +8,8 @@ x86 kernels without VNNI multiply uint8 activations by int8 weights and add two 
 Weights of opposite sign cannot add up. See docs/quantization.md.
 """
 
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,19 @@ AnyFloat = TypeVar("AnyFloat", bound="np.floating[Any]")
 AnyNumber = TypeVar("AnyNumber", bound="np.number[Any]")
 PAIR_LIMIT = 128
 """Largest safe magnitude of two weights of one sign that are multiplied side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspects(Generic[AnyFloat]):
+    """Pairs of a matrix that may be unsafe.
+
+    Args:
+        first: [P], where their first weights are in the flat matrix; the second follow.
+        share: [P], what an error of the first weight costs, of what one of either costs.
+    """
+
+    first: NDArray[np.int64]
+    share: NDArray[AnyFloat]
 
 
 def unsafe_pairs(matrix: Integers) -> int:
@@ -42,21 +56,39 @@ def repair(integers: NDArray[AnyFloat], target: NDArray[AnyFloat], importance: N
         target: float [..., K], what they round: weight / scale.
         importance: float, broadcasts to [..., K]: what a squared error of each weight costs.
     """
-    unsafe = np.nonzero(_is_unsafe(*_pairs(integers)))
-    if not unsafe[0].size:
-        return integers
-    first_cost, second_cost = (each[unsafe] for each in _pairs(np.broadcast_to(importance, integers.shape)))
-    first_want, second_want = (np.abs(each[unsafe]) for each in _pairs(target))
-    tiny = np.finfo(integers.dtype).tiny
-    weight = (first_cost + tiny) / (first_cost + second_cost + 2 * tiny)
-    vertex = weight * first_want + (1 - weight) * (PAIR_LIMIT - second_want)
+    repaired = integers.copy()
+    repair_(repaired, target, _suspects(_is_unsafe(*_pairs(integers)), importance, integers.shape))
+    return repaired
+
+
+def repair_(integers: NDArray[AnyFloat], target: NDArray[AnyFloat], suspects: Suspects[AnyFloat]) -> None:
+    """Repair contiguous `integers` in place, as `repair` does, where only `suspects` may be unsafe."""
+    rounded, wanted = integers.reshape(-1), target.reshape(-1)
+    unsafe = _is_unsafe(rounded[suspects.first], rounded[suspects.first + 1])
+    first, share = suspects.first[unsafe], suspects.share[unsafe]
+    vertex = share * np.abs(wanted[first]) + (1 - share) * (PAIR_LIMIT - np.abs(wanted[first + 1]))
     lowest = PAIR_LIMIT - 127
     magnitude = np.clip(np.rint(vertex), lowest, PAIR_LIMIT - lowest)
-    repaired = integers.copy()
-    first, second = _pairs(repaired)
-    signs = np.sign(first[unsafe])
-    first[unsafe], second[unsafe] = magnitude * signs, (PAIR_LIMIT - magnitude) * signs
-    return repaired
+    signs = np.sign(rounded[first])
+    rounded[first], rounded[first + 1] = magnitude * signs, (PAIR_LIMIT - magnitude) * signs
+
+
+def suspects_of(shares: NDArray[AnyFloat], importance: NDArray[AnyFloat]) -> Suspects[AnyFloat]:
+    """Return the pairs of [..., K] that can be unsafe once rounded, where 1 becomes at most 127.
+
+    Rounded, a pair is at most 1 more than it was, and unsafe from 129: from shares that add up to 128 / 127.
+    """
+    first, second = _pairs(shares)
+    return _suspects(np.abs(first + second) > 1.0, importance, shares.shape)
+
+
+def _suspects(pairs: NDArray[np.bool_], importance: NDArray[AnyFloat], shape: tuple[int, ...]) -> Suspects[AnyFloat]:
+    """Return `pairs`, [..., K // 2], of a matrix of `shape` whose errors cost `importance`."""
+    *rows, pair = np.nonzero(pairs)
+    first_cost, second_cost = (each[*rows, pair] for each in _pairs(np.broadcast_to(importance, shape)))
+    tiny = np.finfo(importance.dtype).tiny
+    share = (first_cost + tiny) / (first_cost + second_cost + 2 * tiny)
+    return Suspects(np.ravel_multi_index((*rows, 2 * pair), shape), share)
 
 
 def _pairs(matrix: NDArray[AnyNumber]) -> tuple[NDArray[AnyNumber], NDArray[AnyNumber]]:

@@ -1,8 +1,8 @@
 """A graph's prefix: everything before one operator, run once, in order.
 
 Only tensors that later operators still read are kept: integers as they are, floats in half precision, whose rounding
-is far below that of 8 bits. A tensor that is larger than what it is computed from is not kept but computed again on the
-way to the next: the widest tensors inside a mobile net's block are never held for all images at once.
+is far below that of 8 bits. A large tensor that is larger than what it is computed from is not kept but computed again
+on the way to the next: the widest tensors inside a mobile net's block are never held for all images at once.
 
 What is kept stays split as it was computed, for an operator may fold another axis into the first: [N * L, C].
 """
@@ -18,6 +18,8 @@ from edgeft.quantize.calibration import Execution, Pixels, make_session
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 _MOST_STREAMED = 2
 """Tensors in a row that are computed again rather than kept."""
+SMALL = 16 << 20
+"""Bytes for all images up to which a tensor is kept in any case."""
 
 
 class Prefix:
@@ -58,7 +60,7 @@ class Prefix:
             feeds = {f.name: np.ascontiguousarray(part) for f, part in zip(session.get_inputs(), chunk, strict=True)}
             part = session.run(None, feeds)[0]
             if not index:
-                small = part.nbytes <= max(array.nbytes for array in chunk)
+                small = part.nbytes <= max(SMALL // len(self._live[sources[0]]), *(array.nbytes for array in chunk))
                 self._streamed = 0 if small or self._streamed == _MOST_STREAMED else self._streamed + 1
             if not self._streamed:
                 kept.append(part)

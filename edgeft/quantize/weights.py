@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeft.quantize.affine import SMALLEST_SCALE, Doubles, Floats, Integers
-from edgeft.quantize.pair_rule import repair
+from edgeft.quantize.pair_rule import repair, repair_, suspects_of
 
 QMAX_CANDIDATES = (127, 124, 121, 118, 115, 112, 109, 106, 103, 100, 97, 94, 91, 88, 85, 82, 79, 76, 73, 70, 67, 64)
 BIAS_LIMIT = 2.0**30
@@ -79,12 +79,14 @@ def _least_error(matrix: Doubles, importance: Doubles, largest: Doubles, floor: 
     shares = (matrix / np.where(largest > 0, largest, 1.0)[..., None]).astype(np.float32)
     costs = (importance / importance.max(axis=-1, keepdims=True)).astype(np.float32)
     best, found = np.full(largest.shape, np.inf), np.full(largest.shape, 127.0)
+    suspects = suspects_of(shares, costs) if pair_safe else None
+    target, integers = np.empty_like(shares), np.empty_like(shares)
     for qmax in QMAX_CANDIDATES:
         scale = _scale(largest, qmax, floor).astype(np.float64)
-        target = shares * (largest / scale)[..., None].astype(np.float32)
-        integers = np.rint(target)
-        if pair_safe:
-            integers = repair(integers, target, costs)
+        np.multiply(shares, (largest / scale)[..., None].astype(np.float32), out=target)
+        np.rint(target, out=integers)
+        if suspects is not None:
+            repair_(integers, target, suspects)
         np.subtract(integers, target, out=target)
         np.square(target, out=target)
         error = np.einsum("gok,gk->go", target, costs[:, 0]) * np.square(scale)

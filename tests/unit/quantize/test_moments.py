@@ -4,7 +4,7 @@ import pytest
 
 from edgeft.quantize.affine import AffineParams
 from edgeft.quantize.layout import WeightLayout, patches, weight_layout
-from edgeft.quantize.moments import MomentAccumulator, evenly_spaced, position_sums
+from edgeft.quantize.moments import MomentAccumulator, evenly_spaced
 from edgeft.quantize.placement import IntegerType
 
 PARAMS = AffineParams(np.float32(0.5).reshape(()), np.uint8(3).reshape(()), IntegerType.U8)
@@ -14,26 +14,17 @@ def conv_layout(groups: int = 1, **attributes: object) -> WeightLayout:
     return weight_layout(ir.node("Conv", [], {"group": groups, **attributes}), (8, 4 // groups, 3, 3), 0)
 
 
-@pytest.mark.parametrize(
-    "attributes",
-    [{}, {"pads": [1, 1, 1, 1]}, {"pads": [0, 2, 1, 0], "strides": [2, 2]}, {"dilations": [2, 2], "strides": [1, 3]}],
-)
-@pytest.mark.parametrize("groups", [1, 4])
-def test_tap_sums_equal_sums_over_im2col(groups: int, attributes: dict[str, object]) -> None:
-    layout = conv_layout(groups, **attributes)
-    q = np.random.default_rng(0).integers(0, 256, (3, 4, 7, 8)).astype(np.uint8)
-    columns = patches(q.astype(np.float64) - 3, layout, 0.0)
-    sums, positions = position_sums(q, layout, 3)
-    np.testing.assert_array_equal(sums, columns.sum(axis=1))
-    assert positions == columns.shape[1]
-
-
-def test_a_kernel_wider_than_the_image_reads_padding_only_at_its_far_taps() -> None:
+def test_variances_alone_are_those_of_all_positions() -> None:
     layout = conv_layout(pads=[1, 1, 1, 1])
-    q = np.full((1, 4, 1, 1), 5, np.uint8)
-    sums, positions = position_sums(q, layout, 3)
-    assert positions == 1
-    assert sums.reshape(9, 4).sum(axis=1).tolist() == [0, 0, 0, 0, 8, 0, 0, 0, 0]
+    q = np.random.default_rng(0).integers(0, 256, (9, 4, 7, 8)).astype(np.uint8)
+    moments = MomentAccumulator(layout, PARAMS, 9, covariance=False)
+    for start in range(0, 9, 4):
+        moments.add(q[start : start + 4])
+    columns = patches((q.astype(np.float64) - 3) * 0.5, layout, 0.0)
+    found = moments.result()
+    np.testing.assert_allclose(found.mean, columns.mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(found.variance, columns.var(axis=1), rtol=1e-12)
+    assert found.covariance is None
 
 
 def test_moments_of_chunks_are_the_moments_of_the_whole() -> None:

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from edgeft.quantize.pair_rule import partner_bound, repair, unsafe_pairs
+from edgeft.quantize.pair_rule import partner_bound, repair, repair_, suspects_of, unsafe_pairs
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,20 @@ def test_partner_bounds() -> None:
     low, high = partner_bound(integers, 0)
     assert (low == -127).all()
     assert (high == 127).all()
+
+
+@pytest.mark.parametrize("columns", [6, 7])
+def test_suspects_are_all_that_can_be_unsafe_at_any_scale(columns: int) -> None:
+    rng = np.random.default_rng(0)
+    shares = rng.uniform(-1, 1, (2, 50, columns))
+    shares[:, :, 2] = 1.0
+    importance = rng.uniform(0.1, 10, (2, 1, columns))
+    suspects = suspects_of(shares, importance)
+    for qmax in range(64, 128):
+        target = shares * qmax
+        integers = np.rint(target)
+        expected = repair(integers, target, importance)
+        repair_(integers, target, suspects)
+        np.testing.assert_array_equal(integers, expected)
+        assert unsafe_pairs(integers) == 0
+    assert 0 < len(suspects.first) < 2 * 50 * 3

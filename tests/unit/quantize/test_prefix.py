@@ -41,9 +41,10 @@ def test_each_tensor_is_what_the_whole_graph_computes(
 
 
 def test_tensors_are_kept_while_they_are_read_unless_they_are_larger_than_their_source(
-    quantized: onnx.ModelProto, pixels: Callable[..., np.ndarray]
+    quantized: onnx.ModelProto, pixels: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`stem.clip` and `sum` have more channels than the image: they are computed again on the way to what follows."""
+    monkeypatch.setattr("edgeft.quantize.prefix.SMALL", 0)
     prefix, targets = prefix_of(quantized, pixels(2), 2)
     held = []
     for name in TARGETS:
@@ -52,9 +53,26 @@ def test_tensors_are_kept_while_they_are_read_unless_they_are_larger_than_their_
     assert held == [{"image"}, {"image"}, {"image"}, set()]
 
 
-def test_no_more_than_two_tensors_in_a_row_are_computed_again(
-    net: onnx.ModelProto, pixels: Callable[..., np.ndarray]
+def test_small_tensors_are_kept_for_all_images_together(
+    quantized: onnx.ModelProto, pixels: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    x, held = pixels(4), []
+    prefix, targets = prefix_of(quantized, x, 2)
+    list(prefix.advance(targets["image"]))
+    size = sum(part.nbytes for part in prefix.advance(targets["stem.clip::q"]))
+    for largest in (size, size - 1):
+        monkeypatch.setattr("edgeft.quantize.prefix.SMALL", largest)
+        prefix, targets = prefix_of(quantized, x, 2)
+        for name in ("image", "stem.clip::q"):
+            list(prefix.advance(targets[name]))
+        held.append({str(value.name) for value in prefix._live})
+    assert held == [{"stem.clip::q"}, {"image"}]
+
+
+def test_no_more_than_two_tensors_in_a_row_are_computed_again(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeft.quantize.prefix.SMALL", 0)
     graph = ir.from_proto(onnx.shape_inference.infer_shapes(net))
     values = {str(value.name): value for node in graph.graph for value in node.outputs}
     targets = [values[name] for name in ("stem.clip", "dw", "sum", "flat")]
