@@ -70,9 +70,9 @@ METHODS: tuple[Method, ...] = (
         (*_DISTILLING, "onnx", "onnx-ir"),
     ),
     Method(
-        "distill", "knowledge", "edgeft.distill.config:KnowledgeConfig", "edgeft.distill.knowledge:run", 5, _DISTILLING
+        "distill", "knowledge", "edgeft.distill.config:KnowledgeConfig", "edgeft.distill.knowledge:run", 6, _DISTILLING
     ),
-    Method("answers", "teacher", "edgeft.distill.config:AnswersConfig", "edgeft.distill.answers:run", 1, _DISTILLING),
+    Method("answers", "teacher", "edgeft.distill.config:AnswersConfig", "edgeft.distill.answers:run", 2, _DISTILLING),
     Method(
         "export",
         "onnx",

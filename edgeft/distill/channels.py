@@ -126,10 +126,7 @@ def prune_(module: nn.Module, pixels: Tensor, importance: Importance, share: flo
     try:
         graph, found = _groups(module, pixels, importance)
     except Exception as error:  # torch-pruning raises many types, none of them documented
-        raise UsageError(
-            f"distill.prune: {type(module).__name__} cannot be followed channel by channel: {error}",
-            hint="name a smaller network: distill.student.base",
-        ) from error
+        raise _refused(module, "be followed channel by channel", error) from error
     layers = {id(layer): layer for group in found for layer, _, _ in group.uses}
     before = multiply_adds(module, pixels)
     goal = share * before
@@ -144,12 +141,23 @@ def prune_(module: nn.Module, pixels: Tensor, importance: Importance, share: flo
                 hint=f"distill.prune: {most * 0.9:.2f}",
             )
         min(open_groups, key=_Group.price).take_()
-    for group in found:
-        if group.taken:
-            prune: Any = _library().prune_conv_out_channels
-            graph.get_pruning_group(group.root, prune, sorted(group.order[: group.taken])).prune()
+    try:
+        for group in found:
+            if group.taken:
+                prune: Any = _library().prune_conv_out_channels
+                graph.get_pruning_group(group.root, prune, sorted(group.order[: group.taken])).prune()
+        after = multiply_adds(module, pixels)
+    except Exception as error:  # as above; what it cut wrongly does not run
+        raise _refused(module, "run with fewer channels", error) from error
     setattr(module, shapes.NARROWED, True)
-    return before, multiply_adds(module, pixels)
+    return before, after
+
+
+def _refused(module: nn.Module, what: str, error: Exception) -> UsageError:
+    return UsageError(
+        f"distill.prune: {type(module).__name__} cannot {what}: {error}",
+        hint="name a smaller network: distill.student.base",
+    )
 
 
 def multiply_adds(module: nn.Module, inputs: Any) -> int:  # noqa: ANN401 - pixels or tokens

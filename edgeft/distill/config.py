@@ -149,6 +149,7 @@ class KnowledgeConfig(TrainConfig):
     """Teach by the teacher's logits beside the labels, and by what happens inside of it."""
 
     parallel: ClassVar[bool] = False
+    block: ClassVar[str] = "distill"
 
     lr: PositiveFloat = 1e-3
     """Peak learning rate of the trunk's topmost trained group; 1e-4 for texts unless set: a pretrained encoder forgets

@@ -137,7 +137,7 @@ class Teacher:
 
     Args:
         module: in eval mode.
-        groups: its depth groups.
+        groups: its depth groups, whose composition is what it computes in eval mode.
         inputs: (rows of the student's dataset, view) -> its input.
         digest: of its weights and of what it reads.
         kept: places inside of it that are kept with its logits.
@@ -155,7 +155,7 @@ class Teacher:
         """Return its logits [n, K] and what `spots` show."""
         with torch.no_grad(), watching(spots) as seen:
             given = self.inputs(rows, view)
-            logits: Tensor = self.module(given) if not spots else chain(self.groups)(given)
+            logits: Tensor = self.module(given) if not spots else chain(self.groups).eval()(given)
             return {LOGITS: logits, **seen}
 
 

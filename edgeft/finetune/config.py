@@ -23,6 +23,8 @@ class TrainConfig(Config):
     """What the method can train."""
     parallel: ClassVar[bool] = True
     """Whether several processes can train together."""
+    block: ClassVar[str] = "finetune"
+    """The recipe's block that says how it is trained."""
 
     model: ModelConfig
     """Filled from the recipe's `model:` block."""

@@ -195,8 +195,8 @@ class Loop:
             normed = [name for name, part in self._module.named_modules() if isinstance(part, _BatchNorm)]
             if normed:
                 raise UsageError(
-                    f"finetune.{setting}: {normed[0]} {reason}",
-                    hint="keep the pretrained ones: finetune.batch_norm: frozen",
+                    f"{self._config.block}.{setting}: {normed[0]} {reason}",
+                    hint=f"keep the pretrained ones: {self._config.block}.batch_norm: frozen",
                 )
 
     def _exhausted(self, cursor: Cursor) -> bool:
@@ -329,9 +329,10 @@ class Loop:
     def _diverged(self, what: str, value: float, epoch: int, batch: int, rows: Rows) -> UsageError:
         named = ", ".join(self._data.rows[int(row)].path for row in rows[:_NAMED])
         more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+        block, kind = self._config.block, "texts" if self._data.is_text else "images"
         return UsageError(
             f"the {what} became {value} in epoch {epoch + 1}, batch {batch + 1}: {named}{more}",
-            hint="lower finetune.lr, raise finetune.warmup, or look at these images",
+            hint=f"lower {block}.lr, raise {block}.warmup, or look at these {kind}",
         )
 
 

@@ -62,7 +62,14 @@ def repair(integers: NDArray[AnyFloat], target: NDArray[AnyFloat], importance: N
 
 
 def repair_(integers: NDArray[AnyFloat], target: NDArray[AnyFloat], suspects: Suspects[AnyFloat]) -> None:
-    """Repair contiguous `integers` in place, as `repair` does, where only `suspects` may be unsafe."""
+    """Repair `integers` in place, as `repair` does, where only `suspects` may be unsafe.
+
+    Raises:
+        ValueError: `integers` are not contiguous.
+    """
+    if not integers.flags.c_contiguous:
+        message = "integers must be contiguous"
+        raise ValueError(message)
     rounded, wanted = integers.reshape(-1), target.reshape(-1)
     unsafe = _is_unsafe(rounded[suspects.first], rounded[suspects.first + 1])
     first, share = suspects.first[unsafe], suspects.share[unsafe]

@@ -76,7 +76,7 @@ def _least_error(matrix: Doubles, importance: Doubles, largest: Doubles, floor: 
 
     Weights are seen as shares of their channel's largest, so that nothing overflows or vanishes.
     """
-    shares = (matrix / np.where(largest > 0, largest, 1.0)[..., None]).astype(np.float32)
+    shares = (matrix / np.where(largest > 0, largest, 1.0)[..., None]).astype(np.float32, order="C")
     costs = (importance / importance.max(axis=-1, keepdims=True)).astype(np.float32)
     best, found = np.full(largest.shape, np.inf), np.full(largest.shape, 127.0)
     suspects = suspects_of(shares, costs) if pair_safe else None

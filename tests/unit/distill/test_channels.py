@@ -193,3 +193,10 @@ def test_more_than_there_is_cannot_be_taken() -> None:
         prune_(module, pixels, importance(module), 0.99)
     with pytest.raises(UsageError, match="cannot be followed channel by channel"):
         prune_(torchvision.models.shufflenet_v2_x1_0(), pixels, {}, 0.3)
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet_gn", "test_nfnet"])
+def test_a_network_that_is_cut_wrongly_is_refused_by_name(name: str) -> None:
+    module = timm.create_model(name, num_classes=2)
+    with pytest.raises(UsageError, match=rf"{type(module).__name__} cannot (run with fewer|be followed)"):
+        prune_(module, torch.randn(1, 3, 96, 96), {}, 0.1)

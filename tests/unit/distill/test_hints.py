@@ -12,13 +12,19 @@ from timm import create_model
 
 from edgeft.core.digest import sha256_tree
 from edgeft.core.errors import DataError, UsageError
-from edgeft.core.events import Event, Progress
+from edgeft.core.events import Event, Progress, Step
+from edgeft.core.stage import Context
 from edgeft.data.dataset import Dataset
 from edgeft.distill import knowledge
+from edgeft.distill.config import StudentConfig
+from edgeft.distill.encoders import spread
+from edgeft.distill.lesson import _mapped
 from edgeft.distill.students import create_student, reset_
-from edgeft.distill.taps import VECTOR, maps, vector, watching
-from edgeft.distill.teacher import Ensemble, Matched, Views
+from edgeft.distill.taps import VECTOR, Spot, maps, vector, watching
+from edgeft.distill.teacher import LOGITS, Ensemble, Matched, Teacher, Views
 from edgeft.finetune.config import TrainConfig
+from edgeft.finetune.loop import Guidance
+from edgeft.finetune.session import session
 from edgeft.models.checkpoint import load
 from edgeft.models.config import ModelConfig
 from edgeft.models.predict import logits
@@ -192,6 +198,49 @@ def test_rows_without_a_label_teach_through_the_teacher_alone(
     assert np.isfinite(json.loads((labels.folder / "history.json").read_text())[0]["train_loss"])
     with pytest.raises(UsageError, match="rows without a label have no class to balance"):
         taught.distill(tmp_path / "c", student, inputs={"data": data}, sampling="balanced")
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "mobilenetv3_small_050"])
+def test_a_teacher_with_dropout_answers_with_hints_as_without(name: str) -> None:
+    module, pixels = create_model(name, num_classes=2, drop_rate=0.5).eval(), torch.randn(8, 3, 32, 32)
+    groups = depth_groups(module)
+    teacher = Teacher(module, groups, lambda *_: pixels, "")
+    hinted = teacher.answer(np.arange(8), None, [Spot(VECTOR, groups[-2][1])])
+    plain = teacher.answer(np.arange(8), None, [])
+    torch.testing.assert_close(hinted[LOGITS], plain[LOGITS])
+    assert hinted.keys() == {LOGITS, VECTOR}
+
+
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_rows_without_a_label_are_trained_on(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    taught, events = request.getfixturevalue(kind), list[Event]()
+    data = Dataset.open(unlabelled(taught.data, tmp_path / "data"))
+    student = {"images": IMAGES, "texts": TEXTS}[kind]
+    taught.distill(tmp_path / "a", student, events.append, inputs={"data": tmp_path / "data"}, epochs=1, batch_size=2)
+    steps = sum(isinstance(event, Step) for event in events)
+    assert steps == -(-(len(data.indices("train")) + len(data.indices("unlabelled"))) // 2)
+
+
+@pytest.mark.parametrize("labelled", [0, 2, 6])
+def test_labels_weigh_as_much_as_their_rows(labelled: int, images: Taught, tmp_path: Path) -> None:
+    """Of six rows `labelled` have one: their mean loss counts for their share of the batch."""
+    config = TrainConfig.model_validate({"model": images.model})
+    data, ctx = Dataset.open(images.data), Context(tmp_path, tmp_path, seed=0, threads=1)
+    with session(ctx, {"data": images.data}, config) as opened:
+        loop = opened.loop()
+    logits, labels = torch.randn(6, len(data.classes)), torch.tensor([0, 1, 0, 1, 1, 0])
+    labels[labelled:] = -1
+    guidance = Guidance(lambda *_: {}, lambda *_: torch.tensor(0.7), labels=0.3)
+    own = torch.nn.functional.cross_entropy(logits[:labelled], labels[:labelled], reduction="sum") if labelled else 0.0
+    torch.testing.assert_close(loop._guided(guidance, logits, labels, {}), torch.as_tensor(0.7 + 0.3 * own / 6))
+
+
+def test_layers_are_mapped_to_those_named_or_evenly_spread() -> None:
+    own, teachers = ([(f"layer.{index}", torch.nn.Identity()) for index in range(count)] for count in (3, 6))
+    head = [("head", torch.nn.Identity())]
+    assert _mapped(StudentConfig(layers=(0, 4, 5)), own + head, teachers + head) == [0, 4, 5]
+    assert _mapped(StudentConfig(layers=3), own + head, teachers + head) == spread(6, 3)
+    assert _mapped(StudentConfig(), head, head) == []
 
 
 @pytest.mark.parametrize("kind", ["images", "texts"])

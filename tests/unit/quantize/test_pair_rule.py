@@ -87,3 +87,9 @@ def test_suspects_are_all_that_can_be_unsafe_at_any_scale(columns: int) -> None:
         np.testing.assert_array_equal(integers, expected)
         assert unsafe_pairs(integers) == 0
     assert 0 < len(suspects.first) < 2 * 50 * 3
+
+
+def test_integers_that_cannot_be_repaired_in_place_are_an_error() -> None:
+    shares = np.ones((4, 6)).T
+    with pytest.raises(ValueError, match="contiguous"):
+        repair_(shares * 127, shares * 127, suspects_of(shares, np.ones(4)))

@@ -32,9 +32,11 @@ def test_search_is_pair_safe_and_better_than_shrinking_at_full_range() -> None:
 
 @pytest.mark.parametrize("size", [1e-20, 1.0, 1e20])
 @pytest.mark.parametrize("pair_safe", [True, False])
-def test_the_search_finds_what_trying_every_qmax_finds(size: float, *, pair_safe: bool) -> None:
+@pytest.mark.parametrize("order", ["C", "F"])  # a MatMul's weight is viewed transposed
+def test_the_search_finds_what_trying_every_qmax_finds(size: float, order: str, *, pair_safe: bool) -> None:
     rng = np.random.default_rng(7)
     matrix, variance = rng.standard_t(3, (2, 40, 33)) * size, rng.uniform(0, 4, (2, 33)) ** 4
+    matrix = np.asarray(matrix, order=order)
     found = search_scales(matrix, variance, np.zeros((2, 40)), pair_safe=pair_safe, search=True)
     importance = variance[:, None, :] + 1e-6 * variance.mean()
     least = np.full((2, 40), np.inf)
