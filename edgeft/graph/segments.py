@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from edgeft.graph.branches import read_by
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -60,7 +62,7 @@ def segments(model: ir.Model, starts: Callable[[ir.Node], bool]) -> tuple[Segmen
 def _cuts(model: ir.Model) -> list[bool]:
     """Return, for each node in order, whether one tensor alone is alive behind it."""
     nodes = list(model.graph)
-    last = {value: index for index, node in enumerate(nodes) for value in node.inputs if value is not None}
+    last = {value: index for index, node in enumerate(nodes) for value in read_by(node)}
     last |= dict.fromkeys(model.graph.outputs, len(nodes))
     alive = {value for value in model.graph.inputs if value in last}
     cuts = []

@@ -198,8 +198,11 @@ def _refusal(node: ir.Node, rule: OpRule, inputs: tuple[ir.Value, ...], integer:
     if weight is None:
         return "its weights are computed, not constant"
     bias = node.inputs[rule.bias] if rule.bias is not None and rule.bias < len(node.inputs) else None
-    if bias is not None and constant(bias) is None:
+    values = constant(bias)
+    if bias is not None and values is None:
         return "its bias is computed, not constant"
+    if values is not None and values.ndim > 1 and len(values) > 1:
+        return f"its bias is {list(values.shape)}: another one for each row"
     return weight_refusal(node, weight)
 
 

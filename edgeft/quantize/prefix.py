@@ -1,8 +1,9 @@
 """A graph's prefix: everything before one operator, run once, in order.
 
 Only tensors that later operators still read are kept: integers as they are, floats in half precision, whose rounding
-is far below that of 8 bits. A large tensor that is larger than what it is computed from is not kept but computed again
-on the way to the next: the widest tensors inside a mobile net's block are never held for all images at once.
+is far below that of 8 bits (of values that it holds). A large tensor that is larger than what it is computed from is
+not kept but computed again on the way to the next: the widest tensors inside a mobile net's block are never held for
+all images at once.
 
 What is kept stays split as it was computed, for an operator may fold another axis into the first: [N * L, C].
 """
@@ -16,6 +17,8 @@ from edgeft.quantize.affine import Integers
 from edgeft.quantize.calibration import Execution, Pixels, make_session
 
 _LARGEST_HALF = float(np.finfo(np.float16).max)
+HALF_HOLDS = 2.0**-12, 2.0**12
+"""Largest magnitudes of a tensor that half precision holds with 8 bits to spare, and room for what was not seen."""
 _MOST_STREAMED = 2
 """Tensors in a row that are computed again rather than kept."""
 SMALL = 16 << 20
@@ -30,10 +33,19 @@ class Prefix:
         targets: the tensors that will be asked for, in order.
         pixels: uint8 [N, ...], what the graph takes.
         execution: threads and batch.
+        wide: names of float tensors that half precision does not hold; these are kept in float32.
     """
 
-    def __init__(self, model: ir.Model, targets: Sequence[ir.Value], pixels: Pixels, execution: Execution) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        targets: Sequence[ir.Value],
+        pixels: Pixels,
+        execution: Execution,
+        wide: Container[str] = (),
+    ) -> None:
         self._model = model
+        self._wide = wide
         self._remaining = list(targets)
         self._execution = execution
         starts = range(0, len(pixels), execution.batch)
@@ -52,7 +64,9 @@ class Prefix:
         """Yield `target` a batch at a time, and keep it unless it is larger than what it is computed from."""
         sources = self._boundary([target])
         graph = ir.convenience.extract(self._model.graph, list(sources), [target])
-        _keep_halves_(graph, {str(source.name) for source in sources if self._live[source][0].dtype == np.float16})
+        _keep_halves_(
+            graph, {str(source.name) for source in sources if self._live[source][0].dtype == np.float16}, self._wide
+        )
         model = ir.Model(graph, ir_version=self._model.ir_version)
         session = make_session(model, self._execution.threads)
         kept: list[Integers] = []
@@ -86,8 +100,8 @@ class Prefix:
         return list(found)
 
 
-def _keep_halves_(graph: ir.Graph, halves: Container[str]) -> None:
-    """Make the inputs `halves` and the float outputs of `graph` float16; what exceeds half's range saturates."""
+def _keep_halves_(graph: ir.Graph, halves: Container[str], wide: Container[str]) -> None:
+    """Make the inputs `halves` and the float outputs of `graph`, but `wide`, float16; what exceeds it saturates."""
     limits = []
     for name, bound in (("half::low", -_LARGEST_HALF), ("half::high", _LARGEST_HALF)):
         limits.append(ir.Value(name=name, const_value=ir.tensor(np.float32(bound), name=name)))
@@ -99,7 +113,7 @@ def _keep_halves_(graph: ir.Graph, halves: Container[str]) -> None:
             graph.inputs[index] = half
             graph.insert_before(graph[0], [cast])
     for index, value in enumerate(graph.outputs):
-        if value.dtype == ir.DataType.FLOAT:
+        if value.dtype == ir.DataType.FLOAT and value.name not in wide:
             for limit in limits:
                 graph.register_initializer(limit)
             clip = ir.node("Clip", [value, *limits])

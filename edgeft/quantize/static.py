@@ -14,6 +14,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from edgeft.core.events import EventSink, ignore
 from edgeft.core.memory import give_back
+from edgeft.graph.branches import holds_graphs
 from edgeft.graph.passes.plain_pixels import plain_pixels_
 from edgeft.graph.segments import Segment
 from edgeft.quantize.affine import AffineParams, Floats, QuantizationError, integer_range, params_for_range
@@ -184,7 +185,7 @@ def quantize_static(
     give_back()
     params = activation_params(plan, placement, statistics, method.ranges)
     spared: Mapping[str, str] = {}
-    if method.spare:
+    if method.spare and not any(map(holds_graphs, model.graph)):  # parts of such a graph cannot be run alone
         fed = {str(model.graph.inputs[0].name): prefix[:_NOISE_IMAGES]}
         gently = replace(execution, batch=min(execution.batch, _NOISE_BATCH))
         proto = ir.to_proto(untouched)

@@ -30,9 +30,12 @@ from edgeft.quantize.moments import InputMoments, MomentAccumulator
 from edgeft.quantize.pair_rule import unsafe_pairs
 from edgeft.quantize.placement import Placement
 from edgeft.quantize.plan import IntegerOp, Plan, constant
-from edgeft.quantize.prefix import Prefix
+from edgeft.quantize.prefix import HALF_HOLDS, Prefix
 from edgeft.quantize.target import follow_float
 from edgeft.quantize.weights import BIAS_LIMIT, scale_floor, search_scales
+
+_LEVELS = 255
+"""Steps of a scale from one end of a tensor's range to the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +97,18 @@ def quantize_weights_(  # noqa: PLR0913 - one sweep, every argument is a differe
     """
     inputs = [_integer_input(op) for op in plan.weighted]
     prefix = Prefix(model, inputs, pixels, execution)
-    float_inputs = _named(float_model, [str(op.inputs[0].name) for op in plan.weighted])
-    float_prefix = Prefix(float_model, float_inputs, pixels, execution)
+    tensors = [str(op.inputs[0].name) for op in plan.weighted]
+    float_inputs = _named(float_model, tensors)
+    known = {tensor: source_params(model, plan, tensor, params) for tensor in tensors}
+    least, most = HALF_HOLDS
+    wide = {tensor for tensor, each in known.items() if not least <= _LEVELS * float(each.scale) <= most}
+    float_prefix = Prefix(float_model, float_inputs, pixels, execution, wide)
     counts = [len(pixels[start : start + execution.batch]) for start in range(0, len(pixels), execution.batch)]
     unsafe = 0
     uncorrected = []
     for done, (op, source, float_source) in enumerate(zip(plan.weighted, inputs, float_inputs, strict=True), start=1):
         layout = layout_of(op)
-        tensor = str(op.inputs[0].name)
-        input_params = source_params(model, plan, tensor, params)
+        input_params = known[str(op.inputs[0].name)]
         related = method.follow_float or method.gptq
         moments = MomentAccumulator(layout, input_params, len(pixels), covariance=related)
         reals = float_prefix.advance(float_source) if method.follow_float else repeat(None, len(counts))

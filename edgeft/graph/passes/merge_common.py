@@ -10,6 +10,7 @@ from collections.abc import Hashable
 
 import onnx_ir as ir
 
+from edgeft.graph.branches import holds_graphs
 from edgeft.graph.opset import DEFAULT_DOMAINS
 from edgeft.graph.passes.report import PassReport, Refusal
 
@@ -18,7 +19,6 @@ _DRAW = frozenset(
 )
 _STAND_ALONE = frozenset({"QuantizeLinear", "DequantizeLinear"})
 """Runtimes fuse these with the one operator behind or before them."""
-_GRAPHS = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
 
 
 def merge_common_(model: ir.Model) -> PassReport:
@@ -45,7 +45,7 @@ def _key(node: ir.Node) -> Hashable | None:
     """Return what two nodes share that compute the same, or None where `node` stands for itself."""
     if node.domain not in DEFAULT_DOMAINS or node.op_type in _DRAW | _STAND_ALONE:
         return None
-    if any(attribute.type in _GRAPHS for attribute in node.attributes.values()):
+    if holds_graphs(node):
         return None
     attributes = {
         name: ir.serde.serialize_attribute(attribute).SerializeToString() for name, attribute in node.attributes.items()

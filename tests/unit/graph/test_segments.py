@@ -69,3 +69,21 @@ def test_an_inner_output_of_the_graph_ends_nothing() -> None:
     """It is alive to the end, so nothing behind it stands alone."""
     found = chain([("Conv", ["x", "w"], "a"), ("Conv", ["a", "w"], "b"), ("Conv", ["b", "w"], "y")], outputs=("a", "y"))
     assert [segment.nodes for segment in found] == [("n_a",), ("n_b", "n_y")]
+
+
+def test_what_a_branch_reads_inside_is_alive_until_there() -> None:
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
+    then, other = (
+        helper.make_graph([helper.make_node(kind, ["a"], ["out"])], kind, [], [out]) for kind in ("Abs", "Neg")
+    )
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], "n_a"),
+        helper.make_node("Conv", ["a", "w"], ["b"], "n_b"),
+        helper.make_node("ReduceMax", ["b"], ["c"], "n_c"),
+        helper.make_node("If", ["c"], ["y"], "n_y", then_branch=then, else_branch=other),
+    ]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 4, 2]) for name in "xy")
+    graph = helper.make_graph(nodes, "g", [x], [y], [helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    found = segments(ir.from_proto(model), lambda node: node.op_type == "Conv")
+    assert [segment.nodes for segment in found] == [("n_a",), ("n_b", "n_c", "n_y")]
