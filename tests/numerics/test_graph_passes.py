@@ -19,6 +19,7 @@ from edgeft.graph.passes.flatten_reshapes import flatten_reshapes_
 from edgeft.graph.passes.forget_origin import forget_origin_
 from edgeft.graph.passes.merge_common import merge_common_
 from edgeft.graph.passes.name_layers import name_layers_
+from edgeft.graph.passes.plain_reshapes import plain_reshapes_
 from edgeft.graph.passes.pool_spatial_means import pool_spatial_means_
 from edgeft.graph.passes.remove_identities import remove_identities_
 from edgeft.graph.passes.report import PassReport
@@ -33,10 +34,16 @@ _BLOCKS = (
     "depthwise",
     "relu",
     "clip",
+    "clip_clip",
+    "relu_clip",
+    "clip_relu",
+    "min_max",
+    "max_min",
     "identity",
     "residual",
     "twice",
     "pad_conv",
+    "pad_conv_bn",
     "squeeze_excite",
     "pool",
 )
@@ -84,7 +91,12 @@ class Builder:
             "conv_zero_bn": lambda: self.batch_norm(self.conv(x, "zero_bias")),
             "depthwise": lambda: self.batch_norm(self.conv(x, groups=self.channels)),
             "relu": lambda: self.add("Relu", x),
-            "clip": lambda: self.add("Clip", x, self.const(np.float32(0)), self.const(np.float32(6))),
+            "clip": lambda: self.clip(x, 0, 6),
+            "clip_clip": lambda: self.clip(self.clip(x, -1, 6), 0, 3),
+            "relu_clip": lambda: self.clip(self.add("Relu", x), -1, 6),
+            "clip_relu": lambda: self.add("Relu", self.clip(x, -1, 6)),
+            "min_max": lambda: self.bound("Max", self.bound("Min", x, 6), 0),
+            "max_min": lambda: self.bound("Min", self.bound("Max", x, 0), 6),
             "identity": lambda: self.add("Identity", x),
             "residual": lambda: self.add("Add", x, self.add("Relu", x)),
             "twice": lambda: self.add("Add", self.add("Neg", self.add("Abs", x)), self.add("Neg", self.add("Abs", x))),
@@ -94,6 +106,12 @@ class Builder:
             "pool": lambda: self.add("MaxPool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
         }
         return blocks[kind]()
+
+    def clip(self, x: str, low: float, high: float) -> str:
+        return self.add("Clip", x, self.const(np.float32(low)), self.const(np.float32(high)))
+
+    def bound(self, op_type: str, x: str, value: float) -> str:
+        return self.add(op_type, x, self.const(np.float32(value)))
 
     def mean(self, x: str, *axes: int, keepdims: int) -> str:
         return self.add("ReduceMean", x, self.ints(*axes), keepdims=keepdims)
@@ -183,7 +201,7 @@ def test_simplify_leaves_none_of_what_it_promises_to_remove(proto: onnx.ModelPro
     model = ir.from_proto(proto)
     simplify_(model)
     left = {node.op_type for node in model.graph}
-    assert not left & {"BatchNormalization", "Constant", "MatMul", "Identity"}
+    assert not left & {"BatchNormalization", "Constant", "MatMul", "Identity", "Pad", "Min", "Max"}
     computed = [
         (node.op_type, *(value.name for value in node.inputs if value), *map(str, node.attributes.values()))
         for node in model.graph
@@ -195,7 +213,7 @@ def test_simplify_leaves_none_of_what_it_promises_to_remove(proto: onnx.ModelPro
 
 _PASSES = (
     *(pool_spatial_means_, flatten_reshapes_, name_layers_, forget_origin_),
-    *(merge_common_, remove_identities_),
+    *(merge_common_, remove_identities_, plain_reshapes_),
 )
 
 
