@@ -10,6 +10,7 @@ import torch
 from onnx import numpy_helper
 
 from edgeft.core.errors import EdgeftError
+from edgeft.graph.torch_ops.operator import UnsupportedNodeError
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import logits_of
@@ -176,3 +177,12 @@ def test_bad_input_is_refused(
         tune(net, net, PLACEMENT, pixels(4), METHOD, rng=rng)
     with pytest.raises(EdgeftError, match="no tensor 'nowhere'"):
         tune(quantized, net, PLACEMENT, pixels(4), replace(METHOD, tensors=("nowhere",)), rng=rng)
+
+
+def test_an_operator_that_cannot_be_trained_through_is_named(
+    quantized: onnx.ModelProto, net: onnx.ModelProto, pixels: Callable[..., np.ndarray]
+) -> None:
+    for model in (quantized, net):
+        next(node for node in model.graph.node if node.op_type == "Softmax").op_type = "Hardmax"
+    with pytest.raises(UnsupportedNodeError, match=r"'scores' \(Hardmax\)"):
+        tune(quantized, net, PLACEMENT, pixels(4), METHOD, rng=np.random.default_rng(0))
