@@ -6,8 +6,9 @@ Every cell (model, arm, number of images, round) is a fresh process with an envi
 another's memory; arms take turns within a round. All read the same fp32 ONNX and the same .npy of real solar cells
 (elpv-dataset, CC-BY-NC-SA-4.0). Peers are installed by pip into OUT/venvs and configured as their documentation says
 for x86: onnxruntime with QDQ, per channel, reduce_range; NNCF with its defaults and subset_size = the images. A process
-may use --threads CPUs, whatever its tool would like. Results are appended to OUT/cells.jsonl and cells found there are
-not run again: stop and start it at will. Ends with a table and the ratios that the project holds itself to.
+may use --threads CPUs, whatever its tool would like (onnxruntime has to be told: its threads leave the CPUs that they
+are given). Results are appended to OUT/cells.jsonl and cells found there are not run again: stop and start it at will.
+Ends with a table and the ratios that the project holds itself to.
 
 This file imports the standard library alone: a child's peak memory would count its parent's.
 """

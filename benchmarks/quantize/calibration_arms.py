@@ -194,6 +194,26 @@ def closed_form(mode: str, target: str = "onnx") -> Callable[..., None]:
     return run
 
 
+def hold_sessions_to(threads: int) -> None:
+    """Have every onnxruntime session use so many threads: left alone it pins one to each core, allowed or not."""
+    import onnxruntime
+
+    whole = onnxruntime.InferenceSession.__init__
+
+    def held(
+        self: object,
+        model: object,
+        sess_options: onnxruntime.SessionOptions | None = None,
+        *rest: object,
+        **more: object,
+    ) -> None:
+        sess_options = sess_options or onnxruntime.SessionOptions()
+        sess_options.intra_op_num_threads = threads
+        whole(self, model, sess_options, *rest, **more)
+
+    onnxruntime.InferenceSession.__init__ = held
+
+
 def onnxruntime(mode: str) -> Callable[..., None]:
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -211,7 +231,8 @@ def onnxruntime(mode: str) -> Callable[..., None]:
             image = next(self._feeds, None)
             return None if image is None else {"pixels": image[None]}
 
-    def run(model: Path, pixels: NDArray[np.uint8], out: Path, _threads: int) -> None:
+    def run(model: Path, pixels: NDArray[np.uint8], out: Path, threads: int) -> None:
+        hold_sessions_to(threads)
         quantize_static(
             model,
             out / "int8.onnx",
@@ -230,9 +251,10 @@ def onnxruntime(mode: str) -> Callable[..., None]:
 def nncf(mode: str) -> Callable[..., None]:
     import nncf as tool
 
-    def onnx_backend(model: Path, pixels: NDArray[np.uint8], out: Path, _threads: int) -> None:
+    def onnx_backend(model: Path, pixels: NDArray[np.uint8], out: Path, threads: int) -> None:
         import onnx
 
+        hold_sessions_to(threads)
         data = tool.Dataset(pixels, lambda image: {"pixels": image[None]})
         onnx.save(tool.quantize(onnx.load(model), data, subset_size=len(pixels)), out / "int8.onnx")
 
@@ -258,7 +280,9 @@ def olive(_mode: str) -> Callable[..., None]:
     from olive.passes.olive_pass import create_pass_from_dict
     from olive.passes.onnx.quantization import OnnxStaticQuantization
 
-    def run(model: Path, pixels: NDArray[np.uint8], out: Path, _threads: int) -> None:
+    def run(model: Path, pixels: NDArray[np.uint8], out: Path, threads: int) -> None:
+        hold_sessions_to(threads)
+
         @Registry.register_dataset("calibration_images")
         def images(**_: object) -> list[tuple[dict[str, NDArray[np.uint8]], int]]:
             return [({"pixels": image}, 0) for image in pixels]
