@@ -114,7 +114,8 @@ def _student(ctx: Context, lesson: Lesson, data: Dataset) -> Created:
 def _basis(ctx: Context, lesson: Lesson, data: Dataset, teacher: nn.Module | None = None) -> Basis:
     """Return what a student is made from; `teacher` is what was pruned of it so far."""
     config, module = lesson.config, teacher or lesson.members[0]
-    of = Dataset.open(lesson.inputs["teacher_data"]) if "teacher_data" in lesson.inputs else data
+    reads_own = teacher is not None or "teacher_data" not in lesson.inputs  # what was healed reads a student's images
+    of = data if reads_own else Dataset.open(lesson.inputs["teacher_data"])
     device = next(module.parameters()).device
     views = Views(of, (), 1, 0, device)
     seed = ctx.seed_for("importance")

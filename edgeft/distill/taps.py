@@ -1,5 +1,6 @@
 """What happens inside of a network, seen while it runs: feature maps by stride, hidden states, queries and keys."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torchvision.models import SwinTransformer
 
 from edgeft.core.errors import UsageError
 from edgeft.finetune.cache import MAPS
@@ -14,6 +16,8 @@ from edgeft.finetune.feeds import Input
 from edgeft.models.probing import at_rest
 from edgeft.models.stages import Groups, chain
 
+_POOLED = 32
+"""Rows of the largest image whose deepest map may be one row; of larger ones such a map was pooled."""
 VECTOR = "vector"
 """What the head is given, [N, D]."""
 
@@ -75,18 +79,28 @@ def maps(module: nn.Module, groups: Groups, example: Input, height: int) -> dict
             hint="use relations, which needs no maps, or another student",
         )
     spots = [Spot(name, group) for name, group in groups[:-1]]
-    with watching(spots) as seen, at_rest(module):
+    parts = {
+        name: [Spot(f"{name}.{index}", part) for index, part in enumerate(group)]
+        for name, group in groups[:-1]
+        if isinstance(group, nn.Sequential)
+    }
+    with watching([*spots, *itertools.chain.from_iterable(parts.values())]) as seen, at_rest(module):
         chain(groups)(example)
+
+    def is_map(spot: Spot) -> bool:
+        shape = seen[spot.name].shape
+        return len(shape) == MAPS and not (shape[2] == 1 and height > _POOLED)
+
     found = {}
     for spot in spots:
-        if seen[spot.name].ndim == MAPS:
-            found[2 ** round(math.log2(height / seen[spot.name].shape[2]))] = spot
+        for place in [spot] if is_map(spot) else filter(is_map, parts.get(spot.name, [])):  # what it pooled
+            found[2 ** round(math.log2(height / seen[place.name].shape[2]))] = place
     return found
 
 
 def _channels_last(module: nn.Module) -> bool:
-    """Return whether feature maps are [N, H, W, C], as timm tells of its models."""
-    return str(getattr(module, "output_fmt", "NCHW")).endswith("NHWC")
+    """Return whether feature maps are [N, H, W, C], as timm tells of its models, and torchvision of none."""
+    return isinstance(module, SwinTransformer) or str(getattr(module, "output_fmt", "NCHW")).endswith("NHWC")
 
 
 def layers(groups: Groups) -> list[Spot]:

@@ -46,7 +46,7 @@ def metrics(scores: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], extr
     result = {"loss": float(np.mean(log_norm - wide[np.arange(len(labels)), labels]))}
     for name in dict.fromkeys((*METRICS, extra)):
         if name != "loss":
-            result[name] = metric_value(name, labels, scores, scores.shape[1])
+            result[name] = metric_value(name, labels, wide - log_norm[:, None], scores.shape[1])
     return result
 
 

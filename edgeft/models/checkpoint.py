@@ -146,7 +146,10 @@ def load(folder: Path) -> tuple[nn.Module, CheckpointMeta]:
             insertion.insert_(module, insert)
         if meta.narrowed:
             shapes.fit_(module, tensors)
-        module.load_state_dict(tensors)
+        state = module.state_dict()  # with the versions of its layers, which MNASNet asks for
+        state.clear()
+        state.update(tensors)
+        module.load_state_dict(state)
     except (AttributeError, RuntimeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise DataError(f"{path}: tensors do not fit {meta.architecture}: {reason}") from error

@@ -194,10 +194,10 @@ def _quiet() -> Iterator[None]:
 
 
 def from_config(config: Mapping[str, Any], classes: int, pooling: str, dropout: float) -> TextClassifier:
-    """Return the architecture of a checkpoint, with random weights; `config` is transformers' own, as JSON."""
+    """Return the architecture of a checkpoint, with random float32 weights; `config` is transformers' own, as JSON."""
     known = AutoConfig.for_model(**config)
     encoder = AutoModel.from_config(known)  # type: ignore[no-untyped-call] # untyped there
-    return TextClassifier(_without_pooler(encoder), classes, pooling, dropout)
+    return TextClassifier(_without_pooler(encoder.float()), classes, pooling, dropout)
 
 
 def config_json(module: TextClassifier) -> dict[str, Any]:

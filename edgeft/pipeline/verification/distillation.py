@@ -51,8 +51,8 @@ def beside_teacher(ctx: Context, inputs: Inputs, outcomes: Outcomes, config: Ver
     arms = {"teacher": (teacher, [folder / _WEIGHTS for folder in folders])}
     student = inputs["checkpoint"]
     for place in sorted(path.parent for path in student.glob(f"*/{_META}")):
-        arms[place.name] = (torch_logits(outcomes.split, place, ctx.threads, ctx.emit), [place / _WEIGHTS])
-    arms["student"] = (outcomes.torch_logits, [student / _WEIGHTS])
+        arms[place.name] = (_softmax(torch_logits(outcomes.split, place, ctx.threads, ctx.emit)), [place / _WEIGHTS])
+    arms["student"] = (_softmax(outcomes.torch_logits), [student / _WEIGHTS])
     told = {name: _arm(ctx, config, outcomes.split, scores, files) for name, (scores, files) in arms.items()}
     ship, scores = outcomes.chosen, outcomes.raw_scores
     if ship != FP32:

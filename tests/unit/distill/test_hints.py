@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from timm import create_model
+from torchvision.models import get_model as create_torchvision
 
 from edgeft.core.digest import sha256_tree
 from edgeft.core.errors import DataError, UsageError
@@ -336,7 +337,13 @@ def test_strides_are_powers_of_two_at_any_size() -> None:
     module = create_model("resnet18", num_classes=2)
     for size in (144, 176, 200, 224):
         found = maps(module, depth_groups(module), torch.zeros(1, 3, size, size), size)
-        assert list(found) == [4, 8, 16], size
+        assert list(found) == [4, 8, 16, 32], size
+        assert found[32].module is module.layer4  # before it is pooled
+    pooled = create_torchvision("convnext_tiny", num_classes=2)
+    found = maps(pooled, depth_groups(pooled), torch.zeros(1, 3, 64, 64), 64)
+    assert list(found) == [4, 8, 16, 32]
+    with pytest.raises(UsageError, match="SwinTransformer hold channels last"):
+        maps(create_torchvision("swin_t"), [], torch.zeros(1), 1)
     with pytest.raises(UsageError, match="SwinTransformer hold channels last"):
         maps(create_model("swin_tiny_patch4_window7_224"), [], torch.zeros(1), 1)
 

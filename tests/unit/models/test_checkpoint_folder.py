@@ -37,6 +37,15 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
 
 
+def test_layers_with_versions_of_their_own_are_loaded(tmp_path: Path) -> None:
+    model = ModelConfig(base="torchvision/mnasnet0_5")
+    original = create(model, None, META.classes, 0).eval()
+    save(tmp_path, original, CheckpointMeta(model.base, META.classes, CONTRACT, 0.0))
+    loaded, _ = load(tmp_path)
+    with torch.inference_mode():
+        assert torch.equal(loaded(torch.ones(1, 3, 64, 64)), original(torch.ones(1, 3, 64, 64)))
+
+
 def test_equal_states_give_equal_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

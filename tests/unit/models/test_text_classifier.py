@@ -111,6 +111,21 @@ def test_a_checkpoint_needs_nothing_but_its_folder(toy_texts: Path, toy_encoder:
     assert str(toy_encoder) not in (tmp_path / "model.json").read_text()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_an_encoder_stored_in_half_precision_comes_back_as_it_was_trained(tmp_path: Path, dtype: torch.dtype) -> None:
+    encoder = transformers.AutoModel.from_config(CHAINED["bert"]).to(dtype)
+    encoder.config.dtype = dtype
+    encoder.save_pretrained(tmp_path)
+    first = text.from_folder(tmp_path, 2, "mean", 0.0)
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter.add_(1e-4 * torch.randn_like(parameter))  # what half precision would lose
+    again = text.from_config(text.config_json(first), 2, "mean", 0.0)
+    again.load_state_dict(first.state_dict())
+    for name, tensor in again.state_dict().items():
+        torch.testing.assert_close(tensor, first.state_dict()[name], rtol=0, atol=0)
+
+
 def test_what_is_no_encoder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be loaded as an encoder"):
         text.from_folder(tmp_path, 2, "mean", 0.0)
