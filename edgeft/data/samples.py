@@ -161,7 +161,7 @@ def read_samples(  # noqa: PLR0913 - where, what for, how much, and how images b
         _check_values(path, arrays[spec.name], spec, count)
     _check_labels(path, labels, count)
     rows = _drawn(count, limit, seed)
-    if len(rows) < count:
+    if limit is not None:
         arrays = {name: values[rows] for name, values in arrays.items()}
         labels = None if labels is None else labels[rows]
     return Samples(path, arrays, None if labels is None else labels.astype(np.int64), None, specs)
@@ -178,9 +178,8 @@ def _only(path: Path, specs: tuple[InputSpec, ...]) -> InputSpec:
 
 
 def _drawn(count: int, limit: int | None, seed: int) -> NDArray[np.int64]:
-    if limit is None or limit >= count:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(seed).permutation(count)[:limit])
+    """Return which rows are read: all in order without a limit, else as drawn, so that the first few are of all kinds."""
+    return np.arange(count) if limit is None else np.random.default_rng(seed).permutation(count)[:limit]
 
 
 def _read_arrays(path: Path, specs: tuple[InputSpec, ...]) -> tuple[Feeds, NDArray[Any] | None]:

@@ -60,7 +60,7 @@ def segments(model: ir.Model, starts: Callable[[ir.Node], bool]) -> tuple[Segmen
 
 
 def _cuts(model: ir.Model) -> list[bool]:
-    """Return, for each node in order, whether one tensor alone is alive behind it."""
+    """Return, for each node in order, whether behind it nothing is alive but its last output."""
     nodes = list(model.graph)
     last = {value: index for index, node in enumerate(nodes) for value in read_by(node)}
     last |= dict.fromkeys(model.graph.outputs, len(nodes))
@@ -69,12 +69,12 @@ def _cuts(model: ir.Model) -> list[bool]:
     for index, node in enumerate(nodes):
         alive |= {value for value in node.outputs if last.get(value, -1) > index}
         alive = {value for value in alive if last[value] > index}
-        cuts.append(len(alive) <= 1)
+        cuts.append(alive <= {node.outputs[-1]})
     return cuts
 
 
 def _segment(run: list[ir.Node]) -> Segment:
-    output = run[-1].outputs[0]
+    output = run[-1].outputs[-1]
     sizes = [] if output.shape is None else list(output.shape)[1:]
     known = [size for size in sizes if isinstance(size, int)]
     size = 1 if output.shape is not None and len(known) == len(sizes) else 0

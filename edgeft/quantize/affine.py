@@ -119,7 +119,8 @@ def params_for_range(
         scale = _scale_within(bound, steps)
     else:
         scale = _scale_within(high - low, qmax - qmin)
-        zero_point = int(np.clip(np.rint(qmin - low / float(scale)), qmin, qmax))
+        bounded = -math.inf < limits[0] < 0  # one step more below would make all steps smaller
+        zero_point = int(np.clip((np.floor if bounded else np.rint)(qmin - low / float(scale)), qmin, qmax))
         for limit, steps in ((-limits[0], zero_point - qmin), (limits[1], qmax - zero_point)):
             if math.isfinite(limit) and limit > 0 and steps:
                 scale = min(scale, _scale_within(limit, steps))

@@ -42,13 +42,17 @@ _SAVE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """How onnxruntime is run: `threads` intra-op threads, `batch` images at a time (or counted together)."""
+    """How onnxruntime is run: `threads` intra-op threads, `batch` images at a time (or counted together).
+
+    Without `optimise` quantized graphs run as they are written (`Placement.as_written`).
+    """
 
     threads: int = 1
     batch: int = 8
+    optimise: bool = True
 
 
-def make_session(model: ir.Model, threads: int) -> ort.InferenceSession:
+def make_session(model: ir.Model, threads: int, *, optimise: bool = True) -> ort.InferenceSession:
     """Return a CPU session of `model` that keeps no arena between batches, and whose idle threads sleep."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -57,6 +61,8 @@ def make_session(model: ir.Model, threads: int) -> ort.InferenceSession:
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return ort.InferenceSession(ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 

@@ -89,6 +89,8 @@ def compress(
     Raises:
         QuantizationError: the graph cannot be quantized, or its activations or outputs are not finite.
     """
+    if ladder is not None and ladder.placement.as_written:
+        execution = dataclasses.replace(execution, optimise=False)
     timings: dict[str, Json] = {}
     started = time.perf_counter()
     expected = logits_of(graph, evaluation.inputs, execution, emit, "validate fp32", tensor=evaluation.tensor)

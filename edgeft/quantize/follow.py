@@ -100,10 +100,14 @@ def follow(
 
 def distance(found: dict[str, Tensor], wanted: dict[str, Tensor], names: Sequence[str]) -> Tensor:
     """Return the squared difference relative to the variance of what is wanted: half the first, half the others."""
-    tiny = torch.finfo(torch.float32).tiny
-    parts = [(found[name] - wanted[name]).square().mean() / (wanted[name].var() + tiny) for name in names]
+    parts = [(found[name] - wanted[name]).square().mean() / _spread(wanted[name]) for name in names]
     first, *others = parts
     return first if not others else (first + torch.stack(others).mean()) / 2
+
+
+def _spread(wanted: Tensor) -> Tensor:
+    """Return the variance of `wanted`, or what hardly varies a millionth of its mean square."""
+    return wanted.var(correction=0) + 1e-6 * wanted.square().mean() + torch.finfo(torch.float32).tiny
 
 
 def _level(answers: Tensor, own: Tensor) -> Tensor:

@@ -121,6 +121,11 @@ def _climb_static(
     execution: Execution,
     emit: EventSink,
 ) -> tuple[Rung, ...]:
+    if ladder.climb == "always" and ladder.training is None:
+        raise QuantizationError(
+            "int8 is trained on images, or on arrays for one input, and this model reads several or texts",
+            hint="use method gptq or dynamic",
+        )
     first = closed_form(graph, ladder, method, judge, execution, emit)
     if ladder.climb == "always":
         return (first, trained(graph, first, ladder, judge, execution, emit))

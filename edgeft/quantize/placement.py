@@ -105,6 +105,8 @@ class Placement:
         swapped_with_q: operators that the target exchanges with the Q behind them, into a slower kernel on integers.
         saturating_pairs: True where a kernel of this target may add two neighbouring products in saturating int16, so
             that weights must be pair-safe (Conv, MatMul, Gemm; depthwise kernels do not pair).
+        as_written: True where no CPU computes as the target does: answers are those of the graph as it is written, Q/DQ
+            in float steps, and not of a CPU's integer kernels, which may saturate.
     """
 
     target: str
@@ -129,6 +131,7 @@ class Placement:
     fewest_channels: int = 0
     fewest_rows: int = 0
     saturating_pairs: bool = False
+    as_written: bool = False
 
     def rule(self, op_type: str) -> OpRule | None:
         """Return the rule of `op_type`, or None where the target runs it in float."""

@@ -68,7 +68,7 @@ class Prefix:
             graph, {str(source.name) for source in sources if self._live[source][0].dtype == np.float16}, self._wide
         )
         model = ir.Model(graph, ir_version=self._model.ir_version)
-        session = make_session(model, self._execution.threads)
+        session = make_session(model, self._execution.threads, optimise=self._execution.optimise)
         kept: list[Integers] = []
         for index, chunk in enumerate(zip(*(self._live[source] for source in sources), strict=True)):
             feeds = {f.name: np.ascontiguousarray(part) for f, part in zip(session.get_inputs(), chunk, strict=True)}

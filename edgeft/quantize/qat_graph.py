@@ -190,6 +190,8 @@ def _grid(node: ir.Node) -> tuple[Integers, Integers]:
 def _scale_bounds(model: ir.Model) -> dict[str, float]:
     """Return each activation scale that may be learned -> the largest value that its Clip or Relu allows.
 
+    Where a calibrated scale reaches past a limit, the Q does not stand for that limit, and nothing is bounded.
+
     The scale of integers that no Q makes is a fact about the input (pixels) and is not learned, nor are the two of
     integers that are read on another grid than they were made on: these are what a gate computes.
     """
@@ -205,12 +207,14 @@ def _scale_bounds(model: ir.Model) -> dict[str, float]:
         zero_point = constant(node.inputs[2]) if scale is not None else None
         if scale is None or scale in given or zero_point is None:
             continue
+        calibrated = np.float32(constant(scale))
         producer = node.inputs[0].producer() if node.inputs[0] is not None else None
         limits = None if producer is None else clip_limits(producer)
         info = np.iinfo(zero_point.dtype)
         upper = np.inf
         for limit, steps in zip(limits or (), (info.min - int(zero_point), info.max - int(zero_point)), strict=False):
-            if np.isfinite(limit) and limit and steps:  # a limit of 0 is kept by the zero point, not by the scale
+            reach = np.float32(steps) * calibrated
+            if np.isfinite(limit) and limit and steps and abs(reach) <= abs(limit):  # 0 is kept by the zero point
                 upper = min(upper, limit / steps)
         # one float32 below: the product with the number of steps must not round past the limit
         largest = float(np.nextafter(np.float32(upper), np.float32(0))) if np.isfinite(upper) else float("inf")

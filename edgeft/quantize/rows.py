@@ -68,7 +68,7 @@ def tensors_of(
     """
     if not len(rows):
         raise QuantizationError("there are no inputs to run the graph on", hint="give calibration and validation data")
-    session = open_session(with_outputs(model, tensors), execution.threads)
+    session = open_session(with_outputs(model, tensors), execution.threads, optimise=execution.optimise)
     for start in range(0, len(rows), execution.batch):
         chunk = rows[start : start + execution.batch]
         feeds = {name: np.ascontiguousarray(values) for name, values in chunk.items()}

@@ -54,6 +54,8 @@ class AnyModel:
         name: how it is called in messages.
         threads: intra-op threads.
         spinning: whether idle threads burn the processor while they wait; off unless a benchmark asks for it.
+        as_written: whether quantized operators run in the float steps that the file writes, for a device that is not
+            here, and not in this CPU's integer kernels.
 
     Raises:
         IntegrityError: the file keeps data elsewhere, is no ONNX file, or has an input that is no tensor.
@@ -63,14 +65,16 @@ class AnyModel:
     _LEFT_OUT: ClassVar[tuple[str, ...]] = ()
     """onnxruntime's graph transformers that do not run."""
 
-    def __init__(self, data: bytes, name: str, *, threads: int = 1, spinning: bool = False) -> None:
+    def __init__(
+        self, data: bytes, name: str, *, threads: int = 1, spinning: bool = False, as_written: bool = False
+    ) -> None:
         if threads < 1:
             raise DeviceError(f"{threads} threads: at least one is needed", hint="--threads 1")
         refuse_external_data(data, name)
         try:
             self._session = ort.InferenceSession(
                 data,
-                sess_options=session_options(threads, spinning=spinning),
+                sess_options=session_options(threads, spinning=spinning, as_written=as_written),
                 providers=["CPUExecutionProvider"],
                 disabled_optimizers=list(self._LEFT_OUT),
             )
@@ -86,7 +90,7 @@ class AnyModel:
         self.outputs: tuple[str, ...] = tuple(item.name for item in self._session.get_outputs())
 
     @classmethod
-    def open(cls, path: Path, *, threads: int = 1, spinning: bool = False) -> Self:
+    def open(cls, path: Path, *, threads: int = 1, spinning: bool = False, as_written: bool = False) -> Self:
         """Open the ONNX file at `path`.
 
         Raises:
@@ -97,7 +101,7 @@ class AnyModel:
             data = path.read_bytes()
         except OSError as error:
             raise DeviceError(f"{path}: cannot be read ({error.strerror})") from error
-        return cls(data, str(path), threads=threads, spinning=spinning)
+        return cls(data, str(path), threads=threads, spinning=spinning, as_written=as_written)
 
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> list[Any]:
         """Return the outputs for arrays [N, ...] by input name."""
@@ -116,8 +120,10 @@ class Model(AnyModel):
     # was lowered for TensorRT would answer something else. Biases that are to be integers are so in our graphs.
     _LEFT_OUT = ("WeightBiasQuantization",)
 
-    def __init__(self, data: bytes, name: str, *, threads: int = 1, spinning: bool = False) -> None:
-        super().__init__(data, name, threads=threads, spinning=spinning)
+    def __init__(
+        self, data: bytes, name: str, *, threads: int = 1, spinning: bool = False, as_written: bool = False
+    ) -> None:
+        super().__init__(data, name, threads=threads, spinning=spinning, as_written=as_written)
         named = [(item.name, str(item.dtype)) for item in self.inputs]
         tokens = [(token, "int64") for token in TOKEN_INPUTS]
         if named not in ([(INPUT, "uint8")], tokens, tokens[:2]):
@@ -137,13 +143,15 @@ class Model(AnyModel):
         return cast("Scores", self.run(feeds)[0])
 
 
-def session_options(threads: int, *, spinning: bool) -> Any:  # noqa: ANN401 - onnxruntime ships no types
-    """Return options with `threads` intra-op threads, sequential execution and stated spinning."""
+def session_options(threads: int, *, spinning: bool, as_written: bool = False) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+    """Return options with `threads` intra-op threads, sequential execution and stated spinning; see `AnyModel`."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = _QUIET
+    if as_written:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
     return options
 

@@ -73,7 +73,7 @@ def _constant_of_shape(node: ir.Node, shape: Tensor) -> Tensor:
     """Return a tensor filled with the attribute `value`, float32 0 where absent."""
     value = node.attributes.get_tensor("value")
     fill = torch.zeros(1) if value is None else torch.tensor(value.numpy())
-    return fill.to(shape.device).expand(ints(shape))
+    return fill.reshape(()).to(shape.device).expand(ints(shape))
 
 
 def _range(node: ir.Node, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:

@@ -34,7 +34,10 @@ def _layer_normalization(node: ir.Node, x: Tensor, scale: Tensor, bias: Tensor |
 
 def _instance_normalization(node: ir.Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """Normalise every channel of every x [N, C, ...] by itself."""
-    return functional.instance_norm(x, weight=scale, bias=bias, eps=node.attributes.get_float("epsilon", 1e-5))
+    variance, mean = torch.var_mean(x, tuple(range(2, x.dim())), correction=0, keepdim=True)
+    normal = (x - mean) * torch.rsqrt(variance + node.attributes.get_float("epsilon", 1e-5))
+    shape = (-1, *(1,) * (x.dim() - 2))
+    return normal * scale.reshape(shape) + bias.reshape(shape)
 
 
 OPERATORS: Final[Operators] = {

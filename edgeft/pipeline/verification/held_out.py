@@ -93,15 +93,16 @@ def torch_logits(split: HeldOut, checkpoint: Path, threads: int, emit: EventSink
     return found
 
 
-def graph_outputs(split: HeldOut, graph: Path, threads: int, emit: EventSink, task: str) -> tuple[Floats, Floats]:
-    """Return (logits, scores) of an ONNX graph in onnxruntime, each float32 [n, K]."""
+def graph_outputs(
+    split: HeldOut, graph: Path, threads: int, emit: EventSink, task: str, *, as_written: bool = False
+) -> tuple[Floats, Floats]:
+    """Return (logits, scores) of an ONNX graph in onnxruntime, each float32 [n, K]; see `edgeft.runtime.session`."""
     import onnxruntime as ort
 
     model = catalog.resolve("edgeft.graph.load:load")(graph)
     tapped = catalog.resolve("edgeft.graph.taps:with_outputs")(model, [LOGITS])
-    session = ort.InferenceSession(
-        tapped.SerializeToString(), session_options(threads, spinning=False), providers=["CPUExecutionProvider"]
-    )
+    options = session_options(threads, spinning=False, as_written=as_written)
+    session = ort.InferenceSession(tapped.SerializeToString(), options, providers=["CPUExecutionProvider"])
     logits, scores = [], []
     batch = 1 if split.data.is_text else _BATCH  # a dynamic scale covers its batch: a device runs one text at a time
     for feeds in _counted(split.chunks(batch), len(split.rows), emit, task):
@@ -125,13 +126,13 @@ def runtime_scores(split: HeldOut, session: Session, emit: EventSink) -> Floats:
     return np.concatenate([np.asarray(session(feeds)[0], dtype=np.float32) for feeds in chunks])
 
 
-def device_session(model: Path, threads: int) -> Session:
-    """Return what runs a lowered file as `edgeft.runtime` does.
+def device_session(model: Path, threads: int, *, as_written: bool = False) -> Session:
+    """Return what runs a lowered file as `edgeft.runtime` does, or `as_written`.
 
     Raises:
         IntegrityError: it is no deployment graph.
     """
-    device = Model.open(model, threads=threads)
+    device = Model.open(model, threads=threads, as_written=as_written)
     return lambda feeds: [device.scores(feeds)]
 
 

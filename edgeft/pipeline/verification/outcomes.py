@@ -79,6 +79,7 @@ def collect(ctx: Context, inputs: Inputs, config: VerifyConfig) -> Outcomes:
     candidates = inputs["compress"] / "candidates"
     fp32 = graph_outputs(split, candidates / FP32 / "model.onnx", ctx.threads, ctx.emit, "verify fp32")
     same = lowered["chosen"] == FP32
+    as_written = catalog.exporter(config.target).placement.as_written
     exporter, own = catalog.exporter(config.target), own_runtime(config.target) is not None
     chosen = fp32
     if not same:
@@ -87,10 +88,14 @@ def collect(ctx: Context, inputs: Inputs, config: VerifyConfig) -> Outcomes:
         chosen = (
             target_outputs(split, file, exporter, ctx.threads)
             if own
-            else graph_outputs(split, file, ctx.threads, ctx.emit, task)
+            else graph_outputs(split, file, ctx.threads, ctx.emit, task, as_written=as_written)
         )
     # For another machine onnxruntime answers here: its file is an ONNX graph, too.
-    session = device_session(model, ctx.threads) if exporter.cross else exporter.session(model, ctx.threads)
+    session = (
+        device_session(model, ctx.threads, as_written=as_written)
+        if exporter.cross
+        else exporter.session(model, ctx.threads)
+    )
     device = session if own or exporter.cross else device_session(model, ctx.threads)
     raw, different = raw_scores(split, device, inputs.get("images"), ctx.emit)
     return Outcomes(

@@ -37,4 +37,5 @@ PLACEMENT: Final = Placement(
     smooths=True,
     fewest_channels=FEWEST_CHANNELS,
     fewest_rows=FEWEST_ROWS,
+    as_written=True,
 )

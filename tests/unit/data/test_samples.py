@@ -174,3 +174,14 @@ def test_labels_must_fit_the_model(tmp_path: Path, tree: Path) -> None:
     read(tmp_path / "d.npz").require_classes(6)
     with pytest.raises(EdgeftError, match=r"2 class folders \('a', 'b'\), but the model has 3 outputs"):
         read(tree, PIXELS).require_classes(3)
+
+
+def test_rows_that_are_drawn_are_in_no_order_of_classes(tmp_path: Path) -> None:
+    """The first few round weights: of data sorted by class they have to be of all classes."""
+    x = np.zeros((200, 3, 4, 4), np.float32)
+    np.savez(tmp_path / "d.npz", x=x, labels=np.arange(200) // 50)
+    for limit in (100, 500):
+        found = read(tmp_path / "d.npz", limit=limit, seed=0)
+        assert found.labels is not None
+        assert len(found) == min(limit, 200)
+        assert set(found.labels[:24].tolist()) == {0, 1, 2, 3}

@@ -87,3 +87,16 @@ def test_what_a_branch_reads_inside_is_alive_until_there() -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
     found = segments(ir.from_proto(model), lambda node: node.op_type == "Conv")
     assert [segment.nodes for segment in found] == [("n_a",), ("n_b", "n_c", "n_y")]
+
+
+def test_nothing_is_cut_where_another_output_than_the_last_is_alive() -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], "n_a"),
+        helper.make_node("Split", ["a"], ["b", "unused"], "n_b", num_outputs=2, axis=1),
+        helper.make_node("Conv", ["b", "w"], ["y"], "n_y"),
+    ]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 4, 2]) for name in "xy")
+    graph = helper.make_graph(nodes, "g", [x], [y], [helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    found = segments(ir.from_proto(model), lambda node: node.op_type == "Conv")
+    assert [segment.nodes for segment in found] == [("n_a",), ("n_b", "n_y")]

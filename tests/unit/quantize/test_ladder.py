@@ -7,9 +7,12 @@ import numpy as np
 import onnx
 import pytest
 
+from edgeft import catalog
+from edgeft.graph.execute import open_session
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
-from edgeft.quantize.candidates import Judged, logits_of, output_error
+from edgeft.quantize.candidates import Bar, Judged, logits_of, output_error
+from edgeft.quantize.compress import Evaluation, compress
 from edgeft.quantize.ladder import best, climb, climb_rule
 from edgeft.quantize.one_input import OneInput
 from edgeft.quantize.rows import ArrayRows
@@ -153,3 +156,29 @@ def test_calibration_inputs_are_read_few_at_a_time(
     assert found.judged.model == expected.judged.model
     some = OneInput(rows)[np.array([5, 3, 5])]
     np.testing.assert_array_equal(some, pixels(200)[[5, 3, 5]])
+
+
+def test_training_without_images_is_refused_before_anything_is_done(
+    net: onnx.ModelProto, int8: Ladder, judge: Callable
+) -> None:
+    with pytest.raises(QuantizationError, match="int8 is trained on images"):
+        climb(net, replace(int8, training=None, climb="always"), judge(1.0), execution=Execution())
+
+
+def test_answers_for_a_target_that_is_elsewhere_are_those_of_the_graph_as_written(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = set()
+
+    def noted(model: onnx.ModelProto, threads: int, *, optimise: bool = True) -> object:
+        asked.add(optimise)
+        return open_session(model, threads, optimise=optimise)
+
+    monkeypatch.setattr("edgeft.quantize.rows.open_session", noted)
+    rows = ArrayRows("pixels", pixels(16))
+    evaluation = Evaluation(rows, None, Bar("accuracy", 1.0, 0))
+    for target, expected in (("onnx", {True}), ("tensorrt", {False})):
+        placement = replace(catalog.exporter(target).placement, fewest_channels=0, fewest_rows=0)
+        asked.clear()
+        compress(net, evaluation, Ladder(placement, static_method("mse", 8), rows, None, "never"), execution=Execution())
+        assert asked == expected

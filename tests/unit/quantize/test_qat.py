@@ -9,11 +9,13 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from edgeft import catalog
 from edgeft.core.errors import EdgeftError
 from edgeft.graph.torch_ops.operator import UnsupportedNodeError
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import logits_of
+from edgeft.quantize.follow import distance
 from edgeft.quantize.proof import count_unsafe_pairs
 from edgeft.quantize.qat import QatMethod, tune
 from edgeft.quantize.qat_graph import TrainableGraph
@@ -186,3 +188,30 @@ def test_an_operator_that_cannot_be_trained_through_is_named(
         next(node for node in model.graph.node if node.op_type == "Softmax").op_type = "Hardmax"
     with pytest.raises(UnsupportedNodeError, match=r"'scores' \(Hardmax\)"):
         tune(quantized, net, PLACEMENT, pixels(4), METHOD, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("target", ["onnx", "openvino", "tensorrt"])
+@pytest.mark.parametrize("low", [-0.02, -1.0])
+def test_a_calibrated_graph_is_lawful_as_it_is(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray], target: str, low: float
+) -> None:
+    """A Clip below zero limits a scale only where the Q stands for it."""
+    for tensor in net.graph.initializer:
+        if tensor.name == "low":
+            tensor.CopyFrom(numpy_helper.from_array(np.array(low, np.float32), "low"))
+    placement = replace(catalog.exporter(target).placement, fewest_channels=0, fewest_rows=0)
+    made = quantize_static(net, placement, pixels(32), static_method("mse", 32)).model
+    graph = TrainableGraph(made, placement)
+    graph.project_()
+    x = pixels(64, seed=7)
+    expected, before, after = (
+        logits_of(model, ArrayRows("pixels", x), Execution(optimise=False)) for model in (net, made, graph.write_back())
+    )
+    assert np.square(before - expected).mean() < 0.01 * expected.var()
+    assert np.square(after - expected).mean() < 1.1 * np.square(before - expected).mean()
+
+
+def test_one_number_alone_can_be_followed() -> None:
+    one = {"y": torch.tensor([[2.0]])}
+    assert float(distance(one, one, ["y"])) == 0
+    assert 0 < float(distance({"y": torch.tensor([[2.1]])}, one, ["y"])) < float("inf")

@@ -61,3 +61,12 @@ def test_a_constant_zero_tensor_gets_scale_one() -> None:
 def test_what_is_no_range_is_refused(bounds: tuple[float, float]) -> None:
     with pytest.raises(QuantizationError, match="not a range"):
         params_for_range(*bounds, U8)
+
+
+@pytest.mark.parametrize("low", [-0.02, -0.5, -1.0])
+def test_a_limit_below_zero_hardly_shortens_the_other_side(low: float) -> None:
+    found = params_for_range(low, 6.0, U8, (low, 6.0))
+    top = np.float32(255 - int(found.zero_point)) * found.scale
+    bottom = -int(found.zero_point) * float(found.scale)
+    assert low <= bottom <= low + float(found.scale)
+    assert 6.0 - float(found.scale) <= top <= np.float32(6.0)
