@@ -78,7 +78,7 @@ METHODS: tuple[Method, ...] = (
         "onnx",
         "edgeft.graph.config:ExportConfig",
         "edgeft.graph.export:run",
-        4,
+        5,
         (*_GRAPH, "onnxscript", "timm", "torch"),
     ),
     Method(

@@ -178,7 +178,7 @@ def _only(path: Path, specs: tuple[InputSpec, ...]) -> InputSpec:
 
 
 def _drawn(count: int, limit: int | None, seed: int) -> NDArray[np.int64]:
-    """Return which rows are read: all in order without a limit, else as drawn, so that the first few are of all kinds."""
+    """Return which rows are read: all in order without a limit, else as drawn: the first few are of all kinds."""
     return np.arange(count) if limit is None else np.random.default_rng(seed).permutation(count)[:limit]
 
 

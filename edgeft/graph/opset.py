@@ -8,6 +8,7 @@ and later only.
 import re
 
 import onnx
+import onnx.inliner
 from onnx import version_converter
 
 from edgeft.core.errors import DataError
@@ -41,7 +42,7 @@ def to_common_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     if version >= LOWEST:
         return model
     try:
-        converted = version_converter.convert_version(model, LOWEST)
+        converted = version_converter.convert_version(onnx.inliner.inline_local_functions(model), LOWEST)
         onnx.checker.check_model(converted)
     except Exception as error:  # the C++ converter and the checker share no public base
         text = " ".join(str(error).split())

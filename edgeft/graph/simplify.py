@@ -23,7 +23,7 @@ from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter import RewritePass
 from onnxscript.rewriter.rules import common as rules
 
-from edgeft.graph.guarded_rules import affine_conv_rule, conv_affine_rule, same_pads_rule
+from edgeft.graph.guarded_rules import affine_conv_rule, conv_affine_rule, gemm_rules, no_op_rules, same_pads_rule
 from edgeft.graph.passes.flatten_reshapes import flatten_reshapes_
 from edgeft.graph.passes.merge_common import merge_common_
 from edgeft.graph.passes.plain_reshapes import plain_reshapes_
@@ -35,7 +35,7 @@ _FOLD_UP_TO = 1 << 26
 """Elements of a constant worth computing ahead: above any layer's weight here, so transposed weights are folded too."""
 _KEPT = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _NO_OPS = (
-    *(rules.add_0_rule, rules.sub_0_rule, rules.mul_by_1_rule, rules.div_by_1_rule),
+    *no_op_rules,
     *(rules.dropout_inference_rule, rules.dropout_zero_rule),
     *(rules.no_op_cast_rule, rules.no_op_expand_rule, rules.no_op_transpose_rule),
     *(rules.remove_optional_bias_from_conv_rule, rules.remove_optional_bias_from_conv_transpose_rule),
@@ -53,7 +53,7 @@ _LAYERS = (
     *(same_pads_rule, rules.fuse_pad_into_conv_rule),
     *(rules.fuse_batchnorm_into_conv_rule, rules.fuse_batchnorm_into_conv_transpose_rule),
     *(rules.fuse_batchnorm_into_gemm_rule, affine_conv_rule, conv_affine_rule),
-    *(rules.transpose_b_matmul_add_to_gemm_rule, rules.matmul_add_to_gemm_rule),
+    *gemm_rules,
 )
 _GROUPS = (_NO_OPS, _SHAPES, _CLIPS, _LAYERS)
 _ROUNDS = 16

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from edgeft.core.ahead import run_ahead
 from edgeft.core.events import EventSink, Message, Progress, ignore
 from edgeft.core.memory import give_back
+from edgeft.graph.execute import run
 from edgeft.quantize.affine import Doubles, Floats, QuantizationError
 from edgeft.quantize.calibration_file import calibration_key, load_statistics, save_statistics
 from edgeft.quantize.collected import CalibrationRequest, CalibrationStatistics
@@ -52,6 +53,10 @@ class Execution:
     optimise: bool = True
 
 
+_ROUNDS_FLOATS = ["WeightBiasQuantization"]
+"""onnxruntime's own: it rounds a float convolution that stands between integers (`hold_float`, which comes last)."""
+
+
 def make_session(model: ir.Model, threads: int, *, optimise: bool = True) -> ort.InferenceSession:
     """Return a CPU session of `model` that keeps no arena between batches, and whose idle threads sleep."""
     options = ort.SessionOptions()
@@ -63,7 +68,12 @@ def make_session(model: ir.Model, threads: int, *, optimise: bool = True) -> ort
     options.log_severity_level = 3
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return ort.InferenceSession(ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(
+        ir.to_proto(model).SerializeToString(),
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=_ROUNDS_FLOATS,
+    )
 
 
 def input_name(model: ir.Model, pixels: Calibration) -> str:
@@ -138,9 +148,12 @@ def observe(
         averaged = max(0, min(request.mean_images - start, len(chunk)))
         rows: dict[str, list[Doubles]] = {}
 
-        def look(position: int, chunk: Pixels = chunk, averaged: int = averaged) -> dict[str, Glance | Floats]:
+        def look(
+            position: int, chunk: Pixels = chunk, averaged: int = averaged, first: int = start
+        ) -> dict[str, Glance | Floats]:
             wanted = [o for o in outputs if o in request.observed or (o in mean_names and position < averaged)]
-            found = session.run(wanted, {name: chunk[position : position + 1]}) if wanted else []  # [] would be all
+            feeds = {name: chunk[position : position + 1]}
+            found = run(session, wanted, feeds, f"input {first + position}") if wanted else []  # [] would be all
             return {
                 tensor: glance(values, _sample(values.size, position)) if tensor in request.observed else values
                 for tensor, values in zip(wanted, found, strict=True)

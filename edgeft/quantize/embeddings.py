@@ -60,4 +60,4 @@ def _table(node: ir.Node) -> np.ndarray | None:
     if tensor.shape[1] == 1:  # one number a row: the scales of such a table
         return None
     found: np.ndarray = tensor.numpy()
-    return found
+    return found if np.isfinite(found).all() else None  # a mask holds minus infinity

@@ -31,6 +31,8 @@ from edgeft.quantize.candidates import LOGITS
 from edgeft.quantize.plan import refuse_quantized
 
 _CHECKED = 8
+_NO_TENSORS = ("Sequence", "SplitToSequence", "Optional", "StringSplit")
+"""How operators begin that make sequences, or strings in an array of their own kind."""
 _TOLERANCE = 1e-3
 """Largest accepted difference from the file given, relative to the largest output (at least 1): rounding of folded
 BatchNorms and reordered sums stays far below, a wrong conversion far above."""
@@ -123,6 +125,7 @@ def prepare(foreign: Foreign, samples: Samples) -> Prepared:
             output is not float32, or the graph computes something else than the file, or than itself one by one.
     """
     given = _with_sizes(foreign.model, samples.sizes if len(foreign.inputs) == 1 else {})
+    given.graph.name = given.graph.name or "graph"  # onnx's checker asks for one
     _give_ranks_(given, foreign, samples[:1])
     converted = to_common_opset(given, str(foreign.path))
     model = ir.from_proto(converted)
@@ -136,6 +139,7 @@ def prepare(foreign: Foreign, samples: Samples) -> Prepared:
     NameFixPass()(model)
     proto = ir.to_proto(model)
     proto.ir_version = find_min_ir_version_for(proto.opset_import, ignore_unknown=True)
+    _check(proto, foreign.path)
     output = tensor if tensor in {value.name for value in given.graph.output} else given.graph.output[0].name
     error = _difference(given, proto, output, samples, foreign)
     sizes = _first(_session(with_outputs(proto, [tensor]), foreign.path), tensor, samples[:1], foreign).shape
@@ -152,6 +156,17 @@ def prepare(foreign: Foreign, samples: Samples) -> Prepared:
         min(_CHECKED, len(samples)),
         tuple(notes),
     )
+
+
+def _check(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse what onnx's checker does not take, before anything is measured of it."""
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise DataError(
+            f"{path}: onnx's checker refuses it: {' '.join(str(error).split())}",
+            hint="export the model again, at opset 21 where an operator is deprecated",
+        ) from error
 
 
 def _spec(path: Path, value: onnx.ValueInfoProto, sizes: tuple[int, ...] | None) -> tuple[InputSpec, int | None]:
@@ -185,13 +200,23 @@ def _with_sizes(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]]) ->
 def _give_ranks_(model: onnx.ModelProto, foreign: Foreign, row: Feeds) -> None:
     """Declare ranks that shape inference cannot know, as found by running `row`.
 
-    These are outputs that declare no shape, and what operators of other domains than ONNX's own make.
+    These are outputs that declare no shape, what operators of other domains than ONNX's own make, and what comes behind
+    these, behind branches and behind operators whose inference knows no rank.
     """
     open_ = [value for value in model.graph.output if not value.type.tensor_type.HasField("shape")]
     known = {*DEFAULT_DOMAINS, *(function.domain for function in model.functions)}
     outputs = {value.name for value in model.graph.output}
-    made = [name for node in model.graph.node if node.domain not in known for name in node.output if name]
-    inner = [name for name in made if name not in outputs]
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    ranked = {value.name for value in inferred if value.type.tensor_type.HasField("shape")}
+    ranked |= {value.name for value in inferred if not value.type.HasField("tensor_type")}
+    made = [
+        name
+        for node in model.graph.node
+        if node.domain not in known or not node.op_type.startswith(_NO_TENSORS)
+        for name in node.output
+        if name
+    ]
+    inner = [name for name in made if name not in outputs and name not in ranked]
     session = _session(with_outputs(model, inner), foreign.path) if open_ or inner else None
     for value in open_:
         for _ in _first(session, value.name, row, foreign).shape:
@@ -230,7 +255,9 @@ def _difference(
     count = min(_CHECKED, len(samples))
     rows = [samples[index : index + 1] for index in range(count)]
     before, after = (_session(model, foreign.path) for model in (given, prepared))
-    expected = np.concatenate([_first(before, output, row, foreign) for row in rows])
+    found_ = [_first(before, output, row, foreign) for row in rows]
+    alike = found_[0].ndim > 0 and all(each.shape == found_[0].shape for each in found_)
+    expected = np.concatenate(found_) if alike else found_[0]
     if expected.dtype != np.float32 or expected.ndim < _MATRIX_RANK or len(expected) != count:
         raise DataError(
             f"{foreign.path}: output {output!r} is {expected.dtype} {list(expected.shape)} for {count} inputs; "

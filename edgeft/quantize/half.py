@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, numpy_helper
 from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
-from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
 from edgeft.core.events import EventSink, ignore
 from edgeft.quantize.affine import Floats, QuantizationError
@@ -83,7 +83,7 @@ def to_half(
         named,
         keep_io_types=True,
         node_block_list=[skip.layer for skip in skips],
-        op_block_list=list(_STAYS),
+        op_block_list=[*DEFAULT_OP_BLOCK_LIST, "Celu", *_STAYS],
         disable_shape_infer=False,
     )
     model = ir.from_proto(made)

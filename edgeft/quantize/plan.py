@@ -341,10 +341,10 @@ def clip_limits(node: ir.Node) -> tuple[float, float] | None:
     for position in (1, 2):
         value = node.inputs[position] if position < len(node.inputs) else None
         array = constant(value)
-        if value is not None and array is None:
+        if value is not None and (array is None or array.size != 1):
             return None
         if array is not None:
-            limits[position - 1] = float(array)
+            limits[position - 1] = float(array.item())
     return (limits[0], limits[1]) if limits[0] <= 0.0 <= limits[1] else None
 
 

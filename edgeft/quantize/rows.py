@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgeft.core.events import EventSink, Progress, ignore
 from edgeft.data.rows import Rows
-from edgeft.graph.execute import open_session
+from edgeft.graph.execute import open_session, run
 from edgeft.graph.taps import with_outputs
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution, Pixels
@@ -72,7 +72,7 @@ def tensors_of(
     for start in range(0, len(rows), execution.batch):
         chunk = rows[start : start + execution.batch]
         feeds = {name: np.ascontiguousarray(values) for name, values in chunk.items()}
-        yield tuple(session.run(list(tensors), feeds))
+        yield tuple(run(session, tensors, feeds, f"inputs {start} to {min(start + execution.batch, len(rows)) - 1}"))
         emit(Progress(task, min(start + execution.batch, len(rows)), len(rows)))
 
 

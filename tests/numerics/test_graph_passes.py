@@ -321,3 +321,40 @@ def test_outputs_that_are_the_same_tensor_keep_their_names(body: str, outputs: t
     assert [value.name for value in found.graph.output] == [value.name for value in proto.graph.output]
     for one, other in zip(evaluated(found), evaluated(proto), strict=True):
         assert_same(one, other)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a = Relu(x) b = Add(a, small) y = Log(b)",
+        "a = Relu(x) b = Sub(a, small) y = Neg(b)",
+        "a = Mul(x, near) y = Neg(a)",
+        "a = Div(x, near) y = Neg(a)",
+    ],
+)
+def test_what_is_nearly_nothing_stays(body: str) -> None:
+    """A mel spectrum's logarithm is finite at silence by 1e-10."""
+    near = np.float32(1.000009)
+    found = simplified(small(body, {"small": np.float32(1e-10), "near": near}))
+    assert [node.op_type for node in found.graph.node] == [node.op_type for node in small(body, {}).graph.node]
+    nothing = simplified(small(body, {"small": np.float32(0), "near": np.float32(1)}))
+    assert len(nothing.graph.node) == len(found.graph.node) - 1
+
+
+@pytest.mark.parametrize(
+    ("weight", "added", "gemm"),
+    [((6, 8), (8,), 1), ((6, 8), (1, 8), 1), ((6, 8), (1, 1, 8), 0), ((6, 8), (7, 8), 0), ((6, 1), (8,), 0)],
+)
+def test_what_gemm_cannot_add_is_added_behind_it(weight: tuple[int, ...], added: tuple[int, ...], gemm: int) -> None:
+    text = '<ir_version: 10, opset_import: ["" : 20]> g (float[1,6] x) => (float y) { p = MatMul(x, w) y = Add(p, c) }'
+    model = parser.parse_model(text)
+    rng = np.random.default_rng(0)
+    arrays = {"w": rng.normal(size=weight).astype(np.float32), "c": rng.normal(size=added).astype(np.float32)}
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
+    model = onnx.shape_inference.infer_shapes(model)
+    found = simplified(model)
+    assert [node.op_type for node in found.graph.node].count("Gemm") == gemm
+    x = rng.normal(size=(1, 6)).astype(np.float32)
+    expected = x @ arrays["w"] + arrays["c"]
+    session = ort.InferenceSession(found.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], expected, rtol=1e-5, atol=1e-5)

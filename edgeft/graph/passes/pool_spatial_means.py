@@ -13,7 +13,7 @@ from edgeft.graph.opset import DEFAULT_DOMAINS
 from edgeft.graph.passes.report import PassReport, Refusal
 from edgeft.graph.passes.surgery import constant_ints, replace_
 
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 _CHANNELS = 1
 
 

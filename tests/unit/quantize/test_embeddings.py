@@ -55,7 +55,17 @@ def test_the_file_takes_a_quarter_and_a_second_run_changes_nothing() -> None:
     assert [value.name for value in made.graph.output] == ["y0"]
 
 
+def mask() -> onnx.ModelProto:
+    model = lookup(800, 96)
+    (table,) = (tensor for tensor in model.graph.initializer if tensor.name == "table")
+    values = numpy_helper.to_array(table).copy()
+    values[0, 1:] = -np.inf
+    table.CopyFrom(numpy_helper.from_array(values, "table"))
+    return model
+
+
 LEFT = {
+    "mask": mask(),
     "small": lookup(WORTH // 96 - 1, 96),
     "shared": lookup(800, 96, readers=2),
     "other axis": lookup(800, 96, axis=1),

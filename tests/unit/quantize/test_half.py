@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, parser
 
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
@@ -118,3 +118,18 @@ def test_masks_of_minus_infinity_are_healthy_and_finite_ones_overflow() -> None:
         assert {skip.layer for skip in skips} == floats
         expected, found = (logits_of(each, words(8), EXECUTION) for each in (model, made))
         np.testing.assert_allclose(found, expected, atol=0.02)  # 11 bits of values up to 4, and of their products
+
+
+def test_operators_that_have_no_half_stay_float32() -> None:
+    model = parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 20]> g (float[N,4] x) => (float[N,3] logits) '
+        "{ h = Gemm(x, w) c = Celu(h) r = Range(zero, three, one) logits = Add(c, r) }"
+    )
+    arrays = {"w": np.ones((4, 3)), "zero": np.array(0), "three": np.array(3), "one": np.array(1)}
+    model.graph.initializer.extend(
+        numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()
+    )
+    rows = ArrayRows("x", np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32))
+    made, _ = to_half(model, rows, HalfMethod(8), execution=Execution())
+    expected, found = (logits_of(each, rows, Execution()) for each in (model, made))
+    np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-2)

@@ -180,5 +180,7 @@ def test_answers_for_a_target_that_is_elsewhere_are_those_of_the_graph_as_writte
     for target, expected in (("onnx", {True}), ("tensorrt", {False})):
         placement = replace(catalog.exporter(target).placement, fewest_channels=0, fewest_rows=0)
         asked.clear()
-        compress(net, evaluation, Ladder(placement, static_method("mse", 8), rows, None, "never"), execution=Execution())
+        compress(
+            net, evaluation, Ladder(placement, static_method("mse", 8), rows, None, "never"), execution=Execution()
+        )
         assert asked == expected

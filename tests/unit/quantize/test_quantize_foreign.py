@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -213,4 +214,56 @@ def test_a_graph_that_mixes_its_batch_is_refused(tmp_path: Path) -> None:
     model.graph.initializer.append(helper.make_tensor("zero", TensorProto.INT64, [1], [0]))
     x = np.arange(8, dtype=np.float32).reshape(2, 4)
     with pytest.raises(DataError, match="in batches the graph's output 'y' differs by 2"):
+        imported(saved(tmp_path, model), x)
+
+
+def test_functions_of_an_old_opset_are_inlined(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 15, "custom" : 1]>
+        g (float[N,6] x) => (float[N,3] y) { h = Gemm(x, w) y = custom.Act(h) }
+        <domain: "custom", opset_import: ["" : 15]> Act (a) => (b) { b = Relu(a) }"""
+    )
+    weight = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weight, "w"))
+    found = imported(saved(tmp_path, model), np.ones((4, 6), np.float32))
+    assert [node.op_type for node in found.model.graph.node] == ["Gemm", "Relu"]
+
+
+def test_a_rank_that_inference_does_not_know_is_found_by_running(tmp_path: Path) -> None:
+    """Shape inference knows none of a GroupNormalization, and none of what comes behind it."""
+    rng = np.random.default_rng(0)
+    model = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 21]> g (float[N,3,6,6] x) => (float[N,4] y) {
+        a = Conv(x, first) n = GroupNormalization<num_groups=2>(a, scale, bias) b = Conv(n, second)
+        p = GlobalAveragePool(b) y = Flatten(p) }"""
+    )
+    arrays = {"first": rng.normal(size=(4, 3, 3, 3)), "second": rng.normal(size=(4, 4, 3, 3))}
+    arrays |= {"scale": np.ones(4), "bias": np.zeros(4)}
+    model.graph.initializer.extend(
+        numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()
+    )
+    model.graph.name = ""
+    x = rng.normal(size=(12, 3, 6, 6)).astype(np.float32)
+    prepared = imported(saved(tmp_path, model), x)
+    made = quantize_static(prepared.model, PLACEMENT, x, static_method("minmax", 8))
+    assert [node.op_type for node in made.model.graph.node].count("DequantizeLinear") >= 4
+
+
+def test_what_onnx_takes_back_is_refused_at_once(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 18]> g (float[N,4] x) => (float[N,4] y) {
+        y = GroupNormalization<num_groups=2>(x, scale, scale) }"""
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.ones(2, np.float32), "scale"))
+    with pytest.raises(DataError, match=r"checker refuses it: .*GroupNormalization is deprecated"):
+        imported(saved(tmp_path, model), np.ones((2, 4), np.float32))
+
+
+def test_outputs_that_differ_in_shape_are_refused(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18]> g (float[1,6] x) => (int64[2,n] y) { y = NonZero(x) }'
+    )
+    x = np.eye(6, dtype=np.float32)
+    x[1] = 1
+    with pytest.raises(DataError, match="expected float32"):
         imported(saved(tmp_path, model), x)

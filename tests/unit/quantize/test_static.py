@@ -6,9 +6,11 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, parser
 from pydantic import ValidationError
 
+from edgeft import catalog
+from edgeft.core.errors import DataError
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
 from edgeft.quantize.candidates import logits_of
@@ -370,3 +372,45 @@ def test_an_axis_folded_into_the_batch_is_no_obstacle(fold: str, method: str) ->
     noise = ((found - expected) ** 2).mean() / expected.var(axis=0).mean()
     assert noise < 0.01
     assert np.abs((found - expected).mean(axis=0)).max() < 0.02 * expected.std()
+
+
+@pytest.mark.parametrize(("target", "kept"), [("openvino", ""), ("onnx", "stem"), ("onnx", "pw")])
+@pytest.mark.parametrize("method", ["minmax", "gptq"])
+def test_what_stays_float_is_float_while_weights_are_rounded(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray], target: str, kept: str, method: str
+) -> None:
+    """Onnxruntime rounds a float convolution between integers by itself: the sweep must not learn from that."""
+    how = replace(static_method(method, 32), keep_float={kept: "asked for"} if kept else {}, spare=0.0)
+    placement = catalog.exporter(target).placement
+    made = quantize_static(net, placement, pixels(48), how)
+    x = pixels(64, seed=9)
+    expected, found = (
+        logits_of(model, ArrayRows("pixels", x), Execution(optimise=False)) for model in (made.reference, made.model)
+    )
+    assert np.square(found - expected).mean() < 1e-3 * expected.var()  # 30 dB
+
+
+def test_inputs_that_the_runtime_refuses_are_named() -> None:
+    model = parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 20]> g (int64[N,4] ids) => (float[N,3] logits) '
+        "{ e = Gather(table, ids) f = ReduceMean<keepdims=0>(e, axis) logits = Gemm(f, w) }"
+    )
+    rng = np.random.default_rng(0)
+    arrays = {"table": rng.normal(size=(70, 8)).astype(np.float32), "w": rng.normal(size=(8, 3)).astype(np.float32)}
+    arrays["axis"] = np.array([1])
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
+    ids = np.zeros((24, 4), np.int64)
+    ids[20, 0] = 99
+    with pytest.raises(DataError, match=r"cannot run the graph on input 20: .*indices element out of data bounds"):
+        quantize_static(model, PLACEMENT, ids, static_method("minmax", 8))
+    with pytest.raises(DataError, match="cannot run the graph on inputs 16 to 23: "):
+        logits_of(model, ArrayRows("ids", ids), Execution(1, 8))
+
+
+def test_a_clip_with_limits_of_one_number_each_is_taken(
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray]
+) -> None:
+    for tensor in net.graph.initializer:
+        if tensor.name in {"low", "high"}:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).reshape(1), tensor.name))
+    assert quantize_static(net, PLACEMENT, pixels(16), static_method("minmax", 8)).unsafe_pairs == 0
