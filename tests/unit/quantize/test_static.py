@@ -374,20 +374,17 @@ def test_an_axis_folded_into_the_batch_is_no_obstacle(fold: str, method: str) ->
     assert np.abs((found - expected).mean(axis=0)).max() < 0.02 * expected.std()
 
 
-@pytest.mark.parametrize(("target", "kept"), [("openvino", ""), ("onnx", "stem"), ("onnx", "pw")])
-@pytest.mark.parametrize("method", ["minmax", "gptq"])
 def test_what_stays_float_is_float_while_weights_are_rounded(
-    net: onnx.ModelProto, pixels: Callable[..., np.ndarray], target: str, kept: str, method: str
+    net: onnx.ModelProto, pixels: Callable[..., np.ndarray]
 ) -> None:
-    """Onnxruntime rounds a float convolution between integers by itself: the sweep must not learn from that."""
-    how = replace(static_method(method, 32), keep_float={kept: "asked for"} if kept else {}, spare=0.0)
-    placement = catalog.exporter(target).placement
-    made = quantize_static(net, placement, pixels(48), how)
+    """onnxruntime rounds a float convolution between integers by itself: the sweep must not learn from that."""
+    how = replace(static_method("gptq", 32), keep_float={"dw": "asked for"}, spare=0.0)
+    made = quantize_static(net, PLACEMENT, pixels(48), how)
     x = pixels(64, seed=9)
     expected, found = (
         logits_of(model, ArrayRows("pixels", x), Execution(optimise=False)) for model in (made.reference, made.model)
     )
-    assert np.square(found - expected).mean() < 1e-3 * expected.var()  # 30 dB
+    assert np.square(found - expected).mean() < 2.5e-4 * expected.var()  # 36 dB; learning from it gives 32
 
 
 def test_inputs_that_the_runtime_refuses_are_named() -> None:
