@@ -9,7 +9,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 from pydantic import ValidationError
 
-from edgeft import catalog
 from edgeft.core.errors import DataError
 from edgeft.quantize.affine import QuantizationError
 from edgeft.quantize.calibration import Execution
@@ -377,7 +376,7 @@ def test_an_axis_folded_into_the_batch_is_no_obstacle(fold: str, method: str) ->
 def test_what_stays_float_is_float_while_weights_are_rounded(
     net: onnx.ModelProto, pixels: Callable[..., np.ndarray]
 ) -> None:
-    """onnxruntime rounds a float convolution between integers by itself: the sweep must not learn from that."""
+    """A runtime may round a float convolution between integers by itself: the sweep must not learn from that."""
     how = replace(static_method("gptq", 32), keep_float={"dw": "asked for"}, spare=0.0)
     made = quantize_static(net, PLACEMENT, pixels(48), how)
     x = pixels(64, seed=9)
