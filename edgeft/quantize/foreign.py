@@ -107,9 +107,11 @@ def read_model(path: Path, sizes: tuple[int, ...] | None = None) -> Foreign:
     specs, batches = zip(*(_spec(path, value, sizes) for value in inputs), strict=True)
     for value, batch in zip(inputs, batches, strict=True):
         if batch not in {None, 1} or batch != batches[0]:
+            first, own = (f"of exactly {size}" if size else "of any size" for size in (batches[0], batch))
+            beside = f", {inputs[0].name!r} {first}" if batch != batches[0] else ""
             raise DataError(
-                f"{path}: input {value.name!r} takes batches of exactly {batch}",
-                hint="export it with a dynamic batch, or a batch of 1",
+                f"{path}: input {value.name!r} takes batches {own}{beside}",
+                hint="export it with a dynamic batch, or a batch of 1, for all inputs alike",
             )
     return Foreign(path, model, opset_of(model), tuple(specs), batches[0] == 1)
 
@@ -242,7 +244,8 @@ def _compared_(model: ir.Model) -> str:
     output = model.graph.outputs[0]
     producer = output.producer()
     before = producer.inputs[0] if producer is not None and producer.op_type == "Softmax" else None
-    if before is None or before.producer() is None or before.is_graph_output() or LOGITS in model.graph.initializers:
+    taken = {*model.graph.initializers, *(value.name for value in model.graph.inputs)}
+    if before is None or before.producer() is None or before.is_graph_output() or LOGITS in taken:
         return str(output.name)
     before.name = LOGITS
     return LOGITS

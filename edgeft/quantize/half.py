@@ -60,8 +60,14 @@ def to_half(
         emit: where progress goes.
 
     Raises:
-        QuantizationError: there are no inputs, or an activation is NaN.
+        QuantizationError: there are no inputs, an activation is NaN, or an output is an input or a weight.
     """
+    given = {value.name for values in (float_model.graph.input, float_model.graph.initializer) for value in values}
+    if passed := [value.name for value in float_model.graph.output if value.name in given]:
+        raise QuantizationError(
+            f"output {passed[0]!r} is an input or a weight of the graph itself, which fp16 would not hand on",
+            hint="leave that output out, or use int8",
+        )
     large = _large(float_model, First(rows, method.images), execution, emit)
     weights = {
         tensor.name: _largest(numpy_helper.to_array(tensor))

@@ -133,3 +133,9 @@ def test_operators_that_have_no_half_stay_float32() -> None:
     made, _ = to_half(model, rows, HalfMethod(8), execution=Execution())
     expected, found = (logits_of(each, rows, Execution()) for each in (model, made))
     np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-2)
+
+
+def test_an_output_that_is_an_input_is_refused(net: onnx.ModelProto, pixels: Callable[..., np.ndarray]) -> None:
+    net.graph.output.append(net.graph.input[0])
+    with pytest.raises(QuantizationError, match="output 'pixels' is an input or a weight"):
+        to_half(net, ArrayRows("pixels", pixels(8)), METHOD, execution=EXECUTION)

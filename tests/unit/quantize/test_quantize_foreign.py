@@ -267,3 +267,22 @@ def test_outputs_that_differ_in_shape_are_refused(tmp_path: Path) -> None:
     x[1] = 1
     with pytest.raises(DataError, match="expected float32"):
         imported(saved(tmp_path, model), x)
+
+
+def test_inputs_of_different_batches_are_told_apart(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18]> g (float[1,6] a, float[N,6] b) => (float[N,6] y) { y = Add(a, b) }'
+    )
+    with pytest.raises(DataError, match="input 'b' takes batches of any size, 'a' of exactly 1"):
+        read_model(saved(tmp_path, model), None)
+
+
+def test_an_input_may_be_called_logits(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 18]> g (float[N,6] logits) => (float[N,3] y) {
+        h = Gemm(logits, w) y = Softmax<axis=1>(h) }"""
+    )
+    weight = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weight, "w"))
+    found = imported(saved(tmp_path, model), np.ones((4, 6), np.float32))
+    assert found.tensor == "y"
