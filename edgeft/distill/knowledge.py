@@ -126,7 +126,7 @@ def _basis(ctx: Context, lesson: Lesson, data: Dataset, teacher: nn.Module | Non
         config.importance_rows,
         seed,
     )
-    example = Views(of, (), 1, 0, device)(of.indices("train")[:1], None)  # with a buffer of its own
+    example = Views(data, (), 1, 0, device)(data.indices("train")[:1], None)  # what the student will read
     weights, tokenizer = lesson.inputs.get("student"), lesson.inputs.get("tokenizer")
     return Basis(module, lesson.meta, judge, example, weights, tokenizer, ctx.seed_for("student"))
 

@@ -29,7 +29,7 @@ class Basis:
         teacher: the fine-tuned model.
         meta: what it is.
         judge: rows that importance is measured on.
-        example: one input of it.
+        example: one input that the student will read.
         weights: the file or folder that `student.weights` names.
         tokenizer: the teacher's own, before its vocabulary was trimmed; None of images.
         seed: initialises what is not pretrained.

@@ -258,9 +258,9 @@ def _difference(
     count = min(_CHECKED, len(samples))
     rows = [samples[index : index + 1] for index in range(count)]
     before, after = (_session(model, foreign.path) for model in (given, prepared))
-    found_ = [_first(before, output, row, foreign) for row in rows]
-    alike = found_[0].ndim > 0 and all(each.shape == found_[0].shape for each in found_)
-    expected = np.concatenate(found_) if alike else found_[0]
+    answers = [_first(before, output, row, foreign) for row in rows]
+    alike = answers[0].ndim > 0 and all(each.shape == answers[0].shape for each in answers)
+    expected = np.concatenate(answers) if alike else answers[0]
     if expected.dtype != np.float32 or expected.ndim < _MATRIX_RANK or len(expected) != count:
         raise DataError(
             f"{foreign.path}: output {output!r} is {expected.dtype} {list(expected.shape)} for {count} inputs; "
