@@ -79,8 +79,8 @@ def collect(ctx: Context, inputs: Inputs, config: VerifyConfig) -> Outcomes:
     candidates = inputs["compress"] / "candidates"
     fp32 = graph_outputs(split, candidates / FP32 / "model.onnx", ctx.threads, ctx.emit, "verify fp32")
     same = lowered["chosen"] == FP32
-    as_written = catalog.exporter(config.target).placement.as_written
     exporter, own = catalog.exporter(config.target), own_runtime(config.target) is not None
+    as_written = exporter.placement.as_written
     chosen = fp32
     if not same:
         file = candidates / lowered["chosen"] / "model.onnx"
